@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``penstock``."""
+
+from worker.cli import main
+
+main()

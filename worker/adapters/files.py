@@ -1,0 +1,142 @@
+"""Files of JSON lines as a source of records and as a place for dead letters."""
+
+import base64
+import contextlib
+import json
+import os
+import queue
+import threading
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.errors import Misconfigured
+from worker.types import Batch, Letter, Partition, Position, Record
+
+POLL_RECORDS = 1000
+POLL_BYTES = 4_000_000
+
+
+class FileSource:
+    """Reads a record per line, without keys; a record's offset is its line, counted from 0.
+
+    A thread of its own reads, so that a silent pipe does not keep anyone from stopping.
+    """
+
+    def __init__(self, stream: BinaryIO, name: str, lines: int | None = None) -> None:
+        """``lines`` is the number of lines, where that is known before reading."""
+        self._stream = stream
+        self._partition = Partition(name, 0)
+        self._lines = lines
+        self._committed = 0
+        self._read = 0
+        self._ended = False
+        self._failure: OSError | None = None
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=POLL_RECORDS)
+        threading.Thread(target=self._pump, name="file-reader", daemon=True).start()
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """As the port says. Blank lines are passed over."""
+        if hold or self._ended:
+            return None
+        records: list[Record] = []
+        size = 0
+        for line in self._take(time.monotonic() + timeout_s):
+            if stripped := line.strip():
+                records.append(Record(self._partition, self._read, None, stripped))
+                size += len(stripped)
+            self._read += 1
+            if len(records) == POLL_RECORDS or size > POLL_BYTES:
+                break
+        if not records and not self._ended:
+            return None
+        return Batch(tuple(records), {self._partition: Position(self._read, 0)})
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """Remember how far everything is done; only ``remaining`` tells."""
+        self._committed = max(self._committed, positions[self._partition].offset)
+
+    def remaining(self) -> int | None:
+        """As the port says: lines."""
+        if self._ended:
+            return self._read - self._committed
+        return None if self._lines is None else max(1, self._lines - self._committed)
+
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002  # the port's signature
+        """Nothing to hand back: the reader's thread ends with the process."""
+
+    def _take(self, deadline: float) -> Iterable[bytes]:
+        """Lines that are there, waiting for the first of them until the deadline."""
+        wait = max(0.0, deadline - time.monotonic())
+        while True:
+            try:
+                line = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if line is None:
+                self._ended = True
+                if self._failure is not None:
+                    raise Misconfigured(f"cannot read {self._partition.topic}: {self._failure}")
+                return
+            yield line
+            wait = 0.0
+
+    def _pump(self) -> None:
+        try:
+            for line in self._stream:
+                self._queue.put(line)
+        except OSError as error:
+            self._failure = error
+        self._queue.put(None)
+
+
+def open_source(path: str, stdin: BinaryIO) -> FileSource:
+    """The lines of a file, or of standard input for ``-``; raises Misconfigured."""
+    if path == "-":
+        return FileSource(stdin, "stdin")
+    try:
+        with Path(path).open("rb") as counted:
+            lines = sum(1 for _ in counted)
+        return FileSource(Path(path).open("rb"), Path(path).name, lines)  # noqa: SIM115  # closed with the process
+    except OSError as error:
+        raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+
+
+class FileDeadLetters:
+    """Appends a JSON line per dead letter, synced to disk; the file is made with the first one."""
+
+    def __init__(self, path: Path) -> None:
+        """``path`` is appended to."""
+        self.path = path
+
+    def put(self, letters: Sequence[Letter]) -> None:
+        """As the port says."""
+        if not letters:
+            return
+        with self.path.open("a", encoding="utf-8") as file:
+            file.writelines(json.dumps(self._line(letter), ensure_ascii=False) + "\n" for letter in letters)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing is open between calls."""
+
+    @staticmethod
+    def _line(letter: Letter) -> dict[str, object]:
+        record = letter.record
+        line: dict[str, object] = {
+            "topic": record.partition.topic,
+            "partition": record.partition.number,
+            "offset": record.offset,
+            "stage": letter.stage,
+            "exception": type(letter.error).__name__,
+            "message": str(letter.error),
+        }
+        for name, data in (("key", record.key), ("value", record.value)):
+            if data is not None:
+                with contextlib.suppress(UnicodeDecodeError):
+                    line[name] = data.decode("utf-8")
+                    continue
+                line[f"{name}_base64"] = base64.b64encode(data).decode("ascii")
+        return line

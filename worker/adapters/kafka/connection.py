@@ -1,0 +1,154 @@
+"""Reaching the brokers, and what must be right there before the first record is read."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.admin import NewTopic
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+
+from worker.errors import Misconfigured, Unavailable
+from worker.settings import KafkaSettings
+
+LARGEST_REQUEST = 64 << 20
+"""Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""
+
+REFUSALS = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.AuthorizationError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.KafkaConfigurationError,
+    kafka_errors.InvalidTopicError,
+)
+"""What waiting will not mend."""
+
+
+def say(error: Exception) -> str:
+    """A library error in one line, which some leave empty."""
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+
+
+class TopicIdentity(NamedTuple):
+    """What tells a topic from one of the same name made later."""
+
+    id: str
+    partitions: int
+
+
+def check_topic(settings: KafkaSettings) -> TopicIdentity:
+    """The topic's identity, its dead letter topic made if need be. Raises Misconfigured or Unavailable."""
+    return _connected(lambda: _check_topic(settings), settings)
+
+
+def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
+    """A consumer that has reached its brokers; raises Misconfigured or Unavailable."""
+    return _connected(
+        lambda: KafkaConsumer(
+            group_id=settings.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            max_poll_records=settings.max_poll_records,
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(min(3.0, settings.session_timeout_s / 3) * 1000),
+            **connection(settings),
+        ),
+        settings,
+    )
+
+
+def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
+    """A producer whose records are on every in-sync replica before they count as sent."""
+    options = {"acks": "all", "max_request_size": LARGEST_REQUEST} | connection(settings) | options
+    return _connected(lambda: KafkaProducer(**options), settings)
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """What every kind of client needs to reach the brokers."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": settings.client_id,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_cafile"] = _path(settings.ssl_ca_file)
+        options["ssl_certfile"] = _path(settings.ssl_certificate_file)
+        options["ssl_keyfile"] = _path(settings.ssl_key_file)
+        options["ssl_password"] = settings.ssl_key_password.get_secret_value() or None
+    return options
+
+
+def _check_topic(settings: KafkaSettings) -> TopicIdentity:
+    with _admin(settings) as admin:
+        wanted, letters = admin.describe_topics([settings.topic, settings.dead_letters])
+        if wanted["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+            raise Misconfigured(
+                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; "
+                f"create it, or set PENSTOCK_KAFKA__TOPIC"
+            )
+        _raise_for(wanted)
+        if letters["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+            _create_dead_letter_topic(admin, settings)
+        return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
+
+
+def create_topic(settings: KafkaSettings, partitions: int) -> None:
+    """Make the topic; raises Misconfigured or Unavailable."""
+    with _admin(settings) as admin:
+        _connected(lambda: admin.create_topics([NewTopic(settings.topic, partitions, -1)]), settings)
+
+
+def delete_topics(settings: KafkaSettings) -> None:
+    """Remove the topic and its dead letters, as far as they are there and may be removed."""
+    with _admin(settings) as admin:
+        for topic in (settings.topic, settings.dead_letters):
+            with suppress(kafka_errors.KafkaError):
+                admin.delete_topics([topic])
+
+
+@contextmanager
+def _admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    admin = _connected(lambda: KafkaAdminClient(**connection(settings)), settings)
+    try:
+        yield admin
+    finally:
+        admin.close()
+
+
+def _create_dead_letter_topic(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
+    try:
+        admin.create_topics([NewTopic(settings.dead_letters, 1, -1)])
+    except kafka_errors.TopicAlreadyExistsError:
+        pass  # another worker was faster
+    except kafka_errors.AuthorizationError as error:
+        raise Misconfigured(
+            f"dead letter topic {settings.dead_letters!r} does not exist and may not be created; create it"
+        ) from error
+
+
+def _raise_for(described: Mapping[str, Any]) -> None:
+    if described["error_code"]:
+        raise kafka_errors.for_code(described["error_code"])()
+
+
+def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+    try:
+        return connect()
+    except REFUSALS as error:
+        raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {say(error)}") from error
+    except kafka_errors.KafkaError as error:
+        raise Unavailable(f"Kafka at {settings.bootstrap_servers}: {say(error)}") from error
+    except (ValueError, OSError) as error:
+        raise Misconfigured(f"Kafka at {settings.bootstrap_servers}: {error}") from error
+
+
+def _path(path: object) -> str | None:
+    return None if path is None else str(path)

@@ -1,0 +1,190 @@
+"""A topic as source of records.
+
+What kafka-python 3.0.12 asks for: the consumer belongs to one thread; rebalance listeners run on the library's
+own IO thread while that one waits in ``poll``, and must not wait themselves; there is no wake-up, so no poll may
+take long; and a commit's callback comes from within a later poll.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.structs import OffsetAndMetadata
+
+from worker.adapters.kafka.connection import REFUSALS, say
+from worker.errors import Misconfigured, OwnershipLost, Unavailable
+from worker.types import Batch, Partition, Position, Record
+
+COMMIT_RETRY_S = 0.2
+GROUP_CHECK_S = 0.5
+REQUEST_S = 10.0
+
+
+class KafkaSource:
+    """Reads a topic as a member of a consumer group; see ``ports.Source``."""
+
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        topic: str,
+        *,
+        once: bool = False,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Subscribe. With ``once``, the end is where the topic's partitions end now."""
+        self._consumer = consumer
+        self._clock = clock
+        self._generations: dict[TopicPartition, int] = {}
+        self._assignments = 0
+        self._seen: dict[TopicPartition, int] = {}
+        self._holding = False
+        self._pending: dict[Partition, Position] = {}
+        self._sent: dict[Partition, Position] | None = None
+        self._not_before = 0.0
+        self._done: dict[TopicPartition, int] = {}
+        self._group_checked = -GROUP_CHECK_S
+        self._ends = self._end_offsets(topic) if once else None
+        consumer.subscribe([topic], listener=_Listener(self._assigned, self._gone))
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
+        self._hold(hold)
+        try:
+            self._send_commit()
+            polled = self._consumer.poll(timeout_ms=0 if hold else int(timeout_s * 1000))
+            positions = self._moved()
+        except kafka_errors.FencedInstanceIdError as error:
+            raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
+        except REFUSALS as error:
+            raise Misconfigured(f"Kafka refuses: {say(error)}") from error
+        except kafka_errors.KafkaError as error:
+            raise Unavailable(f"Kafka: {say(error)}") from error
+        if not positions:
+            return None
+        records = [
+            Record(Partition(raw.topic, raw.partition), raw.offset, raw.key, raw.value, tuple(raw.headers or ()))
+            for owned, found in polled.items()
+            if owned in self._generations
+            for raw in found
+        ]
+        return Batch(tuple(records), positions)
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """As the port says; the next poll sends it."""
+        self._pending.update(positions)
+
+    def remaining(self) -> int | None:
+        """As the port says; what other members of the group have committed counts as done."""
+        if self._ends is None:
+            return None
+        open_ = {owned: end for owned, end in self._ends.items() if self._done.get(owned, 0) < end}
+        if open_ and self._clock() - self._group_checked >= GROUP_CHECK_S:
+            self._group_checked = self._clock()
+            for owned in open_:
+                self._learn_committed(owned)
+        return sum(max(0, end - self._done.get(owned, 0)) for owned, end in open_.items())
+
+    def close(self, timeout_s: float) -> None:
+        """As the port says."""
+        deadline = self._clock() + timeout_s
+        left = {**(self._sent or {}), **self._pending}
+        offsets = self._current(left)
+        try:
+            if offsets:
+                self._consumer.commit(offsets, timeout_ms=int(max(1.0, timeout_s * 500)))
+        except kafka_errors.KafkaError:
+            pass  # what is not committed is delivered again, which changes nothing
+        finally:
+            self._pending, self._sent = {}, None
+            self._consumer.close(autocommit=False, timeout_ms=int(max(1.0, (deadline - self._clock()) * 1000)))
+
+    def _hold(self, hold: bool) -> None:
+        """Pause or resume all; partitions that come during a hold are paused by the listener."""
+        if hold != self._holding:
+            self._holding = hold
+            change = self._consumer.pause if hold else self._consumer.resume
+            change(*self._consumer.assignment())
+
+    def _moved(self) -> dict[Partition, Position]:
+        """Positions that differ from those of the last poll, also where only markers of transactions went by."""
+        moved = {}
+        for owned, generation in list(self._generations.items()):
+            try:
+                offset = self._consumer.position(owned, timeout_ms=0)
+            except (kafka_errors.KafkaTimeoutError, kafka_errors.IllegalStateError):
+                continue
+            if offset is not None and self._seen.get(owned) != offset:
+                self._seen[owned] = offset
+                moved[Partition(*owned)] = Position(offset, generation)
+        return moved
+
+    def _send_commit(self) -> None:
+        """Send what is pending, one request at a time, so that no commit overtakes another."""
+        if not self._pending or self._sent is not None or self._clock() < self._not_before:
+            return
+        offsets = self._current(self._pending)
+        self._sent = {Partition(*owned): self._pending[Partition(*owned)] for owned in offsets}
+        self._pending = {}
+        if offsets:
+            self._consumer.commit_async(offsets, callback=self._committed)
+        else:
+            self._sent = None
+
+    def _committed(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], answer: object) -> None:
+        """Called from within a later poll: take back what was refused, newer positions first."""
+        sent, self._sent = self._sent or {}, None
+        if isinstance(answer, Exception):
+            self._pending = {**sent, **self._pending}
+            self._not_before = self._clock() + COMMIT_RETRY_S
+            return
+        for owned, committed in offsets.items():
+            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+
+    def _current(self, positions: Mapping[Partition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Without those of an assignment that is over: its offset could be moved back."""
+        return {
+            TopicPartition(*partition): OffsetAndMetadata(position.offset, "", -1)
+            for partition, position in positions.items()
+            if self._generations.get(TopicPartition(*partition)) == position.generation
+        }
+
+    def _learn_committed(self, owned: TopicPartition) -> None:
+        try:
+            committed = self._consumer.committed(owned, timeout_ms=int(REQUEST_S * 1000))
+        except kafka_errors.KafkaError:
+            return
+        self._done[owned] = max(self._done.get(owned, 0), committed or 0)
+
+    def _end_offsets(self, topic: str) -> dict[TopicPartition, int]:
+        try:
+            numbers = self._consumer.partitions_for_topic(topic) or ()
+            ends = self._consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        except kafka_errors.KafkaError as error:
+            raise Unavailable(f"Kafka: {say(error)}") from error
+        return dict(ends)
+
+    def _assigned(self, partitions: Collection[TopicPartition]) -> None:
+        for owned in partitions:
+            self._assignments += 1
+            self._generations[owned] = self._assignments
+            self._seen.pop(owned, None)
+        if self._holding:
+            self._consumer.pause(*partitions)
+
+    def _gone(self, partitions: Collection[TopicPartition]) -> None:
+        for owned in partitions:
+            self._generations.pop(owned, None)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped
+    """Revoked or lost makes no difference here: nothing is committed from a listener."""
+
+    def __init__(
+        self,
+        assigned: Callable[[Collection[TopicPartition]], None],
+        gone: Callable[[Collection[TopicPartition]], None],
+    ) -> None:
+        self.on_partitions_assigned = assigned
+        self.on_partitions_revoked = gone
+        self.on_partitions_lost = gone

@@ -1,0 +1,176 @@
+"""Opening a collection: made on first use, and refused when it belongs to another model or stream."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import grpc as rpc
+from qdrant_client import QdrantClient, grpc
+
+from worker.adapters.qdrant import points as convert
+from worker.adapters.qdrant.embedded import LocalQdrant
+from worker.adapters.qdrant.store import QdrantStore, failure
+from worker.errors import Misconfigured
+from worker.settings import QdrantSettings
+from worker.types import ModelIdentity, Origin
+
+IDENTITY = "penstock_model"
+ORIGIN = "penstock_origin"
+
+
+class Connection:
+    """A Qdrant server, or the embedded one, as the two services of its gRPC API."""
+
+    def __init__(self, settings: QdrantSettings) -> None:
+        """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured)."""
+        self._settings = settings
+        self._local = LocalQdrant(settings.path) if settings.path else None
+        self._client = None if self._local else self._connect(settings)
+
+    @property
+    def points(self) -> Any:
+        """The Points service."""
+        return self._local.points if self._local else self._remote.grpc_points
+
+    @property
+    def collections(self) -> Any:
+        """The Collections service."""
+        return self._local.collections if self._local else self._remote.grpc_collections
+
+    def store(self, collection: str) -> QdrantStore:
+        """The store port on a collection."""
+        return QdrantStore(
+            self.points,
+            collection,
+            timeout_s=self._settings.timeout_s,
+            points_per_request=self._settings.points_per_request,
+            requests_in_flight=self._settings.requests_in_flight,
+        )
+
+    def close(self) -> None:
+        """Release the connection, or the folder."""
+        if self._local:
+            self._local.close()
+        else:
+            self._remote.close()
+
+    @property
+    def _remote(self) -> QdrantClient:
+        if self._client is None:
+            raise ValueError("this connection is embedded. This is a bug.")
+        return self._client
+
+    @staticmethod
+    def _connect(settings: QdrantSettings) -> QdrantClient:
+        return QdrantClient(
+            url=settings.url,
+            grpc_port=settings.grpc_port,
+            prefer_grpc=True,
+            api_key=settings.api_key.get_secret_value() or None,
+            timeout=int(settings.timeout_s),
+            check_compatibility=False,
+        )
+
+
+def open_collection(connection: Connection, name: str, identity: ModelIdentity, origin: Origin | None) -> str:
+    """The collection behind the alias ``name``, made if there is none; remembers the origin.
+
+    Raises Misconfigured when it was built by another model or from another stream, Unavailable on an outage.
+    """
+    service = connection.collections
+    try:
+        actual = _behind(service, name)
+        if actual is None:
+            actual = f"{name}-{identity.digest}"
+            _create(connection, actual, identity)
+            alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
+            service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
+        metadata = _metadata(service, actual)
+        _check_identity(metadata.get(IDENTITY), identity, name)
+        if origin is not None and metadata.get(ORIGIN) != asdict(origin):
+            _check_origin(metadata.get(ORIGIN), origin, name)
+            kept = convert.to_payload({ORIGIN: asdict(origin)})
+            service.Update(grpc.UpdateCollection(collection_name=actual, metadata=kept))
+    except rpc.RpcError as error:
+        raise failure(error, f"opening collection {name}") from error
+    return actual
+
+
+def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> str:
+    """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
+    try:
+        actual = _behind(connection.collections, name)
+        if actual is None:
+            raise Misconfigured(f"there is no collection {name!r} yet: index something first")
+        _check_identity(_metadata(connection.collections, actual).get(IDENTITY), identity, name)
+    except rpc.RpcError as error:
+        raise failure(error, f"opening collection {name}") from error
+    return actual
+
+
+def _behind(service: Any, name: str) -> str | None:
+    for alias in service.ListAliases(grpc.ListAliasesRequest()).aliases:
+        if alias.alias_name == name:
+            return str(alias.collection_name)
+    exists = service.CollectionExists(grpc.CollectionExistsRequest(collection_name=name)).result.exists
+    return name if exists else None
+
+
+def _create(connection: Connection, actual: str, identity: ModelIdentity) -> None:
+    """Make the collection and its payload indexes, before the first point. Another worker may do the same."""
+    service = connection.collections
+    params = grpc.VectorParams(size=identity.dimension, distance=grpc.Distance.Cosine)
+    vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map={convert.VECTOR: params}))
+    if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
+        metadata = convert.to_payload({IDENTITY: asdict(identity)})
+        request = grpc.CreateCollection(collection_name=actual, vectors_config=vectors, metadata=metadata)
+        try:
+            service.Create(request)
+        except rpc.RpcError:
+            if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
+                raise
+    tenant = grpc.PayloadIndexParams(keyword_index_params=grpc.KeywordIndexParams(is_tenant=True))
+    indexes = [
+        ("tenant", grpc.FieldType.FieldTypeKeyword, tenant),
+        ("document", grpc.FieldType.FieldTypeKeyword, None),
+        ("version", grpc.FieldType.FieldTypeInteger, None),
+        ("sequence", grpc.FieldType.FieldTypeInteger, None),
+    ]
+    for field, kind, params_of in indexes:
+        connection.points.CreateFieldIndex(
+            grpc.CreateFieldIndexCollection(
+                collection_name=actual, wait=True, field_name=field, field_type=kind, field_index_params=params_of
+            )
+        )
+
+
+def _metadata(service: Any, actual: str) -> dict[str, Any]:
+    info = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result
+    return convert.payload_of(info.config.metadata)
+
+
+def _check_identity(found: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:
+    if found is None:
+        raise Misconfigured(f"collection {name!r} was not made by penstock: set PENSTOCK_QDRANT__COLLECTION to another")
+    differences = _differences(found, asdict(identity))
+    if differences:
+        raise Misconfigured(
+            f"collection {name!r} was built by another model ({differences}): use that model's bundle, "
+            f"or set PENSTOCK_QDRANT__COLLECTION to a new name and index the stream into it"
+        )
+
+
+def _check_origin(found: Mapping[str, Any] | None, origin: Origin, name: str) -> None:
+    """A first origin is welcome, and so is a higher epoch of the same topic; anything else is another stream."""
+    if not found or (found["topic"] == origin.topic and found["epoch"] < origin.epoch):
+        return
+    advice = "set PENSTOCK_QDRANT__COLLECTION to a new name"
+    if (found["topic"], found["epoch"]) == (origin.topic, origin.epoch):
+        advice = f"the topic was made anew or repartitioned: raise PENSTOCK_INDEX__EPOCH to go on here, or {advice}"
+    differences = _differences(found, asdict(origin))
+    raise Misconfigured(f"collection {name!r} follows another stream ({differences}): {advice}")
+
+
+def _differences(found: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    names = [name for name in ours if found.get(name) != ours[name]]
+    return ", ".join(f"{name} {found.get(name)!r} there, {ours[name]!r} here" for name in names)

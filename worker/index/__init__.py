@@ -1,0 +1,1 @@
+"""The index worker: its loop, the overlap of its stages, and the decisions they take."""

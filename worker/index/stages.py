@@ -1,0 +1,237 @@
+"""What each stage of the overlap does with a batch: prepare, embed, write. See ``pipeline.py`` for how they join."""
+
+import threading
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from worker.errors import InvalidEvent, Refused
+from worker.events import Rules, decode
+from worker.index.chunking import Chunker
+from worker.index.plan import Step, Write, collapse, decide, kept
+from worker.index.write import Complete, write
+from worker.ports import DeadLetters, Embedder, VectorStore
+from worker.types import (
+    Batch,
+    ChunkKey,
+    DocumentKey,
+    Event,
+    Letter,
+    Order,
+    Outcome,
+    Record,
+    Stored,
+    Vector,
+)
+
+
+@dataclass(slots=True)
+class Work:
+    """A batch on its way through the stages, and what has become of its records so far.
+
+    ``settled`` are anchors of documents that need no write; ``tokens`` counts those that were embedded.
+    """
+
+    batch: Batch
+    writes: list[Write] = field(default_factory=list)
+    settled: dict[DocumentKey, Stored] = field(default_factory=dict)
+    letters: list[Letter] = field(default_factory=list)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    tokens: int = 0
+
+
+class InPipe:
+    """The documents between planning and the end of their write, with the highest order of each.
+
+    What the store says of them may be out of date, so they are planned without reuse of stored chunks.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: dict[DocumentKey, list[Order]] = {}
+
+    def among(self, keys: Iterable[DocumentKey]) -> dict[DocumentKey, Order]:
+        """Those of the documents that are in the pipe."""
+        with self._lock:
+            return {key: max(self._orders[key]) for key in keys if key in self._orders}
+
+    def enter(self, writes: Iterable[Write]) -> None:
+        """These are about to be embedded and written."""
+        with self._lock:
+            for one in writes:
+                self._orders.setdefault(one.event.key, []).append(one.event.order)
+
+    def leave(self, writes: Iterable[Write]) -> None:
+        """These, as they entered, are written."""
+        with self._lock:
+            for one in writes:
+                self._orders[one.event.key].remove(one.event.order)
+                if not self._orders[one.event.key]:
+                    del self._orders[one.event.key]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Decode, collapse, recall, plan, chunk and tokenize."""
+
+    rules: Rules
+    store: VectorStore
+    chunker: Chunker
+    in_pipe: InPipe
+
+    def __call__(self, work: Work) -> Work:
+        """Fills in the writes, and the letters of records that cannot be read."""
+        events = self._decode(work)
+        keys = {event.key: None for event in events}
+        busy = self.in_pipe.among(keys)
+        found = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
+        anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in found.items()}
+        while events:
+            events = self._plan(work, events, anchors, busy)
+        self.in_pipe.enter(work.writes)
+        return work
+
+    def _decode(self, work: Work) -> list[Event]:
+        events = []
+        for record in work.batch.records:
+            try:
+                events.append(decode(record, self.rules))
+            except InvalidEvent as error:
+                give_up(work, record, error, "decode")
+        return events
+
+    def _plan(
+        self,
+        work: Work,
+        events: Sequence[Event],
+        anchors: Mapping[DocumentKey, Stored],
+        busy: Mapping[DocumentKey, Order],
+    ) -> list[Event]:
+        """Plan each document's newest event; returns older ones of documents whose newest cannot be indexed."""
+        recipe = self.chunker.rules.recipe
+        known = {key: anchor.order for key, anchor in anchors.items()}
+        known |= {key: max(order, known.get(key, order)) for key, order in busy.items()}
+        newest, superseded = collapse(events, known)
+        to_chunk: list[Event] = []
+        for event in newest:
+            anchor = anchors.get(event.key)
+            step = decide(event, anchor, recipe)
+            if anchor is not None and step in (Step.STALE, Step.REPEATED):
+                work.settled[event.key] = anchor
+                work.outcomes[Outcome.SUPERSEDED if step is Step.STALE else Outcome.UNCHANGED] += 1
+            elif step is Step.DELETE:
+                work.writes.append(Write(event, recipe))
+            elif (whole := self._unchanged(event, anchor if event.key not in busy else None)) is not None:
+                work.writes.append(whole)
+            else:
+                to_chunk.append(event)
+        failed = self._chunk(work, to_chunk, anchors, busy)
+        work.outcomes[Outcome.SUPERSEDED] += sum(event.key not in failed for event in superseded)
+        return [event for event in superseded if event.key in failed]
+
+    def _unchanged(self, event: Event, anchor: Stored | None) -> Write | None:
+        """The write for a document of one chunk whose text is what is stored: no need to tokenize it."""
+        recipe = self.chunker.rules.recipe
+        if anchor is None or len(anchor.hashes) != 1:
+            return None
+        whole = (self.chunker.whole(event.title, event.text),)
+        return Write(event, recipe, whole, frozenset({0})) if kept(whole, anchor, recipe) else None
+
+    def _chunk(
+        self,
+        work: Work,
+        events: Sequence[Event],
+        anchors: Mapping[DocumentKey, Stored],
+        busy: Mapping[DocumentKey, Order],
+    ) -> set[DocumentKey]:
+        """Cut and tokenize; returns the documents whose event cannot be."""
+        if not events:
+            return set()
+        recipe = self.chunker.rules.recipe
+        failed = set()
+        cut = self.chunker.chunk([(event.title, event.text) for event in events])
+        for event, chunks in zip(events, cut, strict=True):
+            if isinstance(chunks, InvalidEvent):
+                give_up(work, event.record, chunks, "chunk")
+                failed.add(event.key)
+                continue
+            reusable = None if event.key in busy else anchors.get(event.key)
+            work.writes.append(Write(event, recipe, chunks, kept(chunks, reusable, recipe)))
+        return failed
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Vectors for every chunk that needs one."""
+
+    embedder: Embedder
+
+    def __call__(self, work: Work) -> Work:
+        """Fills in the vectors of the writes, and counts tokens."""
+        missing = [(w, i) for w, one in enumerate(work.writes) for i in one.missing]
+        if missing:
+            texts = [work.writes[w].chunks[i].tokens for w, i in missing]
+            work.tokens = sum(map(len, texts))
+            rows = self.embedder.embed(texts)
+            vectors: dict[int, dict[int, Vector]] = {}
+            for (w, i), row in zip(missing, rows, strict=True):
+                vectors.setdefault(w, {})[i] = row
+            for w, own in vectors.items():
+                work.writes[w] = replace(work.writes[w], vectors=own)
+        return work
+
+
+def completer(chunker: Chunker, embedder: Embedder) -> Complete:
+    """Makes the function that ends the reuse of stored chunks: every chunk gets its own vector."""
+
+    def complete(writes: Sequence[Write]) -> list[Write]:
+        bare = [(w, i) for w, one in enumerate(writes) for i in range(len(one.chunks)) if i not in (one.vectors or {})]
+        if not bare:
+            return [replace(one, keep=frozenset()) for one in writes]
+        chunks = [(writes[w].event.title, writes[w].chunks[i]) for w, i in bare]
+        rows = embedder.embed([chunk.tokens or chunker.tokens(title, chunk) for title, chunk in chunks])
+        vectors = [dict(one.vectors or {}) for one in writes]
+        for (w, i), row in zip(bare, rows, strict=True):
+            vectors[w][i] = row
+        return [replace(one, keep=frozenset(), vectors=own) for one, own in zip(writes, vectors, strict=True)]
+
+    return complete
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOut:
+    """The write protocol for the batch, then its dead letters."""
+
+    store: VectorStore
+    dead_letters: DeadLetters
+    complete: Complete
+    in_pipe: InPipe
+
+    def __call__(self, work: Work) -> Work:
+        """Returns once everything of the batch is durable, so that its positions may be committed."""
+        self._write(work, work.writes, work.settled)
+        if work.letters:
+            self.dead_letters.put(work.letters)
+        self.in_pipe.leave(work.writes)
+        return work
+
+    def _write(self, work: Work, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
+        """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
+        try:
+            work.outcomes.update(write(self.store, writes, self.complete, settled).values())
+        except Refused as error:
+            if not writes:
+                raise
+            if len(writes) == 1:
+                give_up(work, writes[0].event.record, error, "write")
+                return
+            middle = len(writes) // 2
+            self._write(work, writes[:middle], settled)
+            self._write(work, writes[middle:], {})
+
+
+def give_up(work: Work, record: Record, error: InvalidEvent, stage: str) -> None:
+    """The record becomes a dead letter."""
+    work.letters.append(Letter(record, error, stage))
+    work.outcomes[Outcome.DEAD_LETTERED] += 1
+

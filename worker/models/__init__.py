@@ -1,0 +1,1 @@
+"""Models: bundles on disk, tokenizers, and embedders on ONNX Runtime."""

@@ -1,0 +1,1 @@
+"""How bundles are made. Needs the extra ``export``; workers never import this."""

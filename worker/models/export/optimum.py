@@ -1,0 +1,173 @@
+"""Sentence-transformers models through optimum-onnx. Imports torch, hence nothing at the top level does."""
+
+import contextlib
+import hashlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from worker.errors import Misconfigured
+from worker.models.bundle import MANIFEST, TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints
+from worker.models.embedder import OnnxEmbedder
+from worker.models.tokenizer import HubTokenizer
+from worker.models.vectors import truncate, worst_cosine
+
+GRAPH = "model.onnx"
+OUTPUT = "sentence_embedding"
+LEAST_COSINE = 0.9999
+
+SAMPLES = (
+    "A penstock carries water under pressure to the turbine.",
+    "Kafka keeps records in partitions; each record has an offset.",
+    "Qdrant stores points: a vector, an id and a payload.",
+    "Das Wasser fließt durch das Fallrohr zur Turbine.",
+    "Ponovno pošalji dokument čim se ključ promijeni.",
+    "水は水圧管を通ってタービンへ流れる。",
+    "الماء يجري عبر الأنبوب إلى التوربين",
+    "def commit(offset: int) -> None: ...",
+    "yes",
+    "1234567890 !?",
+    " ".join(["The pressure rises with the height of the fall, and so does the speed."] * 6),
+    " ".join(["index"] * 100),
+)
+
+
+def export(
+    model: str,
+    folder: Path,
+    revision: str | None = None,
+    dimensions: Sequence[int] = (),
+    source: str | None = None,
+) -> Manifest:
+    """Write a bundle of a sentence-transformers model, from a local folder or a hub id.
+
+    ``dimensions`` are shorter ones that the model was trained for, beside its own; ``source`` is the name that
+    collections remember, else the hub id or the folder's name. Raises Misconfigured.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise Misconfigured(f"{folder} is not empty; name a new folder")
+    with _quiet():
+        original = _load(model, revision)
+        native = int(original.get_embedding_dimension() or 0)
+        supported = tuple(sorted({*dimensions, native}))
+        if not native or supported[-1] > native:
+            raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+            made = Path(temporary) / "bundle"
+            name, fixed = _identity(original, model, revision)
+            manifest = _write(original, source or name, fixed, made, supported)
+            if folder.exists():
+                folder.rmdir()
+            shutil.move(made, folder)
+    return manifest
+
+
+def _write(original: Any, source: str, revision: str, made: Path, supported: tuple[int, ...]) -> Manifest:
+    """Export, check against the original, and only then call it a bundle."""
+    made.mkdir()
+    with tempfile.TemporaryDirectory(dir=made.parent) as raw:
+        _convert(original, Path(raw))
+        for name in (GRAPH, f"{GRAPH}_data"):
+            if (Path(raw) / name).exists():
+                shutil.move(Path(raw) / name, made / name)
+    original.tokenizer.backend_tokenizer.save(str(made / TOKENIZER))
+    prompts = {name: text for name, text in (original.prompts or {}).items() if name in ("query", "document")}
+    manifest = Manifest(
+        source=source,
+        revision=revision,
+        dimension=supported[-1],
+        dimensions=supported,
+        pooling=_pooling(original),
+        max_tokens=int(original.max_seq_length),
+        end_of_text=original.tokenizer.sep_token or original.tokenizer.eos_token or "",
+        prompts=prompts,
+        graphs=(Graph(dialect="onnx", precision="fp32", file=GRAPH, output=OUTPUT),),
+        files=fingerprints(made),
+    )
+    manifest = manifest.model_copy(update={"check": _check(original, Bundle(made, manifest))})
+    (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    return manifest
+
+
+def _load(model: str, revision: str | None) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # only export needs torch
+    except ImportError as error:
+        raise Misconfigured(f"penstock export needs the extra export ({error.name} is missing)") from None
+    path = Path(model)
+    if path.is_dir() and not (path / "modules.json").is_file():
+        raise Misconfigured(f"{model}: no modules.json, so it is no sentence-transformers model")
+    if not path.is_dir() and (path.is_absolute() or model.startswith(".")):
+        raise Misconfigured(f"{model}: there is no such folder")
+    try:
+        return SentenceTransformer(model, revision=revision, device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _convert(original: Any, folder: Path) -> None:
+    """Optimum reads a model from a folder or the hub; a saved copy serves both, and pins what was loaded."""
+    from optimum.exporters.onnx import main_export  # noqa: PLC0415  # only export needs torch
+
+    with tempfile.TemporaryDirectory() as saved:
+        original.save(saved)
+        main_export(
+            saved,
+            output=folder,
+            task="feature-extraction",
+            library_name="sentence_transformers",
+            do_validation=False,
+            opset=18,
+        )
+
+
+def _identity(original: Any, model: str, revision: str | None) -> tuple[str, str]:
+    """Where the model is from, and which state of it: the hub's commit, or a hash of a folder's weights."""
+    if not Path(model).is_dir():
+        commit = getattr(original[0].auto_model.config, "_commit_hash", None)
+        return model, commit or revision or "unknown"
+    digest = hashlib.sha256()
+    for weights in sorted(Path(model).rglob("*.safetensors")) or sorted(Path(model).rglob("*.bin")):
+        digest.update(weights.read_bytes())
+    return Path(model).resolve().name, f"sha256:{digest.hexdigest()[:16]}"
+
+
+def _pooling(original: Any) -> str:
+    for module in original:
+        if mode := getattr(module, "pooling_mode", None):
+            return mode if isinstance(mode, str) else "+".join(mode)
+    raise Misconfigured("the model has no pooling, so it makes no sentence embeddings")
+
+
+def _check(original: Any, bundle: Bundle) -> Check:
+    """The bundle, through the worker's own code, against the original."""
+    dimension = bundle.manifest.dimension
+    tokenizer = HubTokenizer(bundle.tokenizer)
+    embedder = OnnxEmbedder(bundle, "cpu", dimension, token_budget=2048)
+    ours = embedder.embed(tokenizer.encode(SAMPLES, bundle.manifest.max_tokens))
+    theirs = truncate(original.encode(list(SAMPLES), show_progress_bar=False, prompt=""), dimension)
+    worst = worst_cosine(ours, theirs)
+    if worst < LEAST_COSINE:
+        raise Misconfigured(f"{bundle.manifest.source}: the export differs from the original: worst cosine {worst:.6f}")
+    return Check(texts=len(SAMPLES), worst_cosine=round(worst, 7))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries' warnings and progress are not for users of this command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

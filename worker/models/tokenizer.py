@@ -1,0 +1,54 @@
+"""The model's own tokenizer, for ids and for splitting. Batches release the GIL; single texts would not."""
+
+from collections.abc import Sequence
+from functools import lru_cache
+from pathlib import Path
+
+from semantic_text_splitter import TextSplitter
+from tokenizers import Tokenizer
+
+from worker.errors import Misconfigured
+
+
+class HubTokenizer:
+    """``ports.Tokenizer`` for a ``tokenizer.json``."""
+
+    def __init__(self, file: Path) -> None:
+        """Raises Misconfigured when the file is not a tokenizer."""
+        try:
+            self._tokenizer = Tokenizer.from_file(str(file))
+        except Exception as error:
+            raise Misconfigured(f"{file} is no tokenizer: {error}") from error
+        self._tokenizer.no_truncation()
+        self._tokenizer.no_padding()
+        self._opening, self._closing = _special_ids(self._tokenizer)
+        self._splitter = lru_cache(maxsize=8)(self._make_splitter)
+
+    @property
+    def special_tokens(self) -> int:
+        """As the port says."""
+        return len(self._opening) + len(self._closing)
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
+        """As the port says."""
+        encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
+        room = None if limit is None else limit - self.special_tokens
+        return [(*self._opening, *encoding.ids[:room], *self._closing) for encoding in encoded]
+
+    def split(self, texts: Sequence[str], capacity: int, overlap: int) -> list[list[tuple[int, str]]]:
+        """As the port says; cut where paragraphs, sentences or words end, as far as possible."""
+        pieces: list[list[tuple[int, str]]] = self._splitter(capacity, overlap).chunk_all_indices(list(texts))
+        return pieces
+
+    def _make_splitter(self, capacity: int, overlap: int) -> TextSplitter:
+        return TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)
+
+
+def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """The ids that the tokenizer puts before and after every text."""
+    bare = tokenizer.encode("a", add_special_tokens=False).ids
+    full = tokenizer.encode("a").ids
+    for start in range(len(full) - len(bare) + 1):
+        if full[start : start + len(bare)] == bare:
+            return tuple(full[:start]), tuple(full[start + len(bare) :])
+    raise Misconfigured("the tokenizer changes a text's own tokens when it adds special ones")

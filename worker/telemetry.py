@@ -1,0 +1,111 @@
+"""What a worker tells: log lines of an event name and fields, and a progress bar where someone is watching."""
+
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import structlog
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+from worker.errors import Unavailable
+from worker.index.stages import Work
+from worker.types import Outcome
+
+SUMMARY_EVERY_S = 10.0
+LETTERS_LOGGED = 5
+"""Dead letters named in the log per batch; the others are counted."""
+
+log = structlog.get_logger()
+
+
+def set_up(level: str, style: str) -> None:
+    """Log to stderr. Libraries only from warnings on: at debug level kafka-python prints passwords and documents."""
+    text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
+    logging.getLogger("kafka").setLevel(logging.ERROR)
+
+
+def outage(error: Unavailable, failures: int, pause_s: float) -> None:
+    """A service is away; the first failures and then every tenth are worth a line."""
+    if failures <= 3 or failures % 10 == 0:
+        log.warning("unavailable", error=str(error), failures=failures, next_try_s=round(pause_s, 1))
+
+
+class Reporter:
+    """Hears of every finished batch: names its dead letters, sums up from time to time and at the end."""
+
+    def __init__(
+        self,
+        remaining: Callable[[], int | None],
+        busy_s: Mapping[str, float],
+        *,
+        bar: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``remaining`` is the source's; ``busy_s`` the seconds that each stage has worked."""
+        self._remaining = remaining
+        self._busy_s = busy_s
+        self._clock = clock
+        self._started = self._summed_up = clock()
+        self.totals: Counter[Outcome] = Counter()
+        self.tokens = 0
+        self._progress = _progress() if bar else None
+        self._task: TaskID | None = None
+
+    def __call__(self, work: Work) -> None:
+        """A batch is done."""
+        self.totals.update(work.outcomes)
+        self.tokens += work.tokens
+        for letter in work.letters[:LETTERS_LOGGED]:
+            topic, partition = letter.record.partition
+            place = {"topic": topic, "partition": partition, "offset": letter.record.offset}
+            log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300])
+        if len(work.letters) > LETTERS_LOGGED:
+            log.warning("dead_letters", more=len(work.letters) - LETTERS_LOGGED)
+        self._advance()
+        if self._clock() - self._summed_up >= SUMMARY_EVERY_S and self._progress is None:
+            self._summed_up = self._clock()
+            self.summary("indexing")
+
+    def summary(self, event: str) -> None:
+        """Everything so far in one line."""
+        seconds = max(1e-9, self._clock() - self._started)
+        busy = {f"busy_{name}": round(spent / seconds, 3) for name, spent in self._busy_s.items()}
+        counts = {str(outcome): self.totals[outcome] for outcome in Outcome}
+        log.info(event, **counts, tokens=self.tokens, seconds=round(seconds, 1), **busy)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._progress is not None and self._task is not None:
+            self._progress.stop()
+
+    def _advance(self) -> None:
+        if self._progress is None:
+            return
+        done = self.totals.total()
+        left = self._remaining()
+        if self._task is None:
+            self._progress.start()
+            self._task = self._progress.add_task("indexing", total=None)
+        total = None if left is None else max(done, done + left)
+        self._progress.update(self._task, completed=done, total=total)
+
+
+def _progress() -> Progress:
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    return Progress(*columns, console=Console(stderr=True), transient=True)

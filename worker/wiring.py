@@ -1,0 +1,177 @@
+"""Puts the parts together. The only module that knows every class."""
+
+import random
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from worker.adapters.files import FileDeadLetters, open_source
+from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer
+from worker.adapters.kafka.dead_letters import KafkaDeadLetters
+from worker.adapters.kafka.source import KafkaSource
+from worker.adapters.qdrant.collection import Connection, open_collection
+from worker.errors import Unavailable
+from worker.events import Rules, epoch_base
+from worker.index.chunking import Chunker, ChunkRules
+from worker.index.patience import Patience, PatientDeadLetters, PatientStore, backoff
+from worker.index.pipeline import Pipeline, Stage
+from worker.index.stages import Embed, InPipe, Prepare, Work, WriteOut, completer
+from worker.index.worker import IndexWorker
+from worker.models.bundle import Bundle, load
+from worker.models.embedder import OnnxEmbedder
+from worker.models.tokenizer import HubTokenizer
+from worker.ports import DeadLetters, Embedder, Source, Tokenizer, VectorStore
+from worker.settings import IndexSettings, ModelSettings, Settings
+from worker.telemetry import Reporter, log, outage
+from worker.types import Origin
+
+TICKS_PER_S = 10_000
+"""Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
+
+LEAVE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Where records come from and dead letters go, and how the records are read."""
+
+    source: Source
+    dead_letters: DeadLetters
+    rules: Rules
+    origin: Origin | None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An embedding model, ready to run."""
+
+    bundle: Bundle
+    tokenizer: Tokenizer
+    embedder: Embedder
+
+
+def load_model(settings: ModelSettings) -> Model:
+    """Verify and load the bundle; raises Misconfigured."""
+    bundle = load(settings.bundle)
+    dimension = bundle.dimension(settings.dimension)
+    embedder = OnnxEmbedder(bundle, settings.provider, dimension, settings.token_budget, settings.threads)
+    manifest = bundle.manifest
+    log.info("model_loaded", source=manifest.source, revision=manifest.revision, dimension=dimension,
+             provider=embedder.provider)  # fmt: skip
+    return Model(bundle, HubTokenizer(bundle.tokenizer), embedder)
+
+
+def rules(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Rules:
+    """How records are read, by the settings."""
+    return Rules(
+        tenant_from=settings.tenant_from,
+        tenant=settings.tenant,
+        tenant_header=settings.tenant_header,
+        order=settings.order,
+        sequence_base=sequence_base,
+        max_bytes=settings.max_event_bytes,
+        keyed=keyed,
+    )
+
+
+def kafka_feed(settings: Settings, *, once: bool) -> Feed:
+    """The topic; raises Misconfigured or Unavailable."""
+    topic = check_topic(settings.kafka)
+    base = epoch_base(settings.index.epoch)
+    letters = KafkaDeadLetters(connect_producer(settings.kafka), settings.kafka.dead_letters, base)
+    source = KafkaSource(connect_consumer(settings.kafka), settings.kafka.topic, once=once)
+    origin = Origin(settings.kafka.topic, topic.id, topic.partitions, settings.index.epoch)
+    return Feed(source, letters, rules(settings.index, base, keyed=True), origin)
+
+
+def file_feed(settings: Settings, path: str, stdin: BinaryIO, now_s: float) -> Feed:
+    """A file of JSON lines, or standard input; its dead letters go beside it. Raises Misconfigured."""
+    source = open_source(path, stdin)
+    letters = FileDeadLetters(Path("stdin.dlq.jsonl") if path == "-" else Path(f"{path}.dlq.jsonl"))
+    return Feed(source, letters, rules(settings.index, int(now_s * TICKS_PER_S), keyed=False), None)
+
+
+def chunker(settings: IndexSettings, model: Model) -> Chunker:
+    """Cuts documents to what the settings ask and the model takes."""
+    manifest = model.bundle.manifest
+    size = min(settings.chunk_tokens, manifest.max_tokens)
+    overlap = min(settings.chunk_overlap, size // 2)
+    prompt = manifest.prompts.get("document", "")
+    return Chunker(model.tokenizer, ChunkRules(size, overlap, settings.title, prompt, settings.max_chunks))
+
+
+def patience(stop: threading.Event) -> Patience:
+    """Waits out outages, a little differently in every worker, and says so."""
+    return Patience(lambda failures: backoff(failures, random.random()), outage, stop)  # noqa: S311  # no secret
+
+
+def index(
+    settings: Settings,
+    model: Model,
+    connect: Callable[[], Feed],
+    stop: threading.Event,
+    *,
+    bar: bool = False,
+) -> Reporter:
+    """Run the index worker until its source ends or ``stop`` is set; returns what became of the records."""
+    waiting = patience(stop)
+    with _qdrant(settings) as connection:
+        feed = waiting.call(connect)
+        identity = model.bundle.identity(model.embedder.dimension)
+        name = settings.qdrant.collection
+        collection = waiting.call(lambda: open_collection(connection, name, identity, feed.origin))
+        store = connection.store(collection)
+        log.info("started", collection=collection, source=feed.origin.topic if feed.origin else "file")
+        return run(settings.index, feed, store, chunker(settings.index, model), model.embedder, stop, bar=bar)
+
+
+def run(
+    settings: IndexSettings,
+    feed: Feed,
+    store: VectorStore,
+    chunks: Chunker,
+    embedder: Embedder,
+    stop: threading.Event,
+    *,
+    bar: bool = False,
+) -> Reporter:
+    """The stages, their pipeline and the loop, over any implementation of the ports."""
+    abort = threading.Event()
+    waiting = patience(abort)
+    patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
+    stages: list[Stage[Work]] = [
+        Stage("prepare", Prepare(feed.rules, patient, chunks, in_pipe)),
+        Stage("embed", Embed(embedder)),
+        Stage("write", WriteOut(patient, letters, completer(chunks, embedder), in_pipe)),
+    ]
+    pipeline = Pipeline(stages, abort)
+    reporter = Reporter(feed.source.remaining, pipeline.busy_s, bar=bar)
+
+    def report_outage(error: Unavailable, failures: int) -> float:
+        pause_s = waiting.delay(failures)
+        outage(error, failures, pause_s)
+        return pause_s
+
+    worker = IndexWorker(
+        feed.source, pipeline, settings.batch_bytes, settings.drain_timeout_s, report_outage, reporter
+    )
+    try:
+        worker.run(stop)
+    finally:
+        pipeline.close(LEAVE_S)
+        feed.source.close(LEAVE_S)
+        feed.dead_letters.close(LEAVE_S)
+        reporter.close()
+    return reporter
+
+
+@contextmanager
+def _qdrant(settings: Settings) -> Iterator[Connection]:
+    connection = Connection(settings.qdrant)
+    try:
+        yield connection
+    finally:
+        connection.close()
