@@ -104,7 +104,9 @@ def export(
     typer.echo(f"{output}: {manifest.source}, {manifest.dimension} dimensions, worst cosine {worst:.7f}", err=True)
 
 
-@app.command(epilog="Examples: `penstock demo` · `penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`")
+@app.command(
+    epilog="Examples: `penstock demo` · `penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`"
+)
 def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,

@@ -53,7 +53,7 @@ def run(options: Options, stop: threading.Event) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
     settings = _settings(options, cache)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
-    model = wiring.load_model(ModelSettings(bundle=_bundle(cache, console), token_budget=4096))
+    model = wiring.load_model(ModelSettings(bundle=_bundle(cache, console)))
     console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
     started = time.monotonic()
     connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)

@@ -2,7 +2,7 @@
 
 
 class InvalidEvent(Exception):
-    """This record can never be indexed: it becomes a dead letter, and the stream goes on."""
+    """A record that can never be indexed becomes a dead letter, and the stream goes on."""
 
 
 class Refused(InvalidEvent):

@@ -24,6 +24,8 @@ EPOCH_SHIFT = 48
 DEEPEST_METADATA = 16
 """Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
 
+FAULTS_SHOWN = 3
+
 _TENANT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _INT64 = range(-(2**63), 2**63)
 
@@ -204,8 +206,10 @@ def _utc(moment: datetime | None) -> str | None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line for the first three faults of a body."""
+    """One line for the first faults of a body."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}" for fault in faults[:3]]
-    more = f" (and {len(faults) - 3} more)" if len(faults) > 3 else ""
+    lines = [
+        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}" for fault in faults[:FAULTS_SHOWN]
+    ]
+    more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
     return "; ".join(lines) + more

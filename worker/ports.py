@@ -1,5 +1,6 @@
-"""What the workers need of the world outside. Each Protocol is a contract; ``tests/contracts`` holds every
-implementation, shipped fakes included, to it.
+"""What the workers need of the world outside.
+
+Each Protocol is a contract; ``tests/contracts`` holds every implementation, shipped fakes included, to it.
 
 Any method may raise Unavailable: nothing has happened, or what has happened may safely happen again, so the
 caller repeats the call. Methods of a Source are called by one thread only; all others by several at once.
@@ -85,7 +86,7 @@ class Embedder(Protocol):
 
 
 class VectorStore(Protocol):
-    """Where points live. Every write is guarded by the order of what is there, see ``older`` in ``index/plan.py``."""
+    """Where points live. Every write is guarded by the order of what is there, see ``Stored.older``."""
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         """What is stored of these points; those that are not there are left out."""
@@ -97,8 +98,9 @@ class VectorStore(Protocol):
         """
 
     def patch(self, points: Sequence[Point]) -> None:
-        """Give each point's order and payload to its stored form, vector untouched, where that is older and
-        holds the same hash. Durable on return; raises Refused like ``upsert``.
+        """Renew order and payload, but no vector, of each stored point that is older and holds the same hash.
+
+        Durable on return; raises Refused like ``upsert``.
         """
 
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:

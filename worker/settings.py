@@ -118,10 +118,15 @@ class ModelSettings(Group):
     """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
     provider: Literal["cpu", "cuda"] = "cpu"
     """ONNX Runtime execution provider; a worker refuses to start on another one."""
-    token_budget: Count = 8192
-    """Padded tokens in one forward pass: longest text times number of texts."""
+    token_budget: Count | None = None
+    """Padded tokens in one forward pass: longest text times number of texts. Empty means 2048 on CPU, else 16384."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the model on CPU; 0 means one per core."""
+
+    @property
+    def padded_tokens(self) -> int:
+        """The token budget in effect."""
+        return self.token_budget or (2048 if self.provider == "cpu" else 16384)
 
 
 class IndexSettings(Group):

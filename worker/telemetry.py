@@ -19,6 +19,9 @@ SUMMARY_EVERY_S = 10.0
 LETTERS_LOGGED = 5
 """Dead letters named in the log per batch; the others are counted."""
 
+FAILURES_LOGGED = 3
+"""Failed calls in a row with a line each; then every tenth has one."""
+
 log = structlog.get_logger()
 
 
@@ -42,7 +45,7 @@ def set_up(level: str, style: str) -> None:
 
 def outage(error: Unavailable, failures: int, pause_s: float) -> None:
     """A service is away; the first failures and then every tenth are worth a line."""
-    if failures <= 3 or failures % 10 == 0:
+    if failures <= FAILURES_LOGGED or failures % 10 == 0:
         log.warning("unavailable", error=str(error), failures=failures, next_try_s=round(pause_s, 1))
 
 

@@ -127,6 +127,10 @@ class Stored:
     hashes: tuple[str, ...] = ()
     deleted: bool = False
 
+    def older(self, order: Order, recipe: str) -> bool:
+        """Whether this gives way to a point of that order and recipe. Every guard in the store is this rule."""
+        return self.order < order or (self.order == order and self.recipe != recipe)
+
 
 @dataclass(frozen=True, slots=True)
 class Point:

@@ -57,7 +57,7 @@ def load_model(settings: ModelSettings) -> Model:
     """Verify and load the bundle; raises Misconfigured."""
     bundle = load(settings.bundle)
     dimension = bundle.dimension(settings.dimension)
-    embedder = OnnxEmbedder(bundle, settings.provider, dimension, settings.token_budget, settings.threads)
+    embedder = OnnxEmbedder(bundle, settings.provider, dimension, settings.padded_tokens, settings.threads)
     manifest = bundle.manifest
     log.info("model_loaded", source=manifest.source, revision=manifest.revision, dimension=dimension,
              provider=embedder.provider)  # fmt: skip
@@ -155,9 +155,7 @@ def run(
         outage(error, failures, pause_s)
         return pause_s
 
-    worker = IndexWorker(
-        feed.source, pipeline, settings.batch_bytes, settings.drain_timeout_s, report_outage, reporter
-    )
+    worker = IndexWorker(feed.source, pipeline, settings.batch_bytes, settings.drain_timeout_s, report_outage, reporter)
     try:
         worker.run(stop)
     finally:

@@ -63,7 +63,7 @@ class FileSource:
             return self._read - self._committed
         return None if self._lines is None else max(1, self._lines - self._committed)
 
-    def close(self, timeout_s: float) -> None:  # noqa: ARG002  # the port's signature
+    def close(self, timeout_s: float) -> None:  # the port's signature
         """Nothing to hand back: the reader's thread ends with the process."""
 
     def _take(self, deadline: float) -> Iterable[bytes]:
@@ -98,7 +98,7 @@ def open_source(path: str, stdin: BinaryIO) -> FileSource:
     try:
         with Path(path).open("rb") as counted:
             lines = sum(1 for _ in counted)
-        return FileSource(Path(path).open("rb"), Path(path).name, lines)  # noqa: SIM115  # closed with the process
+        return FileSource(Path(path).open("rb"), Path(path).name, lines)  # closed with the process
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
 

@@ -81,9 +81,7 @@ class Chunker:
         prompt = len(self.tokenizer.encode([self.rules.prompt])[0]) if self.rules.prompt else self._special
         capacity = max(1, self.rules.size - room - prompt - SLACK)
         pieces = self.tokenizer.split([text for _, text in documents], capacity, min(self.rules.overlap, capacity // 2))
-        embedded = [
-            self._embedded(title, piece) for title, own in zip(titles, pieces, strict=True) for _, piece in own
-        ]
+        embedded = [self._embedded(title, piece) for title, own in zip(titles, pieces, strict=True) for _, piece in own]
         tokens = self.tokenizer.encode(embedded, self.rules.size)
         flat = [(start, piece) for own in pieces for start, piece in own]
         chunks = [
@@ -113,4 +111,6 @@ class Chunker:
 
     def _too_long(self, measured: str) -> InvalidEvent:
         most = self.rules.most
-        return InvalidEvent(f"the text has {measured}; index.max_chunks allows {most} chunks of {self.rules.size} tokens")
+        return InvalidEvent(
+            f"the text has {measured}; index.max_chunks allows {most} chunks of {self.rules.size} tokens"
+        )

@@ -8,11 +8,6 @@ from hashlib import blake2b
 from worker.types import Chunk, DocumentKey, Event, Op, Order, Point, Stored, Vector
 
 
-def older(stored: Stored, order: Order, recipe: str) -> bool:
-    """Whether a stored point gives way to one of this order and recipe. Every guard in the store is this rule."""
-    return stored.order < order or (stored.order == order and stored.recipe != recipe)
-
-
 def text_hash(text: str) -> str:
     """Fingerprint of an embedded text: 128 bits of BLAKE2b, as 32 hex digits."""
     return blake2b(text.encode(), digest_size=16).hexdigest()
@@ -33,14 +28,13 @@ def collapse(events: Iterable[Event], known: Mapping[DocumentKey, Order]) -> tup
     """
     newest: dict[DocumentKey, Event] = {}
     superseded: list[Event] = []
-    for event in events:
+    for arrived in events:
+        event = settle(arrived, known.get(arrived.key))
         best = newest.get(event.key)
         if best is None:
-            newest[event.key] = settle(event, known.get(event.key))
+            newest[event.key] = event
             continue
         event, best = settle(event, best.order), settle(best, event.order)
-        if event.unversioned:
-            event = settle(event, known.get(event.key))
         first, second = (event, best) if event.order > best.order else (best, event)
         newest[event.key] = first
         superseded.append(second)
@@ -58,7 +52,7 @@ class Step(StrEnum):
 
 def decide(event: Event, anchor: Stored | None, recipe: str) -> Step:
     """What to do for a document's newest event, given its stored anchor."""
-    if anchor is not None and not older(anchor, event.order, recipe):
+    if anchor is not None and not anchor.older(event.order, recipe):
         return Step.STALE if anchor.order > event.order else Step.REPEATED
     return Step.DELETE if event.op is Op.DELETE else Step.EMBED
 

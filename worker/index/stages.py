@@ -234,4 +234,3 @@ def give_up(work: Work, record: Record, error: InvalidEvent, stage: str) -> None
     """The record becomes a dead letter."""
     work.letters.append(Letter(record, error, stage))
     work.outcomes[Outcome.DEAD_LETTERED] += 1
-

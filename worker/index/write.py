@@ -11,7 +11,7 @@ nothing as new as its anchor is removed.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from worker.index.plan import Write, older, settle
+from worker.index.plan import Write, settle
 from worker.ports import VectorStore
 from worker.types import ChunkKey, DocumentKey, Op, Outcome, Stored
 
@@ -124,7 +124,7 @@ def _distrust_changed(
 
 def _judge(one: Write, anchor: Stored | None) -> Outcome | None:
     """What the anchor that was read back says; None when the document must be written again."""
-    if anchor is None or older(anchor, one.event.order, one.recipe):
+    if anchor is None or anchor.older(one.event.order, one.recipe):
         return None
     if anchor.order > one.event.order:
         return None if _overtaken_by_earlier(one, anchor) else Outcome.SUPERSEDED

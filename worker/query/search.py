@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from worker.index.plan import older
 from worker.ports import Embedder, Searcher, Tokenizer
 from worker.types import ChunkKey, Hit, Stored
 
@@ -37,6 +36,6 @@ def owned(hits: Sequence[Hit], anchors: dict[ChunkKey, Stored]) -> list[Hit]:
     kept = []
     for hit in hits:
         anchor = anchors.get(ChunkKey(hit.key.tenant, hit.key.document, 0))
-        if anchor is not None and not anchor.deleted and not older(hit.stored, anchor.order, anchor.recipe):
+        if anchor is not None and not anchor.deleted and not hit.stored.older(anchor.order, anchor.recipe):
             kept.append(hit)
     return kept

@@ -39,7 +39,8 @@ class TopicIdentity(NamedTuple):
 
 def check_topic(settings: KafkaSettings) -> TopicIdentity:
     """The topic's identity, its dead letter topic made if need be. Raises Misconfigured or Unavailable."""
-    return _connected(lambda: _check_topic(settings), settings)
+    topic: TopicIdentity = _connected(lambda: _check_topic(settings), settings)
+    return topic
 
 
 def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
@@ -136,7 +137,7 @@ def _create_dead_letter_topic(admin: KafkaAdminClient, settings: KafkaSettings) 
 
 def _raise_for(described: Mapping[str, Any]) -> None:
     if described["error_code"]:
-        raise kafka_errors.for_code(described["error_code"])()
+        raise kafka_errors.for_code(described["error_code"])
 
 
 def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:

@@ -99,7 +99,7 @@ class KafkaSource:
             self._pending, self._sent = {}, None
             self._consumer.close(autocommit=False, timeout_ms=int(max(1.0, (deadline - self._clock()) * 1000)))
 
-    def _hold(self, hold: bool) -> None:
+    def _hold(self, hold: bool) -> None:  # noqa: FBT001  # the word is the method's
         """Pause or resume all; partitions that come during a hold are paused by the listener."""
         if hold != self._holding:
             self._holding = hold
@@ -185,6 +185,14 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         assigned: Callable[[Collection[TopicPartition]], None],
         gone: Callable[[Collection[TopicPartition]], None],
     ) -> None:
-        self.on_partitions_assigned = assigned
-        self.on_partitions_revoked = gone
-        self.on_partitions_lost = gone
+        self._assigned = assigned
+        self._gone = gone
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._assigned(assigned)
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._gone(revoked)
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self._gone(lost)

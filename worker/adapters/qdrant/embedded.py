@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc as rpc
 from qdrant_client import QdrantClient, grpc, models
@@ -20,7 +20,7 @@ from worker.errors import Misconfigured
 T = TypeVar("T")
 
 
-class LocalError(rpc.RpcError):
+class LocalError(rpc.RpcError):  # type: ignore[misc]  # the library is untyped
     """An error of local mode, as a server would answer it."""
 
     def __init__(self, code: rpc.StatusCode, details: str) -> None:
@@ -47,7 +47,9 @@ class LocalQdrant:
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise
-            raise Misconfigured(f"the folder {folder} is in use by another process: end that, or take another") from None
+            raise Misconfigured(
+                f"the folder {folder} is in use by another process: end that, or take another"
+            ) from None
         except OSError as error:
             raise Misconfigured(f"cannot use the folder {folder}: {error.strerror or error}") from error
         self.points = LocalPoints(self)
@@ -170,7 +172,9 @@ class LocalCollections:
     ) -> grpc.GetCollectionInfoResponse:
         info = self._local.run(lambda client: client.get_collection(request.collection_name))
         metadata = payload_to_grpc(dict(info.config.metadata or {}))
-        return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=grpc.CollectionConfig(metadata=metadata)))
+        return grpc.GetCollectionInfoResponse(
+            result=grpc.CollectionInfo(config=grpc.CollectionConfig(metadata=metadata))
+        )
 
     def UpdateAliases(
         self, request: grpc.ChangeAliases, timeout: float | None = None
@@ -179,9 +183,7 @@ class LocalCollections:
         self._local.run(lambda client: client.update_collection_aliases(actions))
         return grpc.CollectionOperationResponse(result=True)
 
-    def ListAliases(
-        self, request: grpc.ListAliasesRequest, timeout: float | None = None
-    ) -> grpc.ListAliasesResponse:
+    def ListAliases(self, request: grpc.ListAliasesRequest, timeout: float | None = None) -> grpc.ListAliasesResponse:
         found = self._local.run(lambda client: client.get_aliases()).aliases
         aliases = [grpc.AliasDescription(alias_name=a.alias_name, collection_name=a.collection_name) for a in found]
         return grpc.ListAliasesResponse(aliases=aliases)
@@ -191,18 +193,18 @@ def _completed() -> grpc.UpdateResult:
     return grpc.UpdateResult(operation_id=0, status=grpc.UpdateStatus.Completed)
 
 
-def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[str]:
+def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[models.ExtendedPointId]:
     """The ids that a filter names and whose points it accepts."""
     where = GrpcToRest.convert_filter(selector.filter)
-    named = list(_named(where))
+    named: list[models.ExtendedPointId] = list(_named(where))
     found = client.retrieve(collection, named, with_payload=True) if named else []
-    return [str(point.id) for point in found if check_filter(where, point.payload or {}, point.id, {})]
+    return [point.id for point in found if check_filter(where, point.payload or {}, point.id, {})]
 
 
-def _named(where: models.Filter) -> Iterator[str]:
+def _named(where: models.Filter) -> Iterator[models.ExtendedPointId]:
     """The ids in a filter that requires some, or alternatives of which each requires some."""
     for condition in [*(where.must or ()), *(where.should or ())]:
         if isinstance(condition, models.HasIdCondition):
-            yield from (str(point_id) for point_id in condition.has_id)
+            yield from condition.has_id
         elif isinstance(condition, models.Filter):
             yield from _named(condition)

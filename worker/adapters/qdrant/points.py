@@ -64,7 +64,7 @@ def point_payload(point: Point, indexed_at: str) -> dict[str, Any]:
 
 
 def older(order: Order, recipe: str) -> grpc.Filter:
-    """The rule ``older`` of ``index/plan.py`` as a filter over stored points."""
+    """The rule ``Stored.older`` as a filter over stored points."""
     version, sequence = order
     below = grpc.Filter(must=[_equals("version", version), _less("sequence", sequence)])
     other = grpc.Filter(

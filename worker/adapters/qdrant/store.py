@@ -11,7 +11,7 @@ from qdrant_client import grpc
 
 from worker.adapters.qdrant import points as convert
 from worker.errors import Refused, Unavailable
-from worker.types import ChunkKey, DocumentKey, Hit, Order, Point, Stored, Vector
+from worker.types import ChunkKey, DocumentKey, Hit, Point, Stored, Vector
 
 T = TypeVar("T")
 
@@ -77,11 +77,10 @@ class QdrantStore:
         for tenant, keys in tenants.items():
             for part in _slices(keys, self._size * 4):
                 for key, point, there in self._scroll(tenant, part):
-                    mark = anchors[key]
-                    if there < mark.order or (there == mark.order and point.payload["recipe"].string_value != mark.recipe):
+                    if there.older(anchors[key].order, anchors[key].recipe):
                         doomed.setdefault(key, []).append(point.id)
-        for part in _slices(list(doomed.items()), self._size):
-            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in part]
+        for some in _slices(list(doomed.items()), self._size):
+            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in some]
             any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
             self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
@@ -143,21 +142,19 @@ class QdrantStore:
 
     def _scroll(
         self, tenant: str, keys: Sequence[DocumentKey]
-    ) -> Iterator[tuple[DocumentKey, grpc.RetrievedPoint, Order]]:
+    ) -> Iterator[tuple[DocumentKey, grpc.RetrievedPoint, Stored]]:
         where = convert.of_documents(tenant, [key.document for key in keys])
         offset: grpc.PointId | None = None
         while True:
             page = self._call("Scroll", self._page(where, convert.SWEEP_FIELDS, offset))
             for point in page.result:
-                order = Order(point.payload["version"].integer_value, point.payload["sequence"].integer_value)
-                yield DocumentKey(tenant, point.payload["document"].string_value), point, order
+                key = DocumentKey(tenant, point.payload["document"].string_value)
+                yield key, point, convert.stored(convert.payload_of(point.payload))
             if not page.HasField("next_page_offset"):
                 return
             offset = page.next_page_offset
 
-    def _page(
-        self, where: grpc.Filter | None, names: Iterable[str], offset: grpc.PointId | None
-    ) -> grpc.ScrollPoints:
+    def _page(self, where: grpc.Filter | None, names: Iterable[str], offset: grpc.PointId | None) -> grpc.ScrollPoints:
         return grpc.ScrollPoints(
             collection_name=self._collection,
             filter=where,

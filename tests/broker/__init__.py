@@ -1,0 +1,102 @@
+"""A real Apache Kafka broker for the tests: KRaft, one node, loopback, a temporary folder."""
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+import uuid
+from pathlib import Path
+
+HERE = Path(__file__).parent
+LIB = HERE / "lib"
+START_S = 60.0
+
+
+def missing() -> str | None:
+    """What keeps a broker from starting here, or None."""
+    if not shutil.which("java"):
+        return "Java is missing: install a JRE 17 or later, or set KAFKA_BOOTSTRAP_SERVERS"
+    if not list(LIB.glob("kafka_*.jar")):
+        return "Kafka's jars are missing: `make test` fetches them with Maven, or set KAFKA_BOOTSTRAP_SERVERS"
+    return None
+
+
+class Broker:
+    """A broker process; ``stop`` and ``start`` model an outage, with the same port and data."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare its folder: ports, configuration, formatted storage."""
+        self._folder = folder
+        port, controller = _free_ports(2)
+        self.bootstrap_servers = f"127.0.0.1:{port}"
+        self._config = folder / "server.properties"
+        self._config.write_text(_CONFIG.format(port=port, controller=controller, data=folder / "data"))
+        cluster = uuid.uuid4().hex[:22]
+        self._java("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(self._config)).wait()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start, and return when it answers."""
+        self._process = self._java("kafka.Kafka", str(self._config))
+        deadline = time.monotonic() + START_S
+        host, port = self.bootstrap_servers.split(":")
+        while time.monotonic() < deadline:
+            if self._process.poll() is not None:
+                break
+            try:
+                socket.create_connection((host, int(port)), 0.5).close()
+            except OSError:
+                time.sleep(0.1)
+            else:
+                return
+        raise RuntimeError(f"the broker did not start:\n{(self._folder / 'log').read_text()[-2000:]}")
+
+    def stop(self) -> None:
+        """End it on the spot, as a crash would."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+
+    def _java(self, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
+        options = [
+            "-Xmx512m",
+            "-Xms128m",
+            "-XX:+UseSerialGC",
+            f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
+        ]
+        command = ["java", *options, "-cp", f"{LIB}{os.sep}*", main, *arguments]
+        with (self._folder / "log").open("ab") as log:
+            return subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603  # arguments are ours
+
+
+def _free_ports(count: int) -> list[int]:
+    sockets = [socket.socket() for _ in range(count)]
+    for one in sockets:
+        one.bind(("127.0.0.1", 0))
+    ports = [one.getsockname()[1] for one in sockets]
+    for one in sockets:
+        one.close()
+    return ports
+
+
+_CONFIG = """
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+log.dirs={data}
+num.partitions=1
+offsets.topic.num.partitions=4
+offsets.topic.replication.factor=1
+transaction.state.log.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+auto.create.topics.enable=false
+log.flush.interval.messages=9223372036854775807
+"""
