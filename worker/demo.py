@@ -130,7 +130,9 @@ def _search(settings: Settings, model: wiring.Model) -> tuple[list[tuple[str, li
     manifest = model.bundle.manifest
     search = Search(model.tokenizer, model.embedder, store, manifest.prompts.get("query", ""), manifest.max_tokens)
     try:
-        return [(query, search.documents(query, TOP)) for query in QUERIES], store.count()
+        living = store.living()
+        counts = sum(hit.key.chunk == 0 for hit in living), len(living)
+        return [(query, search.documents(query, TOP)) for query in QUERIES], counts
     finally:
         connection.close()
 

@@ -147,8 +147,8 @@ def _tenant(record: Record, rules: Rules, named: str | None) -> str:
         case "header":
             tenant = _header_tenant(record, rules.tenant_header)
         case "key":
-            tenant = _key_text(record.key).partition("/")[0] if record.key is not None else ""
-            if not _TENANT.fullmatch(tenant):
+            tenant, slash, _ = (_key_text(record.key) if record.key is not None else "").partition("/")
+            if not slash or not _TENANT.fullmatch(tenant):
                 raise InvalidEvent("index.tenant_from = key, and the key is not tenant/id")
         case "none":
             tenant = ""

@@ -86,7 +86,7 @@ class QdrantSettings(Group):
     grpc_port: Annotated[int, Field(ge=1, le=65535)] = 6334
     """The server's gRPC port; all traffic goes there."""
     path: Path | None = None
-    """A folder for an embedded store in this process, instead of a server: for trying things out."""
+    """A folder for an embedded store in this process, instead of a server: for trying things out. Or :memory:."""
     api_key: SecretStr = SecretStr("")
     """API key or token of the server."""
     collection: str = Field(default="documents", pattern=r"^[A-Za-z0-9._-]{1,200}$")

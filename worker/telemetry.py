@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 
 def set_up(level: str, style: str) -> None:
-    """Log to stderr. Libraries only from warnings on: at debug level kafka-python prints passwords and documents."""
+    """Log to stderr. kafka-python never at its debug level: there it prints passwords and documents."""
     text = style == "text" or (style == "auto" and sys.stderr.isatty())
     renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
     structlog.configure(
@@ -39,8 +39,11 @@ def set_up(level: str, style: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s %(message)s")
-    logging.getLogger("kafka").setLevel(logging.ERROR)
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # what it reports reaches us as exceptions; what it does is worth reading only when something is looked for
+    logging.getLogger("kafka").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
 
 
 def outage(error: Unavailable, failures: int, pause_s: float) -> None:

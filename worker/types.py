@@ -1,7 +1,7 @@
 """Plain values that pass between the parts of Penstock."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from hashlib import blake2b
@@ -158,6 +158,16 @@ class Hit(NamedTuple):
     text: str
     title: str
     metadata: Mapping[str, Any]
+
+
+def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
+    """The hits that belong to their document as it is now: its anchor lives, and they are not older than it."""
+    kept = []
+    for hit in hits:
+        anchor = anchors.get(ChunkKey(hit.key.tenant, hit.key.document, 0))
+        if anchor is not None and not anchor.deleted and not hit.stored.older(anchor.order, anchor.recipe):
+            kept.append(hit)
+    return kept
 
 
 class Outcome(StrEnum):

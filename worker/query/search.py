@@ -1,10 +1,9 @@
 """A query's way: embed, retrieve, drop what its anchor disowns."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from worker.ports import Embedder, Searcher, Tokenizer
-from worker.types import ChunkKey, Hit, Stored
+from worker.types import ChunkKey, Hit, owned
 
 SPARE = 2
 """Candidates fetched per hit wanted: some may be stale, or of a document that is there already."""
@@ -29,13 +28,3 @@ class Search:
         for hit in owned(candidates, anchors):
             best.setdefault(hit.key.document, hit)
         return list(best.values())[:top]
-
-
-def owned(hits: Sequence[Hit], anchors: dict[ChunkKey, Stored]) -> list[Hit]:
-    """The hits that belong to their document as it is now: its anchor lives, and they are not older than it."""
-    kept = []
-    for hit in hits:
-        anchor = anchors.get(ChunkKey(hit.key.tenant, hit.key.document, 0))
-        if anchor is not None and not anchor.deleted and not hit.stored.older(anchor.order, anchor.recipe):
-            kept.append(hit)
-    return kept

