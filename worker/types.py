@@ -119,17 +119,24 @@ class Chunk:
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """What the store remembers of a point, as far as writing needs it. ``hashes`` only on an anchor."""
+    """What the store remembers of a point, as far as writing needs it. ``hashes`` only on an anchor.
+
+    ``recipe`` is the number of the rules by which the document was cut; rules that came later have a higher one.
+    """
 
     order: Order
-    recipe: str
+    recipe: int
     hash: str = ""
     hashes: tuple[str, ...] = ()
     deleted: bool = False
 
-    def older(self, order: Order, recipe: str) -> bool:
+    def older(self, order: Order, recipe: int) -> bool:
         """Whether this gives way to a point of that order and recipe. Every guard in the store is this rule."""
-        return self.order < order or (self.order == order and self.recipe != recipe)
+        return (self.order, self.recipe) < (order, recipe)
+
+    def newer(self, order: Order, recipe: int) -> bool:
+        """Whether a point of that order and recipe gives way to this."""
+        return (self.order, self.recipe) > (order, recipe)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,7 +145,7 @@ class Point:
 
     event: Event
     index: int
-    recipe: str
+    recipe: int
     hashes: tuple[str, ...] = ()
     chunk: Chunk | None = None
     vector: Vector | None = None

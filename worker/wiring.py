@@ -12,7 +12,7 @@ from worker.adapters.files import FileDeadLetters, open_source
 from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
-from worker.adapters.qdrant.collection import Connection, open_collection
+from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
 from worker.errors import Unavailable
 from worker.events import Rules, epoch_base
 from worker.index.chunking import Chunker, ChunkRules
@@ -123,9 +123,12 @@ def index(
         identity = model.bundle.identity(model.embedder.dimension)
         name = settings.qdrant.collection
         collection = waiting.call(lambda: open_collection(connection, name, identity, feed.origin))
+        chunks = chunker(settings.index, model)
+        recipe = waiting.call(lambda: number_recipe(connection, collection, chunks.rules.fingerprint))
+        source = feed.origin.topic if feed.origin else "file"
+        log.info("started", collection=collection, recipe=recipe, source=source)
         store = connection.store(collection)
-        log.info("started", collection=collection, source=feed.origin.topic if feed.origin else "file")
-        return run(settings.index, feed, store, chunker(settings.index, model), model.embedder, stop, bar=bar)
+        return run(settings.index, feed, store, chunks, recipe, model.embedder, stop, bar=bar)
 
 
 def run(
@@ -133,6 +136,7 @@ def run(
     feed: Feed,
     store: VectorStore,
     chunks: Chunker,
+    recipe: int,
     embedder: Embedder,
     stop: threading.Event,
     *,
@@ -143,7 +147,7 @@ def run(
     waiting = patience(abort)
     patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
     stages: list[Stage[Work]] = [
-        Stage("prepare", Prepare(feed.rules, patient, chunks, in_pipe)),
+        Stage("prepare", Prepare(feed.rules, patient, chunks, recipe, in_pipe)),
         Stage("embed", Embed(embedder)),
         Stage("write", WriteOut(patient, letters, completer(chunks, embedder), in_pipe)),
     ]

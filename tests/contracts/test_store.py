@@ -56,7 +56,7 @@ def point(
     tenant: str = "acme",
     index: int = 0,
     text: str | None = "text",
-    recipe: str = "r",
+    recipe: int = 1,
     sequence: int = 1,
     vector: tuple[float, ...] = (1, 0, 0, 0),
     **more: object,
@@ -83,7 +83,7 @@ def version(store: VectorStore, key: ChunkKey = KEY) -> int | None:
 def test_what_was_written_is_read(store: Store) -> None:
     store.upsert([point(5)])
     assert store.read([KEY, ChunkKey("acme", "a/b", 1)]) == {
-        KEY: Stored(Order(5, 1), "r", "hash of text", ("hash of text", "second"))
+        KEY: Stored(Order(5, 1), 1, "hash of text", ("hash of text", "second"))
     }
 
 
@@ -98,9 +98,9 @@ def test_equal_versions_are_told_apart_by_sequence_and_then_by_recipe(store: Sto
     store.upsert([point(1, sequence=4, text="earlier")])
     store.upsert([point(1, sequence=5, text="again")])
     assert store.read([KEY])[KEY].hash == "hash of first"
-    store.upsert([point(1, sequence=5, text="recut", recipe="other")])
+    store.upsert([point(1, sequence=5, text="recut", recipe=2)])
     assert store.read([KEY])[KEY].hash == "hash of recut"
-    store.upsert([point(1, sequence=6, text="later", recipe="other")])
+    store.upsert([point(1, sequence=6, text="later", recipe=2)])
     assert store.read([KEY])[KEY].hash == "hash of later"
 
 
@@ -151,8 +151,8 @@ def test_a_patch_of_nothing_writes_nothing(store: Store) -> None:
 def test_a_sweep_takes_what_is_older_than_the_anchor_and_of_that_document(store: Store) -> None:
     left_over = [point(1, index=n) for n in (1, 2)]
     others = [point(1, name="other", index=1), point(1, tenant="else", index=1), point(2, index=3)]
-    store.upsert([point(2), *left_over, *others, point(2, index=4, recipe="old")])
-    store.sweep({DocumentKey("acme", "a/b"): Stored(Order(2, 1), "r")})
+    store.upsert([point(2), *left_over, *others, point(2, index=4, recipe=0)])
+    store.sweep({DocumentKey("acme", "a/b"): Stored(Order(2, 1), 1)})
     kept = store.read([p.key for p in (*left_over, *others, point(2), point(2, index=4))])
     assert set(kept) == {p.key for p in (*others, point(2))}
 
@@ -187,13 +187,13 @@ def test_more_points_than_fit_into_a_request(store: Store) -> None:
 @settings(max_examples=60, deadline=None)
 @given(
     st.lists(
-        st.tuples(st.integers(0, 3), st.integers(0, 3), st.sampled_from("rs"), st.sampled_from(["x", "y", None])),
+        st.tuples(st.integers(0, 3), st.integers(0, 3), st.integers(1, 2), st.sampled_from(["x", "y", None])),
         max_size=8,
     ),
     st.lists(st.booleans(), min_size=8, max_size=8),
 )
 def test_guards_mean_the_same_in_qdrant_and_in_memory(
-    writes: list[tuple[int, int, str, str | None]], patches: list[bool]
+    writes: list[tuple[int, int, int, str | None]], patches: list[bool]
 ) -> None:
     memory, qdrant = MemoryStore(), embedded()
     for (v, sequence, recipe, text), patch in zip(writes, patches, strict=False):

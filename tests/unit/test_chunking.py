@@ -78,5 +78,5 @@ def test_a_chunk_without_tokens_gets_the_same_ones_later() -> None:
 
 @pytest.mark.parametrize("change", [{"size": 25}, {"overlap": 5}, {"title": False}, {"prompt": "p"}])
 def test_the_recipe_tells_of_every_rule_that_decides_what_is_embedded(change: dict[str, object]) -> None:
-    assert chunker(**change).rules.recipe != RULES.recipe
-    assert chunker(most=7).rules.recipe == RULES.recipe
+    assert chunker(**change).rules.fingerprint != RULES.fingerprint
+    assert chunker(most=7).rules.fingerprint == RULES.fingerprint

@@ -75,24 +75,24 @@ def test_a_record_delivered_twice_is_superseded_by_itself() -> None:
     assert len(newest) == len(superseded) == 1
 
 
-def stored(version: int, sequence: int, recipe: str = "r", **more: object) -> Stored:
+def stored(version: int, sequence: int, recipe: int = 1, **more: object) -> Stored:
     return replace(Stored(Order(version, sequence), recipe), **more)  # type: ignore[arg-type]
 
 
 def test_decisions() -> None:
     upsert, delete = event(5), event(5, delete=True)
-    assert decide(upsert, None, "r") is Step.EMBED
-    assert decide(delete, None, "r") is Step.DELETE  # a tombstone even for an unknown document
-    assert decide(upsert, stored(4, 4), "r") is Step.EMBED
-    assert decide(upsert, stored(6, 6), "r") is Step.STALE
-    assert decide(upsert, stored(5, 5), "r") is Step.REPEATED
-    assert decide(upsert, stored(5, 5, "other"), "r") is Step.EMBED
+    assert decide(upsert, None, 1) is Step.EMBED
+    assert decide(delete, None, 1) is Step.DELETE  # a tombstone even for an unknown document
+    assert decide(upsert, stored(4, 4), 1) is Step.EMBED
+    assert decide(upsert, stored(6, 6), 1) is Step.STALE
+    assert decide(upsert, stored(5, 5), 1) is Step.REPEATED
+    assert decide(upsert, stored(5, 5, 0), 1) is Step.EMBED
 
 
 def test_chunks_are_kept_by_place_text_and_recipe() -> None:
     chunks = [Chunk(text, 0, 1, text_hash(text)) for text in "abc"]
     anchor = stored(1, 1, hashes=(text_hash("a"), text_hash("x"), text_hash("c"), text_hash("d")))
-    assert kept(chunks, anchor, "r") == {0, 2}
-    assert kept(chunks, replace(anchor, recipe="other"), "r") == set()
-    assert kept(chunks, replace(anchor, deleted=True), "r") == set()
-    assert kept(chunks, None, "r") == set()
+    assert kept(chunks, anchor, 1) == {0, 2}
+    assert kept(chunks, replace(anchor, recipe=2), 1) == set()
+    assert kept(chunks, replace(anchor, deleted=True), 1) == set()
+    assert kept(chunks, None, 1) == set()

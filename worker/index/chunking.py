@@ -28,8 +28,8 @@ class ChunkRules:
     most: int
 
     @property
-    def recipe(self) -> str:
-        """Fingerprint of the rules that decide which texts are embedded; points of another recipe are redone."""
+    def fingerprint(self) -> str:
+        """Tells the rules that decide which texts are embedded from others; the collection numbers them."""
         rules = [1, self.size, self.overlap, self.title, self.prompt, TITLE_SHARE, SLACK]
         return text_hash(json.dumps(rules))[:16]
 

@@ -50,14 +50,14 @@ class Step(StrEnum):
     EMBED = "embed"
 
 
-def decide(event: Event, anchor: Stored | None, recipe: str) -> Step:
+def decide(event: Event, anchor: Stored | None, recipe: int) -> Step:
     """What to do for a document's newest event, given its stored anchor."""
     if anchor is not None and not anchor.older(event.order, recipe):
-        return Step.STALE if anchor.order > event.order else Step.REPEATED
+        return Step.STALE if anchor.newer(event.order, recipe) else Step.REPEATED
     return Step.DELETE if event.op is Op.DELETE else Step.EMBED
 
 
-def kept(chunks: Sequence[Chunk], anchor: Stored | None, recipe: str) -> frozenset[int]:
+def kept(chunks: Sequence[Chunk], anchor: Stored | None, recipe: int) -> frozenset[int]:
     """Indices of the chunks whose stored vector still stands: same place, same text, same recipe."""
     if anchor is None or anchor.deleted or anchor.recipe != recipe:
         return frozenset()
@@ -73,7 +73,7 @@ class Write:
     """
 
     event: Event
-    recipe: str
+    recipe: int
     chunks: tuple[Chunk, ...] = ()
     keep: frozenset[int] = frozenset()
     vectors: Mapping[int, Vector] | None = None

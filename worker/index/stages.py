@@ -77,6 +77,7 @@ class Prepare:
     rules: Rules
     store: VectorStore
     chunker: Chunker
+    recipe: int
     in_pipe: InPipe
 
     def __call__(self, work: Work) -> Work:
@@ -108,7 +109,7 @@ class Prepare:
         busy: Mapping[DocumentKey, Order],
     ) -> list[Event]:
         """Plan each document's newest event; returns older ones of documents whose newest cannot be indexed."""
-        recipe = self.chunker.rules.recipe
+        recipe = self.recipe
         known = {key: anchor.order for key, anchor in anchors.items()}
         known |= {key: max(order, known.get(key, order)) for key, order in busy.items()}
         newest, superseded = collapse(events, known)
@@ -131,11 +132,11 @@ class Prepare:
 
     def _unchanged(self, event: Event, anchor: Stored | None) -> Write | None:
         """The write for a document of one chunk whose text is what is stored: no need to tokenize it."""
-        recipe = self.chunker.rules.recipe
         if anchor is None or len(anchor.hashes) != 1:
             return None
         whole = (self.chunker.whole(event.title, event.text),)
-        return Write(event, recipe, whole, frozenset({0})) if kept(whole, anchor, recipe) else None
+        keep = kept(whole, anchor, self.recipe)
+        return Write(event, self.recipe, whole, keep) if keep else None
 
     def _chunk(
         self,
@@ -147,7 +148,6 @@ class Prepare:
         """Cut and tokenize; returns the documents whose event cannot be."""
         if not events:
             return set()
-        recipe = self.chunker.rules.recipe
         failed = set()
         cut = self.chunker.chunk([(event.title, event.text) for event in events])
         for event, chunks in zip(events, cut, strict=True):
@@ -156,7 +156,7 @@ class Prepare:
                 failed.add(event.key)
                 continue
             reusable = None if event.key in busy else anchors.get(event.key)
-            work.writes.append(Write(event, recipe, chunks, kept(chunks, reusable, recipe)))
+            work.writes.append(Write(event, self.recipe, chunks, kept(chunks, reusable, self.recipe)))
         return failed
 
 

@@ -76,8 +76,10 @@ class _Trust:
         """Mine with the same text, or overtaken by something newer."""
         if stored is None:
             return False
-        mine = stored.order == self.write.event.order and stored.hash == self.hash
-        return mine or stored.order > self.write.event.order
+        order, recipe = self.write.event.order, self.write.recipe
+        if stored.order == order and stored.recipe == recipe:
+            return stored.hash == self.hash
+        return stored.newer(order, recipe)
 
 
 def _anchor(one: Write) -> ChunkKey:
@@ -126,7 +128,7 @@ def _judge(one: Write, anchor: Stored | None) -> Outcome | None:
     """What the anchor that was read back says; None when the document must be written again."""
     if anchor is None or anchor.older(one.event.order, one.recipe):
         return None
-    if anchor.order > one.event.order:
+    if anchor.newer(one.event.order, one.recipe):
         return None if _overtaken_by_earlier(one, anchor) else Outcome.SUPERSEDED
     if one.event.op is Op.DELETE:
         return Outcome.DELETED

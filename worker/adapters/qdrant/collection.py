@@ -17,6 +17,7 @@ from worker.types import ModelIdentity, Origin
 
 IDENTITY = "penstock_model"
 ORIGIN = "penstock_origin"
+RECIPE = "penstock_recipe"
 
 MEMORY = Path(":memory:")
 """As embedded folder: keep nothing."""
@@ -99,6 +100,25 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
     except rpc.RpcError as error:
         raise failure(error, f"opening collection {name}") from error
     return actual
+
+
+def number_recipe(connection: Connection, collection: str, fingerprint: str) -> int:
+    """The number of these rules for cutting documents: that of the newest, or the next one.
+
+    Rules that differ from the newest get a higher number, so that what they made wins over what others made of the
+    same event; numbers can be compared where fingerprints cannot.
+    """
+    service = connection.collections
+    try:
+        newest = _metadata(service, collection).get(RECIPE) or {"number": 0, "fingerprint": ""}
+        if newest["fingerprint"] == fingerprint:
+            return int(newest["number"])
+        number = int(newest["number"]) + 1
+        kept = convert.to_payload({RECIPE: {"number": number, "fingerprint": fingerprint}})
+        service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
+    except rpc.RpcError as error:
+        raise failure(error, f"opening collection {collection}") from error
+    return number
 
 
 def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> str:

@@ -64,20 +64,19 @@ def point_payload(point: Point, indexed_at: str) -> dict[str, Any]:
     return payload
 
 
-def older(order: Order, recipe: str) -> grpc.Filter:
+def older(order: Order, recipe: int) -> grpc.Filter:
     """The rule ``Stored.older`` as a filter over stored points."""
     version, sequence = order
     below = grpc.Filter(must=[_equals("version", version), _less("sequence", sequence)])
-    other = grpc.Filter(
-        must=[_equals("version", version), _equals("sequence", sequence)],
-        must_not=[grpc.Condition(field=grpc.FieldCondition(key="recipe", match=grpc.Match(keyword=recipe)))],
+    recut = grpc.Filter(
+        must=[_equals("version", version), _equals("sequence", sequence), _less("recipe", recipe)],
     )
     return grpc.Filter(
-        should=[_less("version", version), grpc.Condition(filter=below), grpc.Condition(filter=other)],
+        should=[_less("version", version), grpc.Condition(filter=below), grpc.Condition(filter=recut)],
     )
 
 
-def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: str, *more: grpc.Condition) -> grpc.Filter:
+def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: int, *more: grpc.Condition) -> grpc.Filter:
     """These points, where they are older."""
     only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=ids))
     return grpc.Filter(must=[only, grpc.Condition(filter=older(order, recipe)), *more])
@@ -85,7 +84,7 @@ def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: str, *more: grpc.
 
 def upsert_guard(points: Sequence[Point]) -> grpc.Filter:
     """One filter for a request of many documents: each point only where it is older than its own document."""
-    documents: dict[tuple[DocumentKey, Order, str], list[grpc.PointId]] = {}
+    documents: dict[tuple[DocumentKey, Order, int], list[grpc.PointId]] = {}
     for point in points:
         documents.setdefault((point.event.key, point.event.order, point.recipe), []).append(point_id(point.key))
     guards = [guarded(ids, order, recipe) for (_, order, recipe), ids in documents.items()]
