@@ -1,7 +1,8 @@
 """The write protocol under crashes, zombies and overlap: the real planner, on the fake and on the real store.
 
 Random schedules of owners that crash and are followed by others, zombies that go on writing, batches recalled while
-the one before is still being written, and workers that cut documents by different rules. However it went, readers end with what the last event says.
+the one before is still being written, and workers that cut documents by different rules. However it went, readers
+end with what the last event says.
 """
 
 import random

@@ -64,7 +64,9 @@ def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
 
 def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     """A producer whose records are on every in-sync replica before they count as sent."""
-    options = {"acks": "all", "max_request_size": LARGEST_REQUEST} | connection(settings) | options
+    # not idempotent: after one record that a broker finds too large, an idempotent producer sends nothing any more
+    given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
+    options = given | connection(settings) | options
     return _connected(lambda: KafkaProducer(**options), settings)
 
 

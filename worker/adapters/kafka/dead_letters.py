@@ -40,7 +40,8 @@ class KafkaDeadLetters:
         self._producer.close(timeout=timeout_s)
 
     def _send(self, letter: Letter, value: bytes | None, more: tuple[tuple[str, bytes], ...] = ()) -> Any:
-        headers = [*letter.record.headers, *error_headers(letter, self._sequence_base), *more]
+        own = [(name, value or b"") for name, value in letter.record.headers]  # the library sends no null headers
+        headers = [*own, *error_headers(letter, self._sequence_base), *more]
         try:
             return self._producer.send(self._topic, key=letter.record.key, value=value, headers=headers)
         except kafka_errors.KafkaError as error:

@@ -1,0 +1,47 @@
+# `make demo` and `make test` do all the set-up they need, in .venv/. ARGS goes to the command: make test ARGS="-k plan".
+PYTHON ?= python3
+BIN := .venv/bin
+BROKER := tests/broker
+
+.PHONY: demo test lint format lock bench clean
+
+demo: .venv/.demo
+	@$(BIN)/penstock demo $(ARGS)
+
+test: .venv/.dev broker
+	@$(BIN)/pytest -rs $(ARGS)
+
+lint: .venv/.dev
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+format: .venv/.dev
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+bench: .venv/.dev broker
+	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+.venv/.demo: requirements/demo.txt pyproject.toml
+	@PYTHON=$(PYTHON) sh requirements/install.sh demo
+
+.venv/.dev: requirements/dev.txt pyproject.toml
+	@PYTHON=$(PYTHON) sh requirements/install.sh dev
+
+# A missing broker is no error here: the tests say what they skip, and in CI they fail.
+.PHONY: broker
+broker:
+	@sh $(BROKER)/fetch.sh
+
+# Each lock holds for Python 3.11 to 3.13 and names hashes, no addresses.
+LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
+lock: .venv/.dev
+	@$(LOCK) --extra cpu --extra export --extra demo --group dev -o requirements/dev.txt
+	@$(LOCK) --extra cpu --extra export --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
+	@$(LOCK) --extra export -c requirements/dev.txt -o requirements/export.txt
+	@$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/cpu.txt
+	@$(LOCK) --extra cuda -o requirements/cuda.txt
+
+clean:
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib

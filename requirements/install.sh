@@ -1,0 +1,24 @@
+#!/bin/sh
+# Installs a lock file and this package into .venv/: sh requirements/install.sh demo|dev
+# What is missing is said in one line.
+set -eu
+lock=$1
+python=${PYTHON:-python3}
+needed_gb=9
+fail() { echo "penstock: $1" >&2; exit 1; }
+
+command -v "$python" >/dev/null || fail "$python is missing: install Python 3.11 or later, or say make PYTHON=..."
+"$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' ||
+  fail "$python is $("$python" -V 2>&1); Penstock needs Python 3.11 or later: make PYTHON=python3.12"
+"$python" -c 'import venv, ensurepip' 2>/dev/null ||
+  fail "$python has no venv module: install it (Debian: apt-get install python3-venv)"
+free_gb=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1048576))
+[ "$free_gb" -ge "$needed_gb" ] || [ -e .venv/.dev ] || [ -e .venv/.demo ] ||
+  fail "$free_gb GB are free here; PyTorch, which exports the demo's model, and the rest need $needed_gb GB"
+
+[ -x .venv/bin/python ] || "$python" -m venv .venv
+echo "penstock: installing requirements/$lock.txt into .venv (PyTorch included: some minutes) ..." >&2
+.venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "requirements/$lock.txt"
+.venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
+touch .venv/.demo
+[ "$lock" != dev ] || touch .venv/.dev

@@ -1,0 +1,300 @@
+"""What a real broker adds: codecs, transactions, rebalances, outages."""
+
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import kafka
+import pytest
+from kafka import KafkaProducer
+from kafka.coordinator.base import MemberState
+
+from tests import broker as kafka_broker
+from tests.conftest import unavailable
+from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
+from worker import wiring
+from worker.adapters.kafka.connection import check_topic, connect_producer
+from worker.adapters.kafka.dead_letters import KafkaDeadLetters
+from worker.adapters.kafka.source import KafkaSource
+from worker.errors import InvalidEvent, Misconfigured, Unavailable
+from worker.events import Rules, epoch_base
+from worker.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer
+from worker.index.chunking import Chunker, ChunkRules
+from worker.settings import IndexSettings, KafkaSettings
+from worker.telemetry import Reporter
+from worker.types import Chunk, ChunkKey, Letter, Outcome, Partition, Point, Record, Stored, Vector
+
+CHUNKS = Chunker(WordTokenizer(), ChunkRules(64, 8, title=True, prompt="", most=50))
+SECONDS = 60.0
+
+
+class Gate:
+    """Lets calls through until it is shut; knows whether someone waits."""
+
+    def __init__(self) -> None:
+        self.open = threading.Event()
+        self.open.set()
+        self.waiting = threading.Event()
+
+    def __call__(self) -> None:
+        if not self.open.is_set():
+            self.waiting.set()
+            assert self.open.wait(SECONDS)
+
+
+class GatedStore(MemoryStore):
+    """A store with a gate before recall and one before writing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.recall, self.write = Gate(), Gate()
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        self.recall()
+        return super().read(keys)
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        self.write()
+        super().upsert(points)
+
+    def texts(self) -> dict[str, str]:
+        """Text per living document."""
+        return {p.key.document: p.chunk.text for p in self.points.values() if isinstance(p.chunk, Chunk)}
+
+
+class GatedEmbedder(HashEmbedder):
+    """An embedder with a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gate = Gate()
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+        self.gate()
+        return super().embed(texts)
+
+
+class Running:
+    """A worker in a thread."""
+
+    def __init__(self, settings: KafkaSettings, store: MemoryStore, embedder: HashEmbedder | None = None) -> None:
+        self.stop = threading.Event()
+        self.report: Reporter | None = None
+        self.failure: BaseException | None = None
+        self.source: KafkaSource = source(settings)
+        feed = wiring.Feed(self.source, MemoryDeadLetters(), Rules(), None)
+
+        def run() -> None:
+            try:
+                index = IndexSettings(drain_timeout_s=10.0, batch_bytes=2000)
+                self.report = wiring.run(index, feed, store, CHUNKS, 1, embedder or HashEmbedder(), self.stop)
+            except BaseException as error:  # noqa: BLE001  # told by join
+                self.failure = error
+
+        self._thread = threading.Thread(target=run)
+        self._thread.start()
+
+    def join(self) -> Reporter:
+        self._thread.join(SECONDS)
+        assert not self._thread.is_alive(), "the worker does not end"
+        if self.failure:
+            raise self.failure
+        assert self.report is not None
+        return self.report
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to pass"
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])
+def test_every_codec_is_read(broker: str, codec: str | None) -> None:
+    settings = new_topic(broker)
+    produce(settings, [document(f"doc/{n}") for n in range(50)], compression_type=codec)
+    store = MemoryStore()
+    assert Running(settings, store).join().totals == Counter({Outcome.INDEXED: 50})
+    assert committed(settings) == {0: 50}
+
+
+def test_a_record_of_900_kb_is_indexed(broker: str) -> None:
+    settings = new_topic(broker)
+    text = "word " * 180_000
+    produce(settings, [document("large", text), document("small")])
+    store = MemoryStore()
+    rules = ChunkRules(4096, 0, title=True, prompt="", most=100)
+    feed = wiring.Feed(source(settings), MemoryDeadLetters(), Rules(), None)
+    chunker = Chunker(WordTokenizer(), rules)
+    report = wiring.run(IndexSettings(), feed, store, chunker, 1, HashEmbedder(), threading.Event())
+    assert report.totals == Counter({Outcome.INDEXED: 2})
+    assert len([key for key in store.points if key.document == "large"]) == 44
+
+
+def test_tombstones_delete_and_stay_deleted(broker: str) -> None:
+    settings = new_topic(broker)
+    produce(settings, [document("a"), document("b"), ("a", None), ("unknown", None)])
+    store = MemoryStore()
+    report = Running(settings, store).join()
+    assert report.totals == Counter({Outcome.INDEXED: 1, Outcome.SUPERSEDED: 1, Outcome.DELETED: 2})
+    assert set(GatedStore.texts(store)) == {"b"}  # type: ignore[arg-type]
+    assert store.read([ChunkKey("", "unknown", 0)])[ChunkKey("", "unknown", 0)].deleted
+
+
+def transactional(settings: KafkaSettings) -> KafkaProducer:
+    return connect_producer(settings, transactional_id=settings.topic, enable_idempotence=True)
+
+
+def test_aborted_transactions_are_not_seen_and_their_markers_do_not_hold_up_the_end(broker: str) -> None:
+    settings = new_topic(broker)
+    with closing(transactional(settings)) as producer:
+        producer.init_transactions()
+        for name, commit in (("first", True), ("aborted", False), ("second", True), ("aborted too", False)):
+            producer.begin_transaction()
+            key, value = document(name)
+            producer.send(settings.topic, key=key.encode(), value=value)
+            producer.flush()
+            producer.commit_transaction() if commit else producer.abort_transaction()
+    store = MemoryStore()
+    Running(settings, store).join()
+    assert set(GatedStore.texts(store)) == {"first", "second"}  # type: ignore[arg-type]
+    assert committed(settings) == ends(settings, 1) == {0: 8}
+
+
+def test_a_restart_goes_on_at_the_committed_offset(broker: str) -> None:
+    settings = new_topic(broker, 2)
+    store = MemoryStore()
+    produce(settings, [document(f"doc/{n}") for n in range(40)])
+    assert Running(settings, store).join().totals.total() == 40
+    produce(settings, [document(f"doc/{n}") for n in range(40, 50)])
+    assert Running(settings, store).join().totals.total() == 10
+    assert len(store.points) == 50
+
+
+@pytest.mark.parametrize("stage", ["prepare", "embed", "write"])
+def test_a_rebalance_while_a_batch_is_in_a_stage_loses_nothing(broker: str, stage: str) -> None:
+    settings = new_topic(broker, 4, max_poll_records=20)
+    produce(settings, [document(f"doc/{n}", f"text {n}") for n in range(400)])
+    store, embedder = GatedStore(), GatedEmbedder()
+    gate = {"prepare": store.recall, "embed": embedder.gate, "write": store.write}[stage]
+    gate.open.clear()
+    first = Running(settings, store, embedder)
+    wait_until(gate.waiting.is_set)
+    second = Running(settings, MemoryStoreView(store))
+    wait_until(lambda: len(second.source._generations) == 2 and len(first.source._generations) == 2)
+    gate.open.set()
+    reports = [first.join(), second.join()]
+    assert store.texts() == {f"doc/{n}": f"text {n}" for n in range(400)}
+    assert committed(settings) == ends(settings, 4)
+    assert sum(report.totals.total() for report in reports) >= 400
+
+
+class MemoryStoreView(MemoryStore):
+    """Another worker's view of the same store, past its gates."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__()
+        self.points = store.points
+        self._lock = store._lock
+
+
+def test_a_worker_that_stops_hands_its_partitions_over(broker: str) -> None:
+    settings = new_topic(broker, 4, max_poll_records=20)
+    store = MemoryStore()
+    first, second = Running(settings, store), Running(settings, store)
+    produce(settings, [document(f"doc/{n}", f"text {n}") for n in range(200)])
+    first.stop.set()
+    first.join()
+    second.join()
+    last = Running(settings, store)
+    last.join()
+    assert len(store.points) == 200
+    assert committed(settings) == ends(settings, 4)
+
+
+def test_a_rebalance_that_the_library_forgot_is_taken_up_again(broker: str) -> None:
+    """As kafka-python 3.0.12 leaves it when a poll ends before a join that a change of metadata began."""
+    settings = new_topic(broker)
+    member = source(settings, once=False)
+    wait_until(lambda: member.poll(0.1) is not None or bool(member._generations))
+    coordinator = member._consumer._coordinator
+    coordinator._disable_heartbeat()
+    coordinator.rejoining = True
+    coordinator.rejoin_needed = False
+    coordinator.state = MemberState.REBALANCING
+    wait_until(lambda: member.poll(0.1) is None and coordinator.generation_if_stable() is not None)
+    member.close(5)
+
+
+def test_the_library_is_the_version_whose_inside_is_known() -> None:
+    """The source reads _coordinator.rejoining, need_rejoin and request_rejoin: look again before moving on."""
+    assert kafka.__version__ == "3.0.12"
+
+
+def test_a_dead_letter_keeps_the_record_and_says_where_it_was(broker: str) -> None:
+    settings = new_topic(broker)
+    check_topic(settings)
+    record = Record(Partition(settings.topic, 3), 7, b"\xff\x00", b"not json", (("h", b"\x01"), ("n", None)))
+    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    letters.put([Letter(record, InvalidEvent("what was wrong"), "decode")])
+    letters.close(5)
+    (found,) = read_all(settings, settings.dead_letters)
+    assert (found.key, found.value) == (record.key, record.value)
+    headers = dict(found.headers)
+    assert list(found.headers)[:2] == [("h", b"\x01"), ("n", b"")]  # the library sends no null headers
+    assert headers["__connect.errors.topic"] == settings.topic.encode()
+    assert headers["__connect.errors.partition"] == b"3"
+    assert headers["__connect.errors.offset"] == b"7"
+    assert headers["__connect.errors.stage"] == b"decode"
+    assert headers["__connect.errors.exception.class.name"] == b"InvalidEvent"
+    assert headers["__connect.errors.exception.message"] == b"what was wrong"
+    assert headers["penstock.sequence"] == str((1 << 48) + 7).encode()
+
+
+def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(broker: str) -> None:
+    settings = new_topic(broker)
+    check_topic(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    record = Record(Partition(settings.topic, 0), 0, b"key", b"x" * 3_000_000)
+    letters.put([Letter(record, InvalidEvent("too large"), "decode")])
+    letters.close(5)
+    (found,) = read_all(settings, settings.dead_letters)
+    assert found.value is None
+    assert dict(found.headers)["penstock.value.dropped"] == b"3000000"
+
+
+def test_a_missing_topic_is_named(broker: str) -> None:
+    with pytest.raises(Misconfigured, match="topic 'nowhere' does not exist"):
+        check_topic(KafkaSettings(bootstrap_servers=broker, topic="nowhere"))
+
+
+def test_a_broker_that_does_not_answer_is_an_outage() -> None:
+    with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
+        check_topic(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+
+
+def test_an_outage_of_kafka_is_waited_out(tmp_path: Path) -> None:
+    if reason := kafka_broker.missing():
+        unavailable(reason)
+    started = kafka_broker.Broker(tmp_path)
+    started.start()
+    try:
+        settings = new_topic(started.bootstrap_servers, max_poll_records=20)
+        produce(settings, [document(f"doc/{n}") for n in range(200)])
+        store = GatedStore()
+        store.write.open.clear()
+        running = Running(settings, store)
+        wait_until(store.write.waiting.is_set)
+        started.stop()
+        store.write.open.set()
+        wait_until(lambda: len(store.points) >= 20)
+        started.start()
+        assert running.join().totals.total() >= 200
+        assert len(store.points) == 200
+        assert committed(settings) == {0: 200}
+    finally:
+        started.stop()
