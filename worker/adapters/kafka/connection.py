@@ -75,6 +75,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
         "client_id": settings.client_id,
+        "bootstrap_timeout_ms": 5_000,
         "security_protocol": settings.security_protocol,
     }
     if settings.security_protocol.startswith("SASL"):

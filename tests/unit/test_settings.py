@@ -1,0 +1,92 @@
+"""Settings: where they come from, and that a wrong one is told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from worker import settings
+from worker.errors import Misconfigured
+
+
+@pytest.fixture(autouse=True)
+def _empty_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_the_environment_wins_over_dotenv_and_that_over_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    Path("penstock.toml").write_text('[kafka]\ntopic = "file"\ngroup = "file"\nclient_id = "file"\n')
+    Path(".env").write_text("PENSTOCK_KAFKA__TOPIC=dotenv\nPENSTOCK_KAFKA__GROUP=dotenv\n")
+    monkeypatch.setenv("PENSTOCK_KAFKA__TOPIC", "environment")
+    kafka = settings.load().kafka
+    assert (kafka.topic, kafka.group, kafka.client_id) == ("environment", "dotenv", "file")
+    assert kafka.dead_letters == "environment.dlq"
+
+
+def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "other.toml").write_text('[qdrant]\ncollection = "wiki"\n')
+    monkeypatch.setenv("PENSTOCK_CONFIG", str(tmp_path / "other.toml"))
+    assert settings.load().qdrant.collection == "wiki"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("PENSTOCK_KAFKA__GRUOP", "x", "did you mean PENSTOCK_KAFKA__GROUP"),
+        ("PENSTOCK_KAFAK__GROUP", "x", "did you mean PENSTOCK_KAFKA__GROUP"),
+        ("PENSTOCK_TOPIC", "x", "is no setting"),
+        ("PENSTOCK_CONFIG", "nowhere.toml", "there is no file nowhere.toml"),
+        ("PENSTOCK_INDEX__EPOCH", "32", "index.epoch"),
+        ("PENSTOCK_INDEX__EPOCH", "one", "index.epoch"),
+        ("PENSTOCK_INDEX__TENANT_FROM", "body", "index.tenant_from"),
+        ("PENSTOCK_INDEX__TENANT", "acme", "go together"),
+        ("PENSTOCK_INDEX__CHUNK_OVERLAP", "300", "half of chunk_tokens"),
+        ("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username"),
+        ("PENSTOCK_QDRANT__URL", "localhost:6333", "must begin with http"),
+        ("PENSTOCK_QDRANT__API_KEY", "s3cret", "over http"),
+        ("PENSTOCK_QDRANT__COLLECTION", "a/b", "qdrant.collection"),
+        ("PENSTOCK_MODEL__PROVIDER", "tpu", "model.provider"),
+    ],
+)
+def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
+    monkeypatch.setenv(name, value)
+    with pytest.raises(Misconfigured, match=said) as caught:
+        settings.load()
+    assert "\n" not in str(caught.value)
+    assert "s3cret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ('[kafka]\ngruop = "x"\n', "kafka.gruop: no such setting; did you mean group"),
+        ('[kafak]\ngroup = "x"\n', r"\[kafak\].*did you mean kafka"),
+        ("[kafka\n", "penstock.toml"),
+    ],
+)
+def test_a_wrong_file_is_named(text: str, said: str) -> None:
+    Path("penstock.toml").write_text(text)
+    with pytest.raises(Misconfigured, match=said):
+        settings.load()
+
+
+def test_a_misspelt_name_in_dotenv_is_named() -> None:
+    Path(".env").write_text("OTHER=1\nPENSTOCK_KAFKA__TOPICS=x\n")
+    with pytest.raises(Misconfigured, match=r"PENSTOCK_KAFKA__TOPICS in \.env"):
+        settings.load()
+
+
+def test_a_password_in_the_clear_needs_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("SECURITY_PROTOCOL", "SASL_PLAINTEXT"), ("SASL_USERNAME", "u"), ("SASL_PASSWORD", "s3cret")):
+        monkeypatch.setenv(f"PENSTOCK_KAFKA__{name}", value)
+    with pytest.raises(Misconfigured, match="in the clear"):
+        settings.load()
+    monkeypatch.setenv("PENSTOCK_KAFKA__ALLOW_INSECURE", "true")
+    loaded = settings.load()
+    assert loaded.kafka.sasl_password.get_secret_value() == "s3cret"
+    assert "s3cret" not in repr(loaded) + json.dumps(loaded.model_dump(mode="json"))
+
+
+def test_every_setting_says_what_it_means() -> None:
+    for name, _, meaning in settings.variables():
+        assert meaning, name

@@ -1,0 +1,268 @@
+"""The loop over the shipped fakes: nothing is lost, whatever fails on the way."""
+
+import json
+import threading
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from worker import wiring
+from worker.errors import InvalidEvent, Refused, Unavailable
+from worker.events import Rules
+from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from worker.index.chunking import Chunker, ChunkRules
+from worker.index.patience import Patience
+from worker.index.pipeline import StageFailed
+from worker.index.worker import cut
+from worker.settings import IndexSettings
+from worker.telemetry import Reporter
+from worker.types import Batch, ChunkKey, DocumentKey, Outcome, Partition, Point, Position, Record, Stored, Vector
+
+CHUNKS = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
+SMALL = IndexSettings(batch_bytes=200, drain_timeout_s=5.0)
+
+
+class Flaky:
+    """A store that is away in some calls, before or after its work, and refuses some documents."""
+
+    def __init__(self, store: MemoryStore, plan: Sequence[str]) -> None:
+        self.store = store
+        self.plan = list(plan)
+
+    def _call(self, work: object) -> None:
+        fate = self.plan.pop(0) if self.plan else "well"
+        if fate == "before":
+            raise Unavailable("before")
+        work()  # type: ignore[operator]
+        if fate == "after":
+            raise Unavailable("after")
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        self._call(lambda: None)
+        return self.store.read(keys)
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        if any("poison" in point.event.text for point in points):
+            raise Refused("the request is wrong")
+        self._call(lambda: self.store.upsert(points))
+
+    def patch(self, points: Sequence[Point]) -> None:
+        self._call(lambda: self.store.patch(points))
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        self._call(lambda: self.store.sweep(anchors))
+
+
+def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
+    feed = wiring.Feed(source, letters or MemoryDeadLetters(), Rules(), None)
+    return wiring.run(SMALL, feed, store, CHUNKS, 1, HashEmbedder(), threading.Event())  # type: ignore[arg-type]
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(wiring, "patience", lambda stop: Patience(lambda _: 0.001, lambda *_: None, stop))
+
+
+def texts(store: MemoryStore) -> dict[str, str]:
+    """Text per document, as readers see it; chunks joined where they do not overlap."""
+    anchors = {key.document: store.read([key])[key] for key in store.points if key.chunk == 0}
+    found: dict[str, str] = {}
+    for key in sorted(store.points):
+        point, anchor = store.points[key], anchors[key.document]
+        assert not store.read([key])[key].older(anchor.order, anchor.recipe), "a left-over was not swept"
+        if point.chunk is not None:
+            known = found.get(key.document, "")
+            found[key.document] = known + point.chunk.text[max(0, len(known) - point.chunk.start) :]
+            gap = point.chunk.start - len(known)
+            if known and gap > 0:
+                found[key.document] = known + point.event.text[len(known) : point.chunk.start] + point.chunk.text
+    return found
+
+
+EVENT = st.tuples(
+    st.sampled_from("abcd"),
+    st.one_of(
+        st.none(),
+        st.just("not json"),
+        st.integers(1, 40).map(lambda n: " ".join(f"w{i}" for i in range(n))),
+        st.just(" ".join(["word"] * 200)),
+        st.just("poison"),
+    ),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(EVENT, max_size=25), st.lists(st.sampled_from(["well", "before", "after"]), max_size=30))
+def test_the_store_ends_as_a_replay_of_the_topic_and_every_record_is_counted(
+    events: list[tuple[str, str | None]], plan: list[str]
+) -> None:
+    """Tombstones, records that are no JSON, documents of too many chunks, and a store that comes and goes."""
+    events = [(name, text) for name, text in events if text != "poison"]
+    source, store, letters = MemorySource(most=7), MemoryStore(), MemoryDeadLetters()
+    expected: dict[str, str] = {}
+    invalid = []
+    for name, text in events:
+        value = None if text is None else text.encode() if text == "not json" else body(name, text)
+        record = source.append(name.encode(), value)
+        if text is None:
+            expected.pop(name, None)
+        elif text == "not json" or len(text.split()) > 90:
+            invalid.append(record)
+        else:
+            expected[name] = text
+    report = run(source, Flaky(store, plan), letters)
+    assert texts(store) == expected
+    assert sorted(letter.record.offset for letter in letters.letters) == [record.offset for record in invalid]
+    assert report.totals.total() == len(events)
+    assert report.totals[Outcome.DEAD_LETTERED] == len(invalid)
+    assert source.committed.get(Partition("documents", 0), 0) == len(events)
+    assert source.closed
+
+
+def body(name: str, text: str) -> bytes:
+    return json.dumps({"id": name, "text": text}).encode()
+
+
+def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_indexed() -> None:
+    source, store, letters = MemorySource(), MemoryStore(), MemoryDeadLetters()
+    for n in range(20):
+        source.append(str(n).encode(), body(str(n), "poison" if n in (3, 17) else f"text {n}"))
+    feed = wiring.Feed(source, letters, Rules(), None)
+    index = IndexSettings()
+    report = wiring.run(index, feed, Flaky(store, []), CHUNKS, 1, HashEmbedder(), threading.Event())
+    assert {letter.record.offset for letter in letters.letters} == {3, 17}
+    assert {letter.stage for letter in letters.letters} == {"write"}
+    assert len(texts(store)) == 18
+    assert report.totals == Counter({Outcome.INDEXED: 18, Outcome.DEAD_LETTERED: 2})
+
+
+def test_unchanged_text_is_not_embedded_again_and_its_order_advances() -> None:
+    source, store = MemorySource(), MemoryStore()
+    long = " ".join(f"w{n}" for n in range(40))
+    for text in ("short", long):
+        source.append(text[:1].encode(), body(text[:1], text))
+    run(source, store)
+    for text in ("short", long):
+        source.append(text[:1].encode(), json.dumps({"id": text[:1], "text": text, "metadata": {"n": 2}}).encode())
+    report = run(source, store)
+    assert report.totals == Counter({Outcome.UNCHANGED: 2})
+    assert report.tokens == 0
+    assert {point.event.order.sequence - (1 << 48) for point in store.points.values()} == {2, 3}
+    assert {point.event.metadata["n"] for point in store.points.values()} == {2}
+
+
+def test_only_changed_chunks_are_embedded_and_surplus_ones_are_removed() -> None:
+    source, store = MemorySource(), MemoryStore()
+    words = [f"w{n}" for n in range(40)]
+    source.append(b"a", body("a", " ".join(words)))
+    first = run(source, store)
+    chunks = len(store.points)
+    source.append(b"a", body("a", " ".join([*words[:-1], "changed"])))
+    second = run(source, store)
+    assert 0 < second.tokens < first.tokens
+    source.append(b"a", body("a", "short"))
+    run(source, store)
+    assert chunks > 1
+    assert len(store.points) == 1
+
+
+def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
+    """Every batch holds a version of the same document, and the next is prepared before it is written."""
+    source, store = MemorySource(most=1), MemoryStore()
+    for n in range(12):
+        source.append(b"a", body("a", f"version {n % 2} of the text"))
+    run(source, store)
+    assert texts(store) == {"a": "version 1 of the text"}
+
+
+def test_a_bug_in_the_model_ends_the_worker_and_commits_nothing_that_is_not_stored() -> None:
+    class Broken(HashEmbedder):
+        def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+            raise IndexError(f"a bug in {len(texts)}")
+
+    source = MemorySource()
+    source.append(b"a", body("a", "text"))
+    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    with pytest.raises(StageFailed, match="stage embed failed: IndexError: a bug in 1"):
+        wiring.run(SMALL, feed, MemoryStore(), CHUNKS, 1, Broken(), threading.Event())
+    assert source.committed == {}
+    assert source.closed
+
+
+def test_a_stop_finishes_what_is_in_hand() -> None:
+    source, store, stop = MemorySource(once=False), MemoryStore(), threading.Event()
+    for n in range(50):
+        source.append(str(n).encode(), body(str(n), f"text {n}"))
+
+    class Stopping(HashEmbedder):
+        def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+            stop.set()
+            return super().embed(texts)
+
+    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    wiring.run(SMALL, feed, store, CHUNKS, 1, Stopping(), stop)
+    assert len(store.points) == source.committed[Partition("documents", 0)] == 50
+
+
+def test_a_source_that_is_away_is_asked_again() -> None:
+    class Away(MemorySource):
+        failures = 3
+
+        def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+            if self.failures:
+                self.failures -= 1
+                raise Unavailable("away")
+            return super().poll(timeout_s, hold=hold)
+
+    source, store = Away(), MemoryStore()
+    source.append(b"a", body("a", "text"))
+    run(source, store)
+    assert texts(store) == {"a": "text"}
+
+
+def test_a_revoked_partition_is_not_committed() -> None:
+    source = MemorySource()
+    source.append(b"a", body("a", "text"))
+    partition = Partition("documents", 0)
+    batch = source.poll(0)
+    assert batch is not None
+    source.revoke(partition)
+    source.commit(batch.positions)
+    source.assign(partition)
+    source.commit(batch.positions)
+    assert source.committed == {}
+
+
+RECORDS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 50)), max_size=20)
+
+
+@given(RECORDS, st.integers(1, 100))
+def test_slices_keep_the_records_and_each_commits_exactly_what_is_done(shape: list[tuple[int, int]], most: int) -> None:
+    counts: Counter[int] = Counter()
+    records = []
+    for partition, size in shape:
+        records.append(Record(Partition("t", partition), counts[partition], b"", b"x" * size))
+        counts[partition] += 1
+    markers = {Partition("t", 9): Position(4, 1)}
+    positions = {Partition("t", p): Position(n + 2, 1) for p, n in counts.items()} | markers
+    slices = list(cut(Batch(tuple(records), positions), most))
+    assert [r for one in slices for r in one.records] == records
+    done: dict[Partition, int] = {}
+    for one in slices:
+        assert len(one.records) <= 1 or sum(len(r.value or b"") for r in one.records) <= most
+        done |= {partition: position.offset for partition, position in one.positions.items()}
+        rest = records[sum(len(s.records) for s in slices[: slices.index(one) + 1]) :]
+        assert all(done.get(r.partition, 0) <= r.offset for r in rest)
+    assert done == {partition: position.offset for partition, position in positions.items()}
+
+
+def test_letters_say_what_was_wrong() -> None:
+    source, letters = MemorySource(), MemoryDeadLetters()
+    source.append(b"a", b"nope")
+    run(source, MemoryStore(), letters)
+    (letter,) = letters.letters
+    assert isinstance(letter.error, InvalidEvent)
+    assert (letter.stage, letter.record.value) == ("decode", b"nope")
