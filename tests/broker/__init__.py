@@ -68,7 +68,7 @@ class Broker:
         ]
         command = ["java", *options, "-cp", f"{LIB}{os.sep}*", main, *arguments]
         with (self._folder / "log").open("ab") as log:
-            return subprocess.Popen(command, stdout=log, stderr=log)  # noqa: S603  # arguments are ours
+            return subprocess.Popen(command, stdout=log, stderr=log)  # arguments are ours
 
 
 def _free_ports(count: int) -> list[int]:

@@ -97,15 +97,15 @@ def _write(original: Any, source: str, revision: str, made: Path, supported: tup
 
 
 def _load(model: str, revision: str | None) -> Any:
-    try:
-        from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # only export needs torch
-    except ImportError as error:
-        raise Misconfigured(f"penstock export needs the extra export ({error.name} is missing)") from None
     path = Path(model)
     if path.is_dir() and not (path / "modules.json").is_file():
         raise Misconfigured(f"{model}: no modules.json, so it is no sentence-transformers model")
     if not path.is_dir() and (path.is_absolute() or model.startswith(".")):
         raise Misconfigured(f"{model}: there is no such folder")
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # only export needs torch
+    except ImportError as error:
+        raise Misconfigured(f"penstock export needs the extra export ({error.name} is missing)") from None
     try:
         return SentenceTransformer(model, revision=revision, device="cpu", trust_remote_code=False)
     except (OSError, ValueError) as error:

@@ -1,0 +1,287 @@
+"""The commands, as a user types them: in a process of their own, wrong input included."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import ROOT
+from tests.kafka_tools import committed, document, new_topic, produce, read_all
+from tests.store_server import StoreServer
+from worker import schemas
+from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.models.bundle import load
+from worker.settings import KafkaSettings, QdrantSettings
+
+SECONDS = 60
+
+
+def environment(folder: Path, **variables: object) -> dict[str, str]:
+    own = {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
+    return os.environ | {"PENSTOCK_QDRANT__PATH": str(folder / "qdrant"), "PYTHONPATH": str(ROOT)} | own
+
+
+def penstock(
+    folder: Path, *arguments: str, stdin: bytes = b"", variables: Mapping[str, object] | None = None
+) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-m", "worker", *arguments]
+    env = environment(folder, **(variables or {}))
+    return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=SECONDS, check=False)
+
+
+def one_line(done: subprocess.CompletedProcess[bytes], code: int) -> str:
+    """What it says on stderr when it fails: a line for people, after the log."""
+    assert done.returncode == code, done.stderr.decode()
+    lines = [line for line in done.stderr.decode().splitlines() if not line.startswith("{")]
+    assert len(lines) == 1, lines
+    return lines[0]
+
+
+def ended(done: subprocess.CompletedProcess[bytes]) -> dict[str, int]:
+    """The counts of the last log line."""
+    assert done.returncode == 0, done.stderr.decode()
+    lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
+    assert lines[-1]["event"] == "ended"
+    return {name: lines[-1][name] for name in ("indexed", "unchanged", "superseded", "deleted", "dead_lettered")}
+
+
+def stored(qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
+    connection = Connection(qdrant)
+    loaded = load(bundle)
+    name = find_collection(connection, qdrant.collection, loaded.identity(loaded.manifest.dimension))
+    found = {hit.key.document: hit.text for hit in connection.store(name).living()}
+    connection.close()
+    return found
+
+
+BAD_LINES = [
+    b"nope",
+    b'{"id": "x", "text": "\xff"}',
+    b'{"id": 7, "text": "x"}',
+    b'{"text": "no id"}',
+    b'{"id": "x", "text": ""}',
+    b'{"id": "x", "text": "' + b"word " * 2_000_000 + b'"}',
+    b'{"id": "x", "text": "' + b"word " * 700_000 + b'"}',
+    b'{"id": "x", "text": "x", "metadata": {"n": NaN}}',
+    b'{"id": "x", "text": "x", "metadata": {"n": ' + b"[" * 5000 + b"]" * 5000 + b"}}",
+    b'{"id": "x", "text": "x", "op": "merge"}',
+    b'{"id": "x", "text": "x", "version": 9007199254740992}',
+]
+
+
+def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, tmp_path: Path) -> None:
+    good = [document(f"doc/{n}", f"text {n}")[1] for n in range(20)]
+    lines = [*good[:10], *BAD_LINES, b"", *good[10:], b'{"id": "doc/3", "op": "delete"}', good[4]]
+    (tmp_path / "events.jsonl").write_bytes(b"\n".join(lines))
+    model = {"MODEL__BUNDLE": minilm}
+    done = penstock(tmp_path, "index", "--from", "events.jsonl", variables=model)
+    counts = ended(done)
+    assert (counts["deleted"], counts["dead_lettered"]) == (1, len(BAD_LINES))
+    assert sum(counts.values()) == 22 + len(BAD_LINES)
+    expected = {f"doc/{n}": f"text {n}" for n in range(20) if n != 3}
+    assert stored(QdrantSettings(path=tmp_path / "qdrant"), minilm) == expected
+    letters = [json.loads(line) for line in (tmp_path / "events.jsonl.dlq.jsonl").read_text().splitlines()]
+    assert [letter["offset"] for letter in letters] == list(range(10, 10 + len(BAD_LINES)))
+    assert {letter["stage"] for letter in letters} == {"decode", "chunk"}
+    assert letters[0]["value"] == "nope"
+    assert "value_base64" in letters[1]
+
+    again = penstock(tmp_path, "index", "--from", "-", stdin=b"\n".join(good), variables=model)
+    assert ended(again)["unchanged"] == 19
+    assert ended(again)["indexed"] == 1
+
+
+def test_what_is_wrong_before_the_start_is_one_line_and_exit_2(minilm: Path, tmp_path: Path) -> None:
+    def fails(*arguments: str, **variables: object) -> str:
+        return one_line(penstock(tmp_path, *arguments, variables=variables), 2)
+
+    (tmp_path / "events.jsonl").write_bytes(document("a")[1])
+    file = ("index", "--from", "events.jsonl")
+    assert "penstock export" in fails(*file)
+    assert "no model bundle in nowhere" in fails(*file, MODEL__BUNDLE="nowhere")
+    assert "cannot read nothing.jsonl" in fails("index", "--from", "nothing.jsonl", MODEL__BUNDLE=minilm)
+    assert "did you mean PENSTOCK_MODEL__BUNDLE" in fails(*file, MODEL__BUNDEL=minilm)
+    assert "supports 128, 256, 384" in fails(*file, MODEL__BUNDLE=minilm, MODEL__DIMENSION=200)
+    assert "this ONNX Runtime has" in fails(*file, MODEL__BUNDLE=minilm, MODEL__PROVIDER="cuda")
+    assert "there is no schema" in fails("schema", "nothing.v1")
+    assert penstock(tmp_path, *file, variables={"MODEL__BUNDLE": minilm}).returncode == 0
+    other = fails(*file, MODEL__BUNDLE=minilm, MODEL__DIMENSION=128)
+    assert "built by another model (dimension 384 there, 128 here)" in other
+
+
+def test_a_folder_in_use_is_one_line(minilm: Path, tmp_path: Path) -> None:
+    connection = Connection(QdrantSettings(path=tmp_path / "qdrant"))
+    (tmp_path / "events.jsonl").write_bytes(document("a")[1])
+    model = {"MODEL__BUNDLE": minilm}
+    done = penstock(tmp_path, "index", "--from", "events.jsonl", variables=model)
+    connection.close()
+    assert "in use by another process" in one_line(done, 2)
+
+
+def kafka_variables(kafka: KafkaSettings, minilm: Path, **more: object) -> dict[str, object]:
+    return {
+        "KAFKA__BOOTSTRAP_SERVERS": kafka.bootstrap_servers,
+        "KAFKA__TOPIC": kafka.topic,
+        "KAFKA__GROUP": kafka.group,
+        "MODEL__BUNDLE": minilm,
+    } | more
+
+
+def test_a_missing_topic_is_one_line(broker: str, minilm: Path, tmp_path: Path) -> None:
+    kafka = KafkaSettings(bootstrap_servers=broker, topic="nowhere")
+    done = penstock(tmp_path, "index", "--once", variables=kafka_variables(kafka, minilm))
+    assert "topic 'nowhere' does not exist" in one_line(done, 2)
+
+
+def test_bad_records_of_a_topic_become_dead_letters_and_the_stream_goes_on(
+    broker: str, minilm: Path, tmp_path: Path
+) -> None:
+    kafka = new_topic(broker)
+    records = [document("good/1"), ("bad", b"nope"), ("other-key", document("x")[1]), (None, document("y")[1])]
+    produce(kafka, [*records, ("k", b"\xff"), document("good/2")])
+    done = penstock(tmp_path, "index", "--once", variables=kafka_variables(kafka, minilm))
+    assert ended(done) == {"indexed": 2, "unchanged": 0, "superseded": 0, "deleted": 0, "dead_lettered": 4}
+    letters = read_all(kafka, kafka.dead_letters)
+    assert [letter.value for letter in letters] == [b"nope", document("x")[1], document("y")[1], b"\xff"]
+    offsets = [dict(letter.headers)["__connect.errors.offset"] for letter in letters]
+    assert offsets == [b"1", b"2", b"3", b"4"]
+    assert committed(kafka) == {0: 6}
+
+
+def test_a_signal_drains_and_commits_and_exits_0(
+    broker: str, minilm: Path, tmp_path: Path, store_server: StoreServer
+) -> None:
+    kafka = new_topic(broker, max_poll_records=50)
+    produce(kafka, [document(f"doc/{n}", f"text {n}") for n in range(3000)])
+    port = store_server.port
+    variables = kafka_variables(kafka, minilm, QDRANT__URL=f"http://127.0.0.1:{port}", QDRANT__GRPC_PORT=port)
+    env = environment(tmp_path, **variables, KAFKA__MAX_POLL_RECORDS=50)
+    del env["PENSTOCK_QDRANT__PATH"]
+    log = tmp_path / "log"
+    with log.open("wb") as out:
+        process = subprocess.Popen([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=out)
+    qdrant = QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
+    deadline = time.monotonic() + SECONDS
+    while committed(kafka).get(0, 0) < 100:
+        assert time.monotonic() < deadline, log.read_text()
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(40) == 0, log.read_text()
+    assert '"event": "ended"' in log.read_text()
+    done = committed(kafka)[0]
+    assert 100 <= done < 3000
+    assert len(stored(qdrant, minilm)) == done
+
+
+def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
+    broker: str, minilm: Path, tmp_path: Path, store_server: StoreServer
+) -> None:
+    import grpc
+
+    kafka = new_topic(broker)
+    produce(kafka, [document(f"doc/{n}") for n in range(10)])
+    port = store_server.port
+    variables = kafka_variables(kafka, minilm, QDRANT__URL=f"http://127.0.0.1:{port}", QDRANT__GRPC_PORT=port)
+    env = environment(tmp_path, **variables, KAFKA__SESSION_TIMEOUT_S=6)
+    del env["PENSTOCK_QDRANT__PATH"]
+    away = True
+
+    def fault(method: str, _request: object) -> grpc.StatusCode | None:
+        return grpc.StatusCode.UNAVAILABLE if away and method == "Upsert" else None
+
+    store_server.before = fault
+    log = tmp_path / "log"
+
+    def start(*arguments: str) -> "subprocess.Popen[bytes]":
+        with log.open("wb") as out:
+            command = [sys.executable, "-m", "worker", "index", *arguments]
+            return subprocess.Popen(command, env=env, cwd=tmp_path, stderr=out)
+
+    def wait_for(text: str) -> None:
+        deadline = time.monotonic() + SECONDS
+        while text not in log.read_text():
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.05)
+
+    process = start()
+    wait_for('"unavailable"')
+    process.send_signal(signal.SIGINT)
+    wait_for('"stopping"')
+    assert process.poll() is None
+    process.send_signal(signal.SIGINT)
+    assert process.wait(2) == 130
+    assert committed(kafka) == {}
+
+    process = start("--once")
+    wait_for('"failures": 3')
+    away = False
+    assert process.wait(SECONDS) == 0, log.read_text()
+    assert committed(kafka) == {0: 10}
+    assert '"dead_lettered": 0' in log.read_text()
+
+
+def test_config_hides_secrets(tmp_path: Path) -> None:
+    secret = {"QDRANT__API_KEY": "s3cret", "QDRANT__URL": "https://qdrant:6333", "KAFKA__SASL_PASSWORD": "s3cret"}
+    for arguments in (("config",), ("config", "--json")):
+        done = penstock(tmp_path, *arguments, variables=secret)
+        assert done.returncode == 0
+        assert b"s3cret" not in done.stdout + done.stderr
+        assert b"https://qdrant:6333" in done.stdout
+    assert json.loads(penstock(tmp_path, "config", "--json").stdout)["kafka"]["topic"] == "documents"
+
+
+def test_schemas_are_printed(tmp_path: Path) -> None:
+    assert penstock(tmp_path, "schema").stdout.split() == [name.encode() for name in schemas.names()]
+    assert json.loads(penstock(tmp_path, "schema", "document.v1").stdout)["required"] == ["id"]
+
+
+@pytest.mark.parametrize("command", ["index", "export", "demo", "config", "schema"])
+def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
+    done = penstock(tmp_path, command, "--help")
+    assert done.returncode == 0
+    assert b"xample" in done.stdout
+
+
+def test_export_refuses_what_it_cannot_export(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "file").touch()
+    for arguments, said in (
+        (("./nowhere", "-o", "out"), "no such folder"),
+        (("empty", "-o", "out"), "no modules.json"),
+        (("empty", "-o", "full"), "is not empty"),
+        (("empty", "-o", "out", "--dimensions", "a,b"), "numbers separated by commas"),
+    ):
+        done = penstock(tmp_path, "export", *arguments)
+        assert done.returncode == 2
+        assert said in done.stderr.decode().splitlines()[-1]
+    assert not (tmp_path / "out").exists()
+
+
+def test_the_demo_prints_json_and_nothing_else(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (tmp_path / "penstock" / "bundles").mkdir(parents=True)
+    import shutil
+
+    shutil.copytree(minilm, tmp_path / "penstock" / "bundles" / "all-minilm-l6-v2")
+    command = [sys.executable, "-m", "worker", "demo", "--json"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=170, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+    summary = json.loads(done.stdout)
+    assert set(summary) == {"documents", "chunks", "seconds", "queries"}
+    assert summary["documents"] >= 3000
+    assert summary["chunks"] >= summary["documents"]
+    assert len(summary["queries"]) == 5
+    for query in summary["queries"]:
+        assert set(query) == {"query", "hits"}
+        scores = [hit["score"] for hit in query["hits"]]
+        assert scores == sorted(scores, reverse=True)
+        assert {"document", "title", "score"} == set(query["hits"][0])
+    stars = next(query for query in summary["queries"] if "stars" in query["query"])
+    assert {"stellarium", "kstars"} & {hit["document"] for hit in stars["hits"]}
