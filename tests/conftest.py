@@ -35,16 +35,20 @@ def _no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 
 
 @pytest.fixture(scope="session")
-def broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def broker(request: pytest.FixtureRequest) -> str:
     """Bootstrap servers of a real Apache Kafka."""
-    if given := os.environ.get("KAFKA_BOOTSTRAP_SERVERS"):
-        yield given
-        return
+    given = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    return given or request.getfixturevalue("own_broker").bootstrap_servers
+
+
+@pytest.fixture(scope="session")
+def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broker.Broker]:
+    """A broker that a test may stop, or log in to."""
     if reason := kafka_broker.missing():
         unavailable(reason)
     started = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
     started.start()
-    yield started.bootstrap_servers
+    yield started
     started.stop()
 
 

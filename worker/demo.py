@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import tempfile
 import threading
 import time
 import uuid
@@ -49,9 +50,15 @@ class Options:
 
 def run(options: Options, stop: threading.Event) -> None:
     """Export the model on first use, index the corpus, search it, and say what to try next."""
-    console = Console(stderr=options.as_json, quiet=options.as_json)
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
-    settings = _settings(options, cache)
+    with tempfile.TemporaryDirectory() as passing:
+        # each run through Kafka has a topic of its own, so its points are of no use to the next
+        folder = options.folder or (Path(passing) if options.bootstrap_servers else cache / "demo")
+        _run(options, cache, _settings(options, folder), stop)
+
+
+def _run(options: Options, cache: Path, settings: Settings, stop: threading.Event) -> None:
+    console = Console(stderr=options.as_json, quiet=options.as_json)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
     model = wiring.load_model(ModelSettings(bundle=bundle(cache, console)))
     console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
@@ -75,9 +82,8 @@ def run(options: Options, stop: threading.Event) -> None:
     _show(console, found, options)
 
 
-def _settings(options: Options, cache: Path) -> Settings:
+def _settings(options: Options, folder: Path) -> Settings:
     """Independent of the environment: the demo is the same for everyone."""
-    folder = options.folder or cache / "demo"
     kafka = KafkaSettings()
     collection = "demo"
     if options.bootstrap_servers:

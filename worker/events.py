@@ -74,6 +74,8 @@ def epoch_base(epoch: int) -> int:
 
 def decode(record: Record, rules: Rules) -> Event:
     """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
+    if record.damage:
+        raise InvalidEvent(record.damage)
     sequence = rules.sequence_base + record.offset
     if record.value is None:
         return _tombstone(record, rules, sequence)

@@ -34,13 +34,17 @@ class Position(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One record as it was read, bytes untouched."""
+    """One record as it was read, bytes untouched.
+
+    ``damage`` says why this is not a record but the bytes of a batch that could not be decoded.
+    """
 
     partition: Partition
     offset: int
     key: bytes | None
     value: bytes | None
     headers: Headers = ()
+    damage: str = ""
 
 
 @dataclass(frozen=True, slots=True)

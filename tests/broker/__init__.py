@@ -1,4 +1,7 @@
-"""A real Apache Kafka broker for the tests: KRaft, one node, loopback, a temporary folder."""
+"""A real Apache Kafka broker for the tests: KRaft, one node, loopback, a temporary folder.
+
+It has two listeners: one in the clear, and one with TLS that asks for a password (PLAIN or SCRAM).
+"""
 
 import os
 import shutil
@@ -15,7 +18,7 @@ START_S = 60.0
 
 def missing() -> str | None:
     """What keeps a broker from starting here, or None."""
-    if not shutil.which("java"):
+    if not shutil.which("java") or not shutil.which("keytool"):
         return "Java is missing: install a JRE 17 or later, or set KAFKA_BOOTSTRAP_SERVERS"
     if not list(LIB.glob("kafka_*.jar")):
         return "Kafka's jars are missing: `make test` fetches them with Maven, or set KAFKA_BOOTSTRAP_SERVERS"
@@ -28,12 +31,18 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         """Prepare its folder: ports, configuration, formatted storage."""
         self._folder = folder
-        port, controller = _free_ports(2)
+        port, secure, controller = _free_ports(3)
         self.bootstrap_servers = f"127.0.0.1:{port}"
+        self.secure_servers = f"localhost:{secure}"
+        self.ca_file = folder / "ca.pem"
+        self._make_certificate()
+        ports = {"port": port, "secure": secure, "controller": controller}
         self._config = folder / "server.properties"
-        self._config.write_text(_CONFIG.format(port=port, controller=controller, data=folder / "data"))
-        cluster = uuid.uuid4().hex[:22]
-        self._java("kafka.tools.StorageTool", "format", "--cluster-id", cluster, "--config", str(self._config)).wait()
+        self._config.write_text(_CONFIG.format(**ports, data=folder / "data", keystore=folder / "keys.p12"))
+        users = [f"{kind}=[name=alice,password=wonder-land]" for kind in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
+        scram = [part for user in users for part in ("--add-scram", user)]
+        formatting = ["format", "--cluster-id", uuid.uuid4().hex[:22], "--config", str(self._config), *scram]
+        self._java("kafka.tools.StorageTool", *formatting).wait()
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -58,6 +67,15 @@ class Broker:
             self._process.kill()
             self._process.wait()
             self._process = None
+
+    def _make_certificate(self) -> None:
+        """A key pair that is its own authority, for localhost, and its certificate for clients."""
+        store = ["-keystore", str(self._folder / "keys.p12"), "-storepass", "changeit", "-alias", "broker"]
+        names = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true"]
+        make = ["keytool", "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *names, *store]
+        export = ["keytool", "-exportcert", "-rfc", "-file", str(self.ca_file), *store]
+        for command in (make, export):
+            subprocess.run(command, check=True, capture_output=True)
 
     def _java(self, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
         options = [
@@ -85,8 +103,19 @@ _CONFIG = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
+  user_alice="wonder-land";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\\
+  org.apache.kafka.common.security.scram.ScramLoginModule required;
+ssl.keystore.location={keystore}
+ssl.keystore.password=changeit
+ssl.keystore.type=PKCS12
 controller.listener.names=CONTROLLER
 log.dirs={data}
 num.partitions=1

@@ -5,15 +5,13 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from pathlib import Path
 
 import kafka
 import pytest
 from kafka import KafkaProducer
 from kafka.coordinator.base import MemberState
 
-from tests import broker as kafka_broker
-from tests.conftest import unavailable
+from tests.broker import Broker
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
 from worker import wiring
 from worker.adapters.kafka.connection import check_topic, connect_producer
@@ -277,24 +275,52 @@ def test_a_broker_that_does_not_answer_is_an_outage() -> None:
         check_topic(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
 
 
-def test_an_outage_of_kafka_is_waited_out(tmp_path: Path) -> None:
-    if reason := kafka_broker.missing():
-        unavailable(reason)
-    started = kafka_broker.Broker(tmp_path)
-    started.start()
-    try:
-        settings = new_topic(started.bootstrap_servers, max_poll_records=20)
-        produce(settings, [document(f"doc/{n}") for n in range(200)])
-        store = GatedStore()
-        store.write.open.clear()
-        running = Running(settings, store)
-        wait_until(store.write.waiting.is_set)
-        started.stop()
-        store.write.open.set()
-        wait_until(lambda: len(store.points) >= 20)
-        started.start()
-        assert running.join().totals.total() >= 200
-        assert len(store.points) == 200
-        assert committed(settings) == {0: 200}
-    finally:
-        started.stop()
+def test_an_outage_of_kafka_is_waited_out(own_broker: Broker) -> None:
+    settings = new_topic(own_broker.bootstrap_servers, max_poll_records=20)
+    produce(settings, [document(f"doc/{n}") for n in range(200)])
+    store = GatedStore()
+    store.write.open.clear()
+    running = Running(settings, store)
+    wait_until(store.write.waiting.is_set)
+    own_broker.stop()
+    store.write.open.set()
+    wait_until(lambda: len(store.points) >= 20)
+    own_broker.start()
+    assert running.join().totals.total() >= 200
+    assert len(store.points) == 200
+    assert committed(settings) == {0: 200}
+
+
+def secure(own_broker: Broker, **fields: object) -> dict[str, object]:
+    return {
+        "bootstrap_servers": own_broker.secure_servers,
+        "security_protocol": "SASL_SSL",
+        "sasl_username": "alice",
+        "sasl_password": "wonder-land",
+        "ssl_ca_file": own_broker.ca_file,
+    } | fields
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"])
+def test_a_password_over_tls_opens_the_broker(own_broker: Broker, mechanism: str) -> None:
+    open_ = new_topic(own_broker.bootstrap_servers)
+    fields = secure(own_broker, sasl_mechanism=mechanism, topic=open_.topic, group=open_.group)
+    settings = KafkaSettings.model_validate(fields)
+    check_topic(settings)
+    produce(settings, [document("a")])
+    store = MemoryStore()
+    assert Running(settings, store).join().totals == Counter({Outcome.INDEXED: 1})
+
+
+@pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])
+def test_a_wrong_password_is_told_and_not_repeated(own_broker: Broker, mechanism: str) -> None:
+    fields = secure(own_broker, sasl_mechanism=mechanism) | {"sasl_password": "wrong"}
+    with pytest.raises(Misconfigured, match="refuses: SaslAuthenticationFailedError") as caught:
+        check_topic(KafkaSettings.model_validate(fields))
+    assert "wrong" not in str(caught.value)
+
+
+def test_a_certificate_of_an_unknown_authority_is_not_accepted(own_broker: Broker) -> None:
+    fields = secure(own_broker, ssl_ca_file=None)
+    with pytest.raises((Misconfigured, Unavailable), match=own_broker.secure_servers):
+        check_topic(KafkaSettings.model_validate(fields))

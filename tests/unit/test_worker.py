@@ -207,6 +207,29 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
 
+def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
+    source, store, gate = MemorySource(most=1), MemoryStore(), threading.Event()
+    for n in range(12):
+        source.append(str(n).encode(), body(str(n), f"text {n}"))
+
+    class Slow(HashEmbedder):
+        def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+            assert gate.wait(10)
+            return super().embed(texts)
+
+    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    running = threading.Thread(
+        target=lambda: wiring.run(SMALL, feed, store, CHUNKS, 1, Slow(), threading.Event()), daemon=True
+    )
+    running.start()
+    while source.polls.count(True) < 5:  # held polls keep the membership
+        gate.wait(0.01)
+    assert source.polls.count(False) <= 6  # one batch in each of two stages and two queues, one in hand, one empty poll
+    gate.set()
+    running.join(10)
+    assert len(store.points) == 12
+
+
 def test_a_source_that_is_away_is_asked_again() -> None:
     class Away(MemorySource):
         failures = 3

@@ -7,12 +7,14 @@ take long; and a commit's callback comes from within a later poll.
 
 import time
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
 
 from worker.adapters.kafka.connection import REFUSALS, say
+from worker.adapters.kafka.damaged import tolerate
 from worker.errors import Misconfigured, OwnershipLost, Unavailable
 from worker.types import Batch, Partition, Position, Record
 
@@ -35,6 +37,7 @@ class KafkaSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Subscribe. With ``once``, the end is where the topic's partitions end now."""
+        tolerate(consumer)
         self._consumer = consumer
         self._clock = clock
         self._generations: dict[TopicPartition, int] = {}
@@ -66,12 +69,7 @@ class KafkaSource:
             raise Unavailable(f"Kafka: {say(error)}") from error
         if not positions:
             return None
-        records = [
-            Record(Partition(raw.topic, raw.partition), raw.offset, raw.key, raw.value, tuple(raw.headers or ()))
-            for owned, found in polled.items()
-            if owned in self._generations
-            for raw in found
-        ]
+        records = [_record(raw) for owned, found in polled.items() if owned in self._generations for raw in found]
         return Batch(tuple(records), positions)
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
@@ -191,6 +189,11 @@ class KafkaSource:
     def _gone(self, partitions: Collection[TopicPartition]) -> None:
         for owned in partitions:
             self._generations.pop(owned, None)
+
+
+def _record(raw: Any) -> Record:
+    partition = Partition(raw.topic, raw.partition)
+    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), raw.checksum or "")
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped
