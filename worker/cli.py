@@ -73,7 +73,7 @@ def index(
         if source is None:
             connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
         else:
-            connect = lambda: wiring.file_feed(chosen, source, sys.stdin.buffer, time.time())  # noqa: E731
+            connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
         bar = (once or source is not None) and sys.stderr.isatty()
         wiring.index(chosen, model, connect, stop, bar=bar).summary("ended")
     except Stopped:

@@ -4,6 +4,8 @@ import gzip
 import io
 import json
 import os
+import shutil
+import sys
 import tempfile
 import threading
 import time
@@ -166,5 +168,7 @@ def _show(console: Console, found: Sequence[tuple[str, Sequence[Hit]]], options:
     why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka"
     tries = ((again, why), ("penstock demo --json", "for programs"), ("penstock schema document.v1", "your own events"),
              ("penstock index --help", "index a topic of yours"), ("penstock config", "every setting"))  # fmt: skip
+    if shutil.which("penstock") is None:
+        console.print(f"  (the command is {sys.argv[0]})", highlight=False)
     for command, meaning in tries:
         console.print(f"  {command:<54} {meaning}", highlight=False)

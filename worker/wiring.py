@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 from worker.adapters.files import FileDeadLetters, open_source
 from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer
@@ -87,9 +86,9 @@ def kafka_feed(settings: Settings, *, once: bool) -> Feed:
     return Feed(source, letters, rules(settings.index, base, keyed=True), origin)
 
 
-def file_feed(settings: Settings, path: str, stdin: BinaryIO, now_s: float) -> Feed:
+def file_feed(settings: Settings, path: str, now_s: float) -> Feed:
     """A file of JSON lines, or standard input; its dead letters go beside it. Raises Misconfigured."""
-    source = open_source(path, stdin)
+    source = open_source(path)
     letters = FileDeadLetters(Path("stdin.dlq.jsonl") if path == "-" else Path(f"{path}.dlq.jsonl"))
     return Feed(source, letters, rules(settings.index, int(now_s * TICKS_PER_S), keyed=False), None)
 

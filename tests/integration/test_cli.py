@@ -97,6 +97,24 @@ def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, t
     assert ended(again)["indexed"] == 1
 
 
+def test_a_pipe_that_stays_open_does_not_keep_it_from_stopping(minilm: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "worker", "index", "--from", "-"]
+    env = environment(tmp_path, MODEL__BUNDLE=minilm)
+    with subprocess.Popen(command, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdin
+        assert process.stderr
+        process.stdin.write(document("a")[1] + b"\n" + b"nope\n")
+        process.stdin.flush()
+        said = b""
+        while b"dead_letter" not in said:
+            said += process.stderr.readline()
+        process.send_signal(signal.SIGTERM)
+        said += process.stderr.read()
+        assert process.wait(SECONDS) == 0, said.decode()
+    assert json.loads(said.splitlines()[-1])["indexed"] == 1
+    assert (tmp_path / "stdin.dlq.jsonl").read_text().count("\n") == 1
+
+
 def test_what_is_wrong_before_the_start_is_one_line_and_exit_2(minilm: Path, tmp_path: Path) -> None:
     def fails(*arguments: str, **variables: object) -> str:
         return one_line(penstock(tmp_path, *arguments, variables=variables), 2)

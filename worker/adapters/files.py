@@ -7,15 +7,25 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import FileIO
 from pathlib import Path
-from typing import BinaryIO
+from typing import Protocol
 
 from worker.errors import Misconfigured
 from worker.types import Batch, Letter, Partition, Position, Record
 
 POLL_RECORDS = 1000
 POLL_BYTES = 4_000_000
+BLOCK_BYTES = 1 << 16
+STDIN = 0
+
+
+class Readable(Protocol):
+    """A stream of bytes: at most so many at a time, none at its end."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """What there is."""
 
 
 class FileSource:
@@ -24,7 +34,7 @@ class FileSource:
     A thread of its own reads, so that a silent pipe does not keep anyone from stopping.
     """
 
-    def __init__(self, stream: BinaryIO, name: str, lines: int | None = None) -> None:
+    def __init__(self, stream: Readable, name: str, lines: int | None = None) -> None:
         """``lines`` is the number of lines, where that is known before reading."""
         self._stream = stream
         self._partition = Partition(name, 0)
@@ -84,23 +94,41 @@ class FileSource:
 
     def _pump(self) -> None:
         try:
-            for line in self._stream:
+            for line in _lines(self._stream):
                 self._queue.put(line)
         except OSError as error:
             self._failure = error
         self._queue.put(None)
 
 
-def open_source(path: str, stdin: BinaryIO) -> FileSource:
+def open_source(path: str) -> FileSource:
     """The lines of a file, or of standard input for ``-``; raises Misconfigured."""
-    if path == "-":
-        return FileSource(stdin, "stdin")
     try:
+        if path == "-":
+            return FileSource(_unbuffered(STDIN), "stdin")
         with Path(path).open("rb") as counted:
             lines = sum(1 for _ in counted)
-        return FileSource(Path(path).open("rb"), Path(path).name, lines)  # closed with the process
+        return FileSource(_unbuffered(path), Path(path).name, lines)
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+
+
+def _unbuffered(file: str | int) -> FileIO:
+    """Closed with the process. A thread that waits in a buffered read could not be left behind at its end."""
+    return FileIO(file, "rb", closefd=not isinstance(file, int))
+
+
+def _lines(stream: Readable) -> Iterator[bytes]:
+    """Without their ends; the last one counts without one, too."""
+    parts: list[bytes] = []
+    while block := stream.read(BLOCK_BYTES):
+        first, *others = block.split(b"\n")
+        parts.append(first)
+        for other in others:
+            yield b"".join(parts)
+            parts = [other]
+    if any(parts):
+        yield b"".join(parts)
 
 
 class FileDeadLetters:

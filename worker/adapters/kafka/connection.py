@@ -26,8 +26,9 @@ REFUSALS = (
 
 
 def say(error: Exception) -> str:
-    """A library error in one line, which some leave empty."""
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    """A library error in one line; some leave its text empty, some begin it with their name."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    return text if name in text else f"{name}: {text}" if text else name
 
 
 class TopicIdentity(NamedTuple):
