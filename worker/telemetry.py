@@ -43,7 +43,10 @@ def set_up(level: str, style: str) -> None:
         stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     # what it reports reaches us as exceptions; what it does is worth reading only when something is looked for
-    logging.getLogger("kafka").setLevel(logging.INFO if level == "debug" else logging.CRITICAL)
+    library = logging.getLogger("kafka")
+    library.setLevel(logging.INFO if level == "debug" else logging.ERROR)
+    library.propagate = level == "debug"
+    library.addHandler(logging.NullHandler())
 
 
 def outage(error: Unavailable, failures: int, pause_s: float) -> None:

@@ -1,5 +1,6 @@
 """Reaching the brokers, and what must be right there before the first record is read."""
 
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
@@ -23,6 +24,9 @@ REFUSALS = (
     kafka_errors.InvalidTopicError,
 )
 """What waiting will not mend."""
+
+LOGIN_FAILURES = ("SaslAuthenticationFailedError", "UnsupportedSaslMechanismError", "CERTIFICATE_VERIFY_FAILED")
+"""The same where the library only logs it."""
 
 
 def say(error: Exception) -> str:
@@ -107,21 +111,24 @@ def _check_topic(settings: KafkaSettings) -> TopicIdentity:
 
 def create_topic(settings: KafkaSettings, partitions: int) -> None:
     """Make the topic; raises Misconfigured or Unavailable."""
-    with _admin(settings) as admin:
-        _connected(lambda: admin.create_topics([NewTopic(settings.topic, partitions, -1)]), settings)
+
+    def create() -> None:
+        with _admin(settings) as admin:
+            admin.create_topics([NewTopic(settings.topic, partitions, -1)])
+
+    _connected(create, settings)
 
 
 def delete_topics(settings: KafkaSettings) -> None:
     """Remove the topic and its dead letters, as far as they are there and may be removed."""
-    with _admin(settings) as admin:
-        for topic in (settings.topic, settings.dead_letters):
-            with suppress(kafka_errors.KafkaError):
-                admin.delete_topics([topic])
+    for topic in (settings.topic, settings.dead_letters):
+        with suppress(kafka_errors.KafkaError), _admin(settings) as admin:
+            admin.delete_topics([topic])
 
 
 @contextmanager
 def _admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
-    admin = _connected(lambda: KafkaAdminClient(**connection(settings)), settings)
+    admin = KafkaAdminClient(**connection(settings))
     try:
         yield admin
     finally:
@@ -144,7 +151,45 @@ def _raise_for(described: Mapping[str, Any]) -> None:
         raise kafka_errors.for_code(described["error_code"])
 
 
+class _Overheard(logging.Handler):
+    """Notes a failed login, of which the library only logs: what it raises is a time-out."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.refusal = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what follows the failure's name."""
+        text = record.getMessage()
+        for name in LOGIN_FAILURES:
+            if name in text:
+                self.refusal = text[text.index(name) :].rstrip(")")
+
+
+@contextmanager
+def _overhearing() -> Iterator[_Overheard]:
+    library, handler = logging.getLogger("kafka"), _Overheard()
+    level = library.level
+    library.addHandler(handler)
+    library.setLevel(min(level, logging.ERROR) or logging.ERROR)
+    try:
+        yield handler
+    finally:
+        library.removeHandler(handler)
+        library.setLevel(level)
+
+
 def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+    with _overhearing() as overheard:
+        try:
+            return _translated(connect, settings)
+        except Unavailable as error:
+            if overheard.refusal:
+                raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {overheard.refusal}") from error
+            raise
+
+
+def _translated(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
     try:
         return connect()
     except REFUSALS as error:
