@@ -42,7 +42,11 @@ def main() -> NoReturn:
         _fail(str(error), EXIT_MISCONFIGURED)
     except OwnershipLost as error:
         _fail(str(error), EXIT_OWNERSHIP_LOST)
+    except Stopped:
+        telemetry.log.info("ended", before="anything was read")
     except StageFailed as error:
+        if isinstance(error.__cause__, Misconfigured):
+            _fail(str(error.__cause__), EXIT_MISCONFIGURED)
         telemetry.log.error("bug", error=str(error), exc_info=error.__cause__)
         _fail(f"{error}. This is a bug; nothing was committed that is not stored.", EXIT_BUG)
     raise SystemExit(0)
@@ -68,16 +72,13 @@ def index(
 
     chosen = _load()
     stop = _stop_on_signals()
-    try:
-        model = wiring.load_model(chosen.model)
-        if source is None:
-            connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
-        else:
-            connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
-        bar = (once or source is not None) and sys.stderr.isatty()
-        wiring.index(chosen, model, connect, stop, bar=bar).summary("ended")
-    except Stopped:
-        telemetry.log.info("ended", before="anything was read")
+    model = wiring.load_model(chosen.model)
+    if source is None:
+        connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
+    else:
+        connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
+    bar = (once or source is not None) and sys.stderr.isatty()
+    wiring.index(chosen, model, connect, stop, bar=bar).summary("ended")
 
 
 @app.command(
@@ -167,11 +168,10 @@ def _stop_on_signals() -> threading.Event:
     """Set by the first SIGTERM or SIGINT; the second ends the process on the spot."""
     stop = threading.Event()
 
-    def handle(number: int, _frame: FrameType | None) -> None:
+    def handle(_number: int, _frame: FrameType | None) -> None:
         if stop.is_set():
             os._exit(EXIT_FORCED)
-        telemetry.log.info("stopping", signal=signal.Signals(number).name)
-        stop.set()
+        stop.set()  # and no log line: the signal may have come in the middle of one
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, handle)

@@ -39,6 +39,7 @@ QUERIES = (
     "make a website load faster",
 )
 TOP = 3
+SEND_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +125,9 @@ def _topic_feed(settings: Settings, lines: Sequence[bytes]) -> wiring.Feed:
     """A topic of its own, filled with the corpus."""
     create_topic(settings.kafka, partitions=3)
     producer = connect_producer(settings.kafka, linger_ms=20)
-    for line in lines:
-        producer.send(settings.kafka.topic, key=json.loads(line)["id"].encode(), value=line)
-    producer.flush()
+    sent = [producer.send(settings.kafka.topic, key=json.loads(line)["id"].encode(), value=line) for line in lines]
+    for future in sent:
+        future.get(timeout=SEND_S)
     producer.close()
     return wiring.kafka_feed(settings, once=True)
 

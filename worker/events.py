@@ -26,7 +26,7 @@ DEEPEST_METADATA = 16
 
 FAULTS_SHOWN = 3
 
-_TENANT = re.compile(r"[A-Za-z0-9._-]{1,128}")
+TENANT = re.compile(r"[A-Za-z0-9._-]{1,128}")
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -36,7 +36,7 @@ class DocumentEvent(BaseModel):
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
     id: str = Field(min_length=1, max_length=1024)
-    tenant: str | None = Field(default=None, pattern=f"^{_TENANT.pattern}$")
+    tenant: str | None = Field(default=None, pattern=f"^{TENANT.pattern}$")
     version: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER)
     op: Literal["upsert", "delete"] | None = None
     title: str | None = None
@@ -124,7 +124,7 @@ def _tombstone(record: Record, rules: Rules, sequence: int) -> Event:
     tenant = ""
     if rules.tenant_from == "key":
         tenant, slash, text = text.partition("/")
-        if not slash or not _TENANT.fullmatch(tenant):
+        if not slash or not TENANT.fullmatch(tenant):
             raise InvalidEvent(f"key {_key_text(record.key)!r} is not tenant/id, as index.tenant_from = key asks")
     else:
         tenant = _tenant(record, rules, None)
@@ -150,7 +150,7 @@ def _tenant(record: Record, rules: Rules, named: str | None) -> str:
             tenant = _header_tenant(record, rules.tenant_header)
         case "key":
             tenant, slash, _ = (_key_text(record.key) if record.key is not None else "").partition("/")
-            if not slash or not _TENANT.fullmatch(tenant):
+            if not slash or not TENANT.fullmatch(tenant):
                 raise InvalidEvent("index.tenant_from = key, and the key is not tenant/id")
         case "none":
             tenant = ""
@@ -166,7 +166,7 @@ def _header_tenant(record: Record, name: str) -> str:
     if len(values) != 1 or values[0] is None:
         raise InvalidEvent(f"index.tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
     tenant = values[0].decode("utf-8", "replace")
-    if not _TENANT.fullmatch(tenant):
+    if not TENANT.fullmatch(tenant):
         raise InvalidEvent(f"header {name!r} holds {tenant[:40]!r}, no tenant (letters, digits, . _ -; up to 128)")
     return tenant
 
@@ -204,7 +204,10 @@ def _check_metadata(value: JsonValue | Mapping[str, Any], path: str = "metadata"
 
 
 def _utc(moment: datetime | None) -> str | None:
-    return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    try:
+        return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        raise InvalidEvent(f"{moment} is not in the years 1 to 9999 in UTC") from None
 
 
 def _explain(error: ValidationError) -> str:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, m
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 from worker.errors import Misconfigured
-from worker.events import LARGEST_EPOCH, OrderBy, TenantFrom
+from worker.events import LARGEST_EPOCH, TENANT, OrderBy, TenantFrom
 
 PREFIX = "PENSTOCK_"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
@@ -154,11 +154,13 @@ class IndexSettings(Group):
     """Tokens that neighbouring chunks of a document share."""
     title: bool = True
     """Put the title before each chunk's text when embedding."""
-    drain_timeout_s: Seconds = 30.0
-    """On SIGTERM: longest time to finish what is in hand."""
+    drain_timeout_s: Seconds = 25.0
+    """On SIGTERM: longest time to finish what is in hand, to commit and to leave."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Self:
+        if self.tenant and not TENANT.fullmatch(self.tenant):
+            raise ValueError("tenant: letters, digits and . _ - only, at most 128")
         if (self.tenant_from == "fixed") != bool(self.tenant):
             raise ValueError("tenant and tenant_from = fixed go together")
         if self.chunk_overlap * 2 > self.chunk_tokens:

@@ -3,7 +3,7 @@
 import random
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from worker.index.chunking import Chunker, ChunkRules
 from worker.index.patience import Patience, PatientDeadLetters, PatientStore, backoff
 from worker.index.pipeline import Pipeline, Stage
 from worker.index.stages import Embed, InPipe, Prepare, Work, WriteOut, completer
-from worker.index.worker import IndexWorker
+from worker.index.worker import CLOSE_SHARE, IndexWorker
 from worker.models.bundle import Bundle, load
 from worker.models.embedder import OnnxEmbedder
 from worker.models.tokenizer import HubTokenizer
@@ -29,8 +29,6 @@ from worker.types import Origin
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
-
-LEAVE_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +78,13 @@ def kafka_feed(settings: Settings, *, once: bool) -> Feed:
     """The topic; raises Misconfigured or Unavailable."""
     topic = check_topic(settings.kafka)
     base = epoch_base(settings.index.epoch)
-    letters = KafkaDeadLetters(connect_producer(settings.kafka), settings.kafka.dead_letters, base)
-    source = KafkaSource(connect_consumer(settings.kafka), settings.kafka.topic, once=once)
+    with ExitStack() as opened:
+        letters = KafkaDeadLetters(connect_producer(settings.kafka), settings.kafka.dead_letters, base)
+        opened.callback(letters.close, 0.0)
+        consumer = connect_consumer(settings.kafka)
+        opened.callback(consumer.close)
+        source = KafkaSource(consumer, settings.kafka.topic, once=once)
+        opened.pop_all()
     origin = Origin(settings.kafka.topic, topic.id, topic.partitions, settings.index.epoch)
     return Feed(source, letters, rules(settings.index, base, keyed=True), origin)
 
@@ -144,13 +147,7 @@ def run(
     """The stages, their pipeline and the loop, over any implementation of the ports."""
     abort = threading.Event()
     waiting = patience(abort)
-    patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
-    stages: list[Stage[Work]] = [
-        Stage("prepare", Prepare(feed.rules, patient, chunks, recipe, in_pipe)),
-        Stage("embed", Embed(embedder)),
-        Stage("write", WriteOut(patient, letters, completer(chunks, embedder), in_pipe)),
-    ]
-    pipeline = Pipeline(stages, abort)
+    pipeline = Pipeline(_stages(feed, store, chunks, recipe, embedder, waiting), abort)
     reporter = Reporter(feed.source.remaining, pipeline.busy_s, bar=bar)
 
     def report_outage(error: Unavailable, failures: int) -> float:
@@ -158,15 +155,35 @@ def run(
         outage(error, failures, pause_s)
         return pause_s
 
-    worker = IndexWorker(feed.source, pipeline, settings.batch_bytes, settings.drain_timeout_s, report_outage, reporter)
+    worker = IndexWorker(
+        source=feed.source,
+        pipeline=pipeline,
+        batch_bytes=settings.batch_bytes,
+        drain_timeout_s=settings.drain_timeout_s,
+        outage=report_outage,
+        report=reporter,
+        ending=lambda: log.info("draining", stopped=stop.is_set()),
+    )
+    leave_s = settings.drain_timeout_s * CLOSE_SHARE
     try:
         worker.run(stop)
     finally:
-        pipeline.close(LEAVE_S)
-        feed.source.close(LEAVE_S)
-        feed.dead_letters.close(LEAVE_S)
+        pipeline.close(leave_s)
+        feed.source.close(leave_s)
+        feed.dead_letters.close(leave_s)
         reporter.close()
     return reporter
+
+
+def _stages(
+    feed: Feed, store: VectorStore, chunks: Chunker, recipe: int, embedder: Embedder, waiting: Patience
+) -> list[Stage[Work]]:
+    patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
+    return [
+        Stage("prepare", Prepare(feed.rules, patient, chunks, recipe, in_pipe)),
+        Stage("embed", Embed(embedder)),
+        Stage("write", WriteOut(patient, letters, completer(chunks, embedder), waiting, in_pipe)),
+    ]
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from worker.fakes import HashEmbedder, WordTokenizer
 from worker.index.chunking import Chunker, ChunkRules
 from worker.models.bundle import load
 from worker.models.embedder import OnnxEmbedder
-from worker.models.tokenizer import HubTokenizer
+from worker.models.tokenizer import WINDOW, HubTokenizer, windows
 from worker.ports import Embedder, Tokenizer
 
 TOLERANCE = 1e-5
@@ -80,6 +80,14 @@ def test_pieces_fit_and_lie_where_they_say(tokenizer: Tokenizer) -> None:
         encoded = tokenizer.encode([piece for _, piece in pieces])
         assert max(map(len, encoded)) <= 20 + tokenizer.special_tokens
         assert {word for _, piece in pieces for word in piece.split()} == set(text.split())
+
+
+def test_long_texts_are_split_in_windows_that_lose_nothing() -> None:
+    for text in ("word " * 9000, "水" * 35_000, "a\n\n" * 12_000, "short", ""):
+        found = windows(text)
+        assert "".join(part for _, part in found) == text
+        assert all(text[start : start + len(part)] == part for start, part in found)
+        assert max(len(part) for _, part in found) <= WINDOW
 
 
 def test_the_bundle_agrees_with_the_original_model(minilm: Path) -> None:

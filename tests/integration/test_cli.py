@@ -151,6 +151,12 @@ def kafka_variables(kafka: KafkaSettings, minilm: Path, **more: object) -> dict[
     } | more
 
 
+def test_a_pipe_with_a_name_is_read_once_and_whole(minilm: Path, tmp_path: Path) -> None:
+    lines = b"\n".join(document(f"doc/{n}")[1] for n in range(3))
+    done = penstock(tmp_path, "index", "--from", "/dev/stdin", stdin=lines, variables={"MODEL__BUNDLE": minilm})
+    assert ended(done)["indexed"] == 3
+
+
 def test_a_missing_topic_is_one_line(broker: str, minilm: Path, tmp_path: Path) -> None:
     kafka = KafkaSettings(bootstrap_servers=broker, topic="nowhere")
     done = penstock(tmp_path, "index", "--once", variables=kafka_variables(kafka, minilm))
@@ -230,7 +236,7 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
     process = start()
     wait_for('"unavailable"')
     process.send_signal(signal.SIGINT)
-    wait_for('"stopping"')
+    wait_for('"draining"')
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(2) == 130

@@ -14,7 +14,7 @@ from kafka.coordinator.base import MemberState
 from tests.broker import Broker
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
 from worker import wiring
-from worker.adapters.kafka.connection import check_topic, connect_producer
+from worker.adapters.kafka.connection import check_topic, connect_producer, create_topic
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
@@ -268,6 +268,48 @@ def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(broker: st
 def test_a_missing_topic_is_named(broker: str) -> None:
     with pytest.raises(Misconfigured, match="topic 'nowhere' does not exist"):
         check_topic(KafkaSettings(bootstrap_servers=broker, topic="nowhere"))
+
+
+def test_a_missing_topic_is_named_when_its_dead_letters_are_there(broker: str) -> None:
+    create_topic(KafkaSettings(bootstrap_servers=broker, topic="gone.dlq"), 1)
+    with pytest.raises(Misconfigured, match="topic 'gone' does not exist"):
+        check_topic(KafkaSettings(bootstrap_servers=broker, topic="gone"))
+
+
+def test_a_dead_letter_without_key_and_value_is_stored(broker: str) -> None:
+    settings = new_topic(broker)
+    check_topic(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    record = Record(Partition(settings.topic, 0), 0, None, None)
+    large = Record(Partition(settings.topic, 0), 1, None, b"x" * 70_000_000)
+    letters.put([Letter(one, InvalidEvent("nothing there"), "decode") for one in (record, large)])
+    letters.close(5)
+    first, second = read_all(settings, settings.dead_letters)
+    assert (first.key, first.value, dict(first.headers)["penstock.value.null"]) == (None, b"", b"true")
+    assert dict(second.headers)["penstock.value.dropped"] == b"70000000"
+
+
+def test_once_ends_though_the_topic_grows(broker: str) -> None:
+    settings = new_topic(broker, max_poll_records=10)
+    produce(settings, [document(f"doc/{n}") for n in range(30)])
+    grown = threading.Event()
+
+    def grow() -> None:
+        for n in range(2000):
+            produce(settings, [document(f"more/{n}")])
+            if grown.is_set():
+                return
+
+    growing = threading.Thread(target=grow)
+    running = Running(settings, MemoryStore())
+    growing.start()
+    try:
+        report = running.join()
+    finally:
+        grown.set()
+        growing.join()
+    assert report.totals[Outcome.INDEXED] >= 30
+    assert committed(settings)[0] < ends(settings, 1)[0]
 
 
 def test_a_broker_that_does_not_answer_is_an_outage() -> None:

@@ -131,6 +131,7 @@ def test_the_store_ends_as_a_replay_of_the_topic(
         while committed(topic) < EVENTS // 2:
             time.sleep(0.2)
         victim = running.pop()
+        assert victim.poll() is None
         victim.send_signal(signal.SIGKILL)
         victim.wait()
     for process in running:

@@ -91,6 +91,8 @@ def test_the_tenant_comes_from_where_the_setting_says() -> None:
         ({"value": b'{"id":"1","text":"x","metadata":{"a":99999999999999999999}}'}, OFFSET, "64 bits"),
         ({"value": {"id": "1", "text": "x" * 5_000_000}}, OFFSET, "max_event_bytes is 4000000"),
         ({"value": {"id": "1", "text": "x", "version": 2**53}}, OFFSET, "version: Input should be less"),
+        ({"value": {"id": "1", "text": "x", "timestamp": "0001-01-01T00:00:00+05:00"}}, OFFSET, "years 1 to 9999"),
+        ({"value": {"id": "1", "text": "x", "expires_at": "9999-12-31T23:59:59-05:00"}}, OFFSET, "years 1 to 9999"),
     ],
 )
 def test_what_cannot_be_indexed_says_why(changes: dict[str, Any], rules: Rules, said: str) -> None:

@@ -40,6 +40,7 @@ def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("PENSTOCK_INDEX__EPOCH", "one", "index.epoch"),
         ("PENSTOCK_INDEX__TENANT_FROM", "body", "index.tenant_from"),
         ("PENSTOCK_INDEX__TENANT", "acme", "go together"),
+        ("PENSTOCK_INDEX__TENANT", "a b/c", "letters, digits"),
         ("PENSTOCK_INDEX__CHUNK_OVERLAP", "300", "half of chunk_tokens"),
         ("PENSTOCK_KAFKA__SECURITY_PROTOCOL", "SASL_SSL", "needs sasl_username"),
         ("PENSTOCK_QDRANT__URL", "localhost:6333", "must begin with http"),

@@ -2,6 +2,7 @@
 
 import json
 import threading
+import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -100,16 +101,16 @@ def test_the_store_ends_as_a_replay_of_the_topic_and_every_record_is_counted(
     events: list[tuple[str, str | None]], plan: list[str]
 ) -> None:
     """Tombstones, records that are no JSON, documents of too many chunks, and a store that comes and goes."""
-    events = [(name, text) for name, text in events if text != "poison"]
     source, store, letters = MemorySource(most=7), MemoryStore(), MemoryDeadLetters()
     expected: dict[str, str] = {}
     invalid = []
-    for name, text in events:
+    for n, (drawn, text) in enumerate(events):
+        name = f"poisoned {n}" if text == "poison" else drawn  # what it would have superseded is not brought back
         value = None if text is None else text.encode() if text == "not json" else body(name, text)
         record = source.append(name.encode(), value)
         if text is None:
             expected.pop(name, None)
-        elif text == "not json" or len(text.split()) > 90:
+        elif text in ("not json", "poison") or len(text.split()) > 90:
             invalid.append(record)
         else:
             expected[name] = text
@@ -137,6 +138,17 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
     assert {letter.stage for letter in letters.letters} == {"write"}
     assert len(texts(store)) == 18
     assert report.totals == Counter({Outcome.INDEXED: 18, Outcome.DEAD_LETTERED: 2})
+
+
+def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> None:
+    source, letters = MemorySource(), MemoryDeadLetters()
+    for n in range(12):
+        source.append(str(n).encode(), body(str(n), "poison"))
+    feed = wiring.Feed(source, letters, Rules(), None)
+    with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
+        wiring.run(IndexSettings(), feed, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder(), threading.Event())
+    assert letters.letters == []
+    assert source.committed == {}
 
 
 def test_unchanged_text_is_not_embedded_again_and_its_order_advances() -> None:
@@ -222,7 +234,9 @@ def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
         target=lambda: wiring.run(SMALL, feed, store, CHUNKS, 1, Slow(), threading.Event()), daemon=True
     )
     running.start()
+    deadline = time.monotonic() + 10
     while source.polls.count(True) < 5:  # held polls keep the membership
+        assert time.monotonic() < deadline
         gate.wait(0.01)
     assert source.polls.count(False) <= 6  # one batch in each of two stages and two queues, one in hand, one empty poll
     gate.set()

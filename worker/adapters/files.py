@@ -2,9 +2,11 @@
 
 import base64
 import contextlib
+import errno
 import json
 import os
 import queue
+import stat
 import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -12,13 +14,16 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
-from worker.errors import Misconfigured
+from worker.errors import Misconfigured, Unavailable
 from worker.types import Batch, Letter, Partition, Position, Record
 
 POLL_RECORDS = 1000
 POLL_BYTES = 4_000_000
 BLOCK_BYTES = 1 << 16
 STDIN = 0
+IDLE_S = 0.05
+LONGEST_LINE = 64 << 20
+QUEUED_LINES = 100
 
 
 class Readable(Protocol):
@@ -43,7 +48,7 @@ class FileSource:
         self._read = 0
         self._ended = False
         self._failure: OSError | None = None
-        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=POLL_RECORDS)
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=QUEUED_LINES)
         threading.Thread(target=self._pump, name="file-reader", daemon=True).start()
 
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
@@ -106,11 +111,17 @@ def open_source(path: str) -> FileSource:
     try:
         if path == "-":
             return FileSource(_unbuffered(STDIN), "stdin")
-        with Path(path).open("rb") as counted:
-            lines = sum(1 for _ in counted)
-        return FileSource(_unbuffered(path), Path(path).name, lines)
+        return FileSource(_unbuffered(path), Path(path).name, _count_lines(Path(path)))
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+
+
+def _count_lines(path: Path) -> int | None:
+    """None for a pipe, which can be read only once."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
+    with path.open("rb") as counted:
+        return sum(1 for _ in counted)
 
 
 def _unbuffered(file: str | int) -> FileIO:
@@ -119,16 +130,19 @@ def _unbuffered(file: str | int) -> FileIO:
 
 
 def _lines(stream: Readable) -> Iterator[bytes]:
-    """Without their ends; the last one counts without one, too."""
-    parts: list[bytes] = []
-    while block := stream.read(BLOCK_BYTES):
+    """Without their ends; the last one counts without one, too. Of a line too long for any event, its beginning."""
+    line = bytearray()
+    while (block := stream.read(BLOCK_BYTES)) != b"":
+        if block is None:  # a stream that does not wait
+            time.sleep(IDLE_S)
+            continue
         first, *others = block.split(b"\n")
-        parts.append(first)
+        line += first[: max(0, LONGEST_LINE - len(line))]
         for other in others:
-            yield b"".join(parts)
-            parts = [other]
-    if any(parts):
-        yield b"".join(parts)
+            yield bytes(line)
+            line = bytearray(other)
+    if line:
+        yield bytes(line)
 
 
 class FileDeadLetters:
@@ -142,10 +156,14 @@ class FileDeadLetters:
         """As the port says."""
         if not letters:
             return
-        with self.path.open("a", encoding="utf-8") as file:
-            file.writelines(json.dumps(self._line(letter), ensure_ascii=False) + "\n" for letter in letters)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(self._line(letter), ensure_ascii=False) + "\n" for letter in letters)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            said = f"cannot write dead letters to {self.path}: {error.strerror}"
+            raise (Unavailable if error.errno == errno.ENOSPC else Misconfigured)(said) from error
 
     def close(self, timeout_s: float) -> None:
         """Nothing is open between calls."""

@@ -5,9 +5,10 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from worker.errors import InvalidEvent, Refused
+from worker.errors import InvalidEvent, Misconfigured, Refused
 from worker.events import Rules, decode
 from worker.index.chunking import Chunker
+from worker.index.patience import Patience
 from worker.index.plan import Step, Write, collapse, decide, kept
 from worker.index.write import Complete, write
 from worker.ports import DeadLetters, Embedder, VectorStore
@@ -23,6 +24,9 @@ from worker.types import (
     Stored,
     Vector,
 )
+
+SUSPICIOUS = 10
+"""So many documents in a batch, all refused: that is not about the documents."""
 
 
 @dataclass(slots=True)
@@ -200,16 +204,25 @@ def completer(chunker: Chunker, embedder: Embedder) -> Complete:
 
 @dataclass(frozen=True, slots=True)
 class WriteOut:
-    """The write protocol for the batch, then its dead letters."""
+    """The write protocol for the batch, then its dead letters.
+
+    The store and the dead letters wait out their own outages; ``patience`` repeats the protocol as a whole.
+    """
 
     store: VectorStore
     dead_letters: DeadLetters
     complete: Complete
+    patience: Patience
     in_pipe: InPipe
 
     def __call__(self, work: Work) -> Work:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
+        before = len(work.letters)
         self._write(work, work.writes, work.settled)
+        refused = len(work.letters) - before
+        if refused == len(work.writes) >= SUSPICIOUS:
+            last = work.letters[-1].error
+            raise Misconfigured(f"the store refuses every one of {refused} documents; the last one: {last}")
         if work.letters:
             self.dead_letters.put(work.letters)
         self.in_pipe.leave(work.writes)
@@ -218,12 +231,12 @@ class WriteOut:
     def _write(self, work: Work, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
         """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
         try:
-            work.outcomes.update(write(self.store, writes, self.complete, settled).values())
+            outcomes = self.patience.call(lambda: write(self.store, writes, self.complete, settled))
+            work.outcomes.update(outcomes.values())
         except Refused as error:
-            if not writes:
-                raise
             if len(writes) == 1:
                 give_up(work, writes[0].event.record, error, "write")
+                self._write(work, [], settled)
                 return
             middle = len(writes) // 2
             self._write(work, writes[:middle], settled)

@@ -19,6 +19,9 @@ from worker.types import Batch, Outcome, Partition, Position, Record
 IDLE_POLL_S = 0.25
 """Waiting for records while nothing is in the pipe."""
 
+DRAIN_SHARE, CLOSE_SHARE = 0.7, 0.1
+"""Of the drain timeout: for finishing what is in hand, and for each thing that is to be closed."""
+
 BUSY_POLL_S = 0.05
 """Waiting for records, or for room in the pipe, while something is in it: its commit waits no longer."""
 
@@ -29,7 +32,7 @@ class IndexWorker:
 
     ``batch_bytes`` is the size to which a poll is cut; ``drain_timeout_s`` bounds the end after a stop;
     ``report`` hears of every finished batch; ``outage`` of every failed poll in a row, and says how many seconds
-    to wait before the next.
+    to wait before the next; ``ending`` hears of the end, before what is in hand is finished.
     """
 
     source: Source
@@ -38,32 +41,34 @@ class IndexWorker:
     drain_timeout_s: float
     outage: Callable[[Unavailable, int], float]
     report: Callable[[Work], None] = lambda _: None
+    ending: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     totals: Counter[Outcome] = field(default_factory=Counter)
     _in_hand: deque[Batch] = field(default_factory=deque)
     _failures: int = 0
-    _pause_s: float = 0.0
+    _not_before: float = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Index until told to stop, or until the source has an end and all before it is committed."""
         while not stop.is_set():
             if self._in_hand:
                 self._hand_over(BUSY_POLL_S)
-            elif self.pipeline.idle and self.source.remaining() == 0:
+            elif self.source.remaining() == 0:
                 break
+            elif self.clock() < self._not_before:
+                stop.wait(BUSY_POLL_S)
             else:
                 self._poll(IDLE_POLL_S if self.pipeline.idle else BUSY_POLL_S)
             self._commit()
-            if self._failures:
-                stop.wait(self._pause_s)
-        self._drain(self.clock() + self.drain_timeout_s)
+        self.ending()
+        self._drain(self.clock() + self.drain_timeout_s * DRAIN_SHARE)
 
     def _poll(self, timeout_s: float, *, hold: bool = False) -> None:
         try:
             batch = self.source.poll(timeout_s, hold=hold)
         except Unavailable as error:
             self._failures += 1
-            self._pause_s = self.outage(error, self._failures)
+            self._not_before = self.clock() + self.outage(error, self._failures)
             return
         self._failures = 0
         if batch is not None:
@@ -91,7 +96,7 @@ class IndexWorker:
             else:
                 self._poll(0.0, hold=True)
             self._commit(BUSY_POLL_S)
-        self.source.close(max(1.0, min(5.0, deadline - self.clock())))
+        self.source.close(self.drain_timeout_s * CLOSE_SHARE)
 
 
 def cut(batch: Batch, most_bytes: int) -> Iterator[Batch]:

@@ -11,9 +11,13 @@ nothing as new as its anchor is removed.
 from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
+from worker.errors import Refused, Unavailable
 from worker.index.plan import Write, settle
 from worker.ports import VectorStore
 from worker.types import ChunkKey, DocumentKey, Op, Outcome, Stored
+
+MOST_ROUNDS = 10
+"""A document is overtaken now and then; so often in a row, the store does not show what it acknowledged."""
 
 Complete = Callable[[Sequence[Write]], list[Write]]
 """Gives every chunk of these documents its vector, so that nothing stored is reused."""
@@ -38,12 +42,14 @@ def steps(
     """The protocol, pausing after every call of the store.
 
     ``settled`` are anchors that need no write (their event was stale or repeated) but may have left-overs to
-    sweep. Returns what became of each written document.
+    sweep. Returns what became of each written document; raises Unavailable when the store does not show them.
     """
     outcomes: dict[DocumentKey, Outcome] = {}
     anchors = dict(settled)
     waiting = list(writes)
-    while waiting:
+    for _ in range(MOST_ROUNDS):
+        if not waiting:
+            break
         yield from _write_chunks(store, waiting)
         waiting = yield from _distrust_changed(store, waiting, complete)
         yield from _write_anchors(store, waiting)
@@ -58,11 +64,20 @@ def steps(
             else:
                 outcomes[one.event.key] = verdict
                 anchors[one.event.key] = anchor
-        waiting = complete(again)
+        waiting = complete(again) if again else []
+    if waiting:
+        raise Unavailable(f"{len(waiting)} documents were written {MOST_ROUNDS} times and are not read back")
     if anchors:
-        store.sweep(anchors)
+        _sweep(store, anchors)
         yield
     return outcomes
+
+
+def _sweep(store: VectorStore, anchors: Mapping[DocumentKey, Stored]) -> None:
+    try:
+        store.sweep(anchors)
+    except Refused as error:  # no document is to blame: all of them are written
+        raise Unavailable(f"cannot clean up: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

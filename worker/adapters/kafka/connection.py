@@ -97,7 +97,8 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
 
 def _check_topic(settings: KafkaSettings) -> TopicIdentity:
     with _admin(settings) as admin:
-        wanted, letters = admin.describe_topics([settings.topic, settings.dead_letters])
+        found = {topic["name"]: topic for topic in admin.describe_topics([settings.topic, settings.dead_letters])}
+        wanted, letters = found[settings.topic], found[settings.dead_letters]
         if wanted["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
             raise Misconfigured(
                 f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; "
@@ -110,10 +111,10 @@ def _check_topic(settings: KafkaSettings) -> TopicIdentity:
 
 
 def create_topic(settings: KafkaSettings, partitions: int) -> None:
-    """Make the topic; raises Misconfigured or Unavailable."""
+    """Make the topic, unless it is there; raises Misconfigured or Unavailable."""
 
     def create() -> None:
-        with _admin(settings) as admin:
+        with suppress(kafka_errors.TopicAlreadyExistsError), _admin(settings) as admin:
             admin.create_topics([NewTopic(settings.topic, partitions, -1)])
 
     _connected(create, settings)

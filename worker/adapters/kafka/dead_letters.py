@@ -5,6 +5,8 @@ from typing import Any
 
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
+from kafka.future import Future
+from kafka.producer.future import FutureRecordMetadata
 
 from worker.adapters.kafka.connection import say
 from worker.errors import Unavailable
@@ -23,33 +25,43 @@ class KafkaDeadLetters:
         self._sequence_base = sequence_base
 
     def put(self, letters: Sequence[Letter]) -> None:
-        """As the port says. A letter that the broker finds too large goes without its value, and says so."""
-        sent = [(letter, self._send(letter, letter.record.value)) for letter in letters]
+        """As the port says. A letter that is too large for the topic goes without its value, and says so."""
+        sent = [(letter, self._send(letter)) for letter in letters]
         for letter, future in sent:
             try:
-                future.get(timeout=REQUEST_S)
+                self._await(future)
             except kafka_errors.MessageSizeTooLargeError:
-                dropped = len(letter.record.value or b"")
-                retry = self._send(letter, None, (("penstock.value.dropped", str(dropped).encode()),))
-                self._await(retry)
-            except kafka_errors.KafkaError as error:
-                raise Unavailable(f"dead letter topic {self._topic}: {say(error)}") from error
+                self._await(self._send(letter, without_value=True))
 
     def close(self, timeout_s: float) -> None:
         """As the port says."""
         self._producer.close(timeout=timeout_s)
 
-    def _send(self, letter: Letter, value: bytes | None, more: tuple[tuple[str, bytes], ...] = ()) -> Any:
-        own = [(name, value or b"") for name, value in letter.record.headers]  # the library sends no null headers
+    def _send(self, letter: Letter, *, without_value: bool = False) -> Any:
+        """A future; one that has failed when the client itself finds the letter too large."""
+        record, more = letter.record, []
+        value = record.value
+        if without_value:
+            value, more = None, [("penstock.value.dropped", str(len(record.value or b"")).encode())]
+        if value is None and record.key is None:  # the library sends no record without both
+            value, more = b"", [*more, ("penstock.value.null", b"true")]
+        own = [(name, header or b"") for name, header in record.headers]  # nor null headers
         headers = [*own, *error_headers(letter, self._sequence_base), *more]
         try:
-            return self._producer.send(self._topic, key=letter.record.key, value=value, headers=headers)
+            return self._producer.send(self._topic, key=record.key, value=value, headers=headers)
+        except kafka_errors.MessageSizeTooLargeError as error:
+            return Future().failure(error)
         except kafka_errors.KafkaError as error:
             raise Unavailable(f"dead letter topic {self._topic}: {say(error)}") from error
 
     def _await(self, future: Any) -> None:
         try:
-            future.get(timeout=REQUEST_S)
+            if isinstance(future, FutureRecordMetadata):
+                future.get(timeout=REQUEST_S)
+            elif future.failed():
+                raise future.exception
+        except kafka_errors.MessageSizeTooLargeError:
+            raise
         except kafka_errors.KafkaError as error:
             raise Unavailable(f"dead letter topic {self._topic}: {say(error)}") from error
 

@@ -6,7 +6,7 @@ take long; and a commit's callback comes from within a later poll.
 """
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -20,7 +20,7 @@ from worker.types import Batch, Partition, Position, Record
 
 COMMIT_RETRY_S = 0.2
 GROUP_CHECK_S = 0.5
-REQUEST_S = 10.0
+GROUP_TIMEOUT_MS = 1000
 JOIN_POLL_S = 0.25
 """A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
 
@@ -80,12 +80,11 @@ class KafkaSource:
         """As the port says; what other members of the group have committed counts as done."""
         if self._ends is None:
             return None
-        open_ = {owned: end for owned, end in self._ends.items() if self._done.get(owned, 0) < end}
-        if open_ and self._clock() - self._group_checked >= GROUP_CHECK_S:
+        others = [owned for owned in self._open() if owned not in self._generations]
+        if others and self._clock() - self._group_checked >= GROUP_CHECK_S:
             self._group_checked = self._clock()
-            for owned in open_:
-                self._learn_committed(owned)
-        return sum(max(0, end - self._done.get(owned, 0)) for owned, end in open_.items())
+            self._learn_committed(others)
+        return sum(self._open().values())
 
     def close(self, timeout_s: float) -> None:
         """As the port says."""
@@ -121,16 +120,18 @@ class KafkaSource:
         return bool(coordinator.rejoining)
 
     def _moved(self) -> dict[Partition, Position]:
-        """Positions that differ from those of the last poll, also where only markers of transactions went by."""
+        """Positions that differ from those of the last poll, also where only markers of transactions went by.
+
+        Read where the library keeps them: asking it for a position may raise, and what was polled would be lost.
+        """
         moved = {}
+        states = self._consumer._subscription.assignment  # noqa: SLF001  # pinned exactly, and tests watch it
         for owned, generation in list(self._generations.items()):
-            try:
-                offset = self._consumer.position(owned, timeout_ms=0)
-            except (kafka_errors.KafkaTimeoutError, kafka_errors.IllegalStateError):
-                continue
-            if offset is not None and self._seen.get(owned) != offset:
-                self._seen[owned] = offset
-                moved[Partition(*owned)] = Position(offset, generation)
+            state = states.get(owned)
+            position = None if state is None else state.position
+            if position is not None and self._seen.get(owned) != position.offset:
+                self._seen[owned] = position.offset
+                moved[Partition(*owned)] = Position(position.offset, generation)
         return moved
 
     def _send_commit(self) -> None:
@@ -163,12 +164,20 @@ class KafkaSource:
             if self._generations.get(TopicPartition(*partition)) == position.generation
         }
 
-    def _learn_committed(self, owned: TopicPartition) -> None:
+    def _open(self) -> dict[TopicPartition, int]:
+        """How much is to be done in each partition that is not done."""
+        left = {owned: end - self._done.get(owned, 0) for owned, end in (self._ends or {}).items()}
+        return {owned: count for owned, count in left.items() if count > 0}
+
+    def _learn_committed(self, others: Sequence[TopicPartition]) -> None:
+        """Ask what other members have committed; not for long, since polling waits meanwhile."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # the public call asks for one partition at a time
         try:
-            committed = self._consumer.committed(owned, timeout_ms=int(REQUEST_S * 1000))
+            found = coordinator.fetch_committed_offsets(others, timeout_ms=GROUP_TIMEOUT_MS)
         except kafka_errors.KafkaError:
             return
-        self._done[owned] = max(self._done.get(owned, 0), committed or 0)
+        for owned, committed in found.items():
+            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
 
     def _end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         try:
@@ -193,7 +202,8 @@ class KafkaSource:
 
 def _record(raw: Any) -> Record:
     partition = Partition(raw.topic, raw.partition)
-    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), raw.checksum or "")
+    damage = raw.checksum if isinstance(raw.checksum, str) else ""  # a number in the oldest message formats
+    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), damage)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped

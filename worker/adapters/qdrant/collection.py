@@ -11,7 +11,7 @@ from qdrant_client import QdrantClient, grpc
 from worker.adapters.qdrant import points as convert
 from worker.adapters.qdrant.embedded import LocalQdrant
 from worker.adapters.qdrant.store import QdrantStore, failure
-from worker.errors import Misconfigured
+from worker.errors import Misconfigured, Refused, Unavailable
 from worker.settings import QdrantSettings
 from worker.types import ModelIdentity, Origin
 
@@ -91,6 +91,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
             _create(connection, actual, identity)
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
+            actual = _behind(service, name) or actual  # another worker may have set it, too
         metadata = _metadata(service, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
         if origin is not None and metadata.get(ORIGIN) != asdict(origin):
@@ -98,7 +99,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
             kept = convert.to_payload({ORIGIN: asdict(origin)})
             service.Update(grpc.UpdateCollection(collection_name=actual, metadata=kept))
     except rpc.RpcError as error:
-        raise failure(error, f"opening collection {name}") from error
+        raise _at_start(error, name) from error
     return actual
 
 
@@ -116,8 +117,10 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
         number = int(newest["number"]) + 1
         kept = convert.to_payload({RECIPE: {"number": number, "fingerprint": fingerprint}})
         service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
+        if _metadata(service, collection)[RECIPE]["fingerprint"] != fingerprint:
+            raise Unavailable(f"another worker numbers its recipe in collection {collection}")
     except rpc.RpcError as error:
-        raise failure(error, f"opening collection {collection}") from error
+        raise _at_start(error, collection) from error
     return number
 
 
@@ -129,8 +132,14 @@ def find_collection(connection: Connection, name: str, identity: ModelIdentity) 
             raise Misconfigured(f"there is no collection {name!r} yet: index something first")
         _check_identity(_metadata(connection.collections, actual).get(IDENTITY), identity, name)
     except rpc.RpcError as error:
-        raise failure(error, f"opening collection {name}") from error
+        raise _at_start(error, name) from error
     return actual
+
+
+def _at_start(error: Any, name: str) -> Exception:
+    """Before the first point there is no document that a refusal could be about."""
+    meant = failure(error, f"opening collection {name}")
+    return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
 
 
 def _behind(service: Any, name: str) -> str | None:
@@ -160,6 +169,9 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity) -> Non
         ("document", grpc.FieldType.FieldTypeKeyword, None),
         ("version", grpc.FieldType.FieldTypeInteger, None),
         ("sequence", grpc.FieldType.FieldTypeInteger, None),
+        ("recipe", grpc.FieldType.FieldTypeInteger, None),
+        ("hash", grpc.FieldType.FieldTypeKeyword, None),
+        ("deleted", grpc.FieldType.FieldTypeBool, None),
     ]
     for field, kind, params_of in indexes:
         connection.points.CreateFieldIndex(

@@ -21,11 +21,9 @@ MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
 
 _WRONG_REQUEST = (
     rpc.StatusCode.INVALID_ARGUMENT,
-    rpc.StatusCode.FAILED_PRECONDITION,
     rpc.StatusCode.OUT_OF_RANGE,
-    rpc.StatusCode.UNIMPLEMENTED,
 )
-"""What a server answers where HTTP would say 4xx, but for 401, 403, 404, 408 and 429: those may pass."""
+"""What is about the request. FAILED_PRECONDITION is not: a server that is locked for writes answers so."""
 
 
 class QdrantStore:
