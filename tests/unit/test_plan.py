@@ -5,7 +5,7 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.index.plan import Step, collapse, decide, kept, settle, text_hash
+from worker.index.plan import Step, collapse, decide, kept, text_hash
 from worker.types import Chunk, DocumentKey, Event, Op, Order, Partition, Record, Stored
 
 TOPIC = Partition("documents", 0)
@@ -38,9 +38,11 @@ def replay(events: list[Event]) -> dict[DocumentKey, Event]:
     state: dict[DocumentKey, Event] = {}
     for one in events:
         held = state.get(one.key)
-        settled = settle(one, held.order if held else None)
-        if held is None or settled.order > held.order:
-            state[one.key] = settled
+        version = one.order.version
+        if one.unversioned and held is not None:
+            version = max(version, held.order.version)
+        if held is None or (version, one.order.sequence) > held.order:
+            state[one.key] = replace(one, order=Order(version, one.order.sequence))
     return state
 
 

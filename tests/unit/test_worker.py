@@ -17,6 +17,7 @@ from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemorySt
 from worker.index.chunking import Chunker, ChunkRules
 from worker.index.patience import Patience
 from worker.index.pipeline import StageFailed
+from worker.index.stages import InPipe, Prepare, Work, completer
 from worker.index.worker import cut
 from worker.settings import IndexSettings
 from worker.telemetry import Reporter
@@ -182,6 +183,32 @@ def test_only_changed_chunks_are_embedded_and_surplus_ones_are_removed() -> None
 
 
 def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
+    """What the store says of it may change before its write."""
+    store, in_pipe = MemoryStore(), InPipe()
+    prepare = Prepare(Rules(), store, CHUNKS, 1, in_pipe)
+    long = " ".join(f"w{n}" for n in range(40))
+    place = Partition("documents", 0)
+
+    def plan(offset: int, text: str) -> Work:
+        return prepare(Work(Batch((Record(place, offset, b"a", body("a", text)),), {place: Position(offset + 1, 1)})))
+
+    for n, text in enumerate((long, "short")):
+        first = plan(n * 10, text)
+        write_out(store, first)
+        in_pipe.leave(first.writes)
+        (alone,) = plan(n * 10 + 1, text).writes
+        assert alone.keep == frozenset(range(len(alone.chunks)))
+        (behind,) = plan(n * 10 + 2, text).writes
+        assert behind.keep == frozenset()
+        in_pipe.leave([alone, behind])
+
+
+def write_out(store: MemoryStore, work: Work) -> None:
+    (one,) = completer(CHUNKS, HashEmbedder())(work.writes)
+    store.upsert([one.point(i) for i in range(len(one.chunks))])
+
+
+def test_versions_that_follow_each_other_closely_end_in_order() -> None:
     """Every batch holds a version of the same document, and the next is prepared before it is written."""
     source, store = MemorySource(most=1), MemoryStore()
     for n in range(12):
