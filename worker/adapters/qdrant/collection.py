@@ -73,7 +73,7 @@ class Connection:
             grpc_port=settings.grpc_port,
             prefer_grpc=True,
             api_key=settings.api_key.get_secret_value() or None,
-            timeout=int(settings.timeout_s),
+            timeout=max(1, round(settings.timeout_s)),
             check_compatibility=False,
         )
 
