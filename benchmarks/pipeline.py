@@ -20,7 +20,7 @@ import tempfile
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -161,7 +161,7 @@ def where(documents: Sequence[tuple[str, bytes]]) -> str:
     records = [Record(Partition("t", 0), n, key.encode(), value) for n, (key, value) in enumerate(documents[:5000])]
     texts = [(event.title, event.text) for event in (decode(record, Rules()) for record in records)]
     chunker = Chunker(NullTokenizer(), ChunkRules(512, 0, title=True, prompt="", most=50))
-    steps = {
+    steps: dict[str, Callable[[], object]] = {
         "decode": lambda: [decode(record, Rules()) for record in records],
         "chunk and hash, null tokenizer": lambda: chunker.chunk(texts),
     }
