@@ -7,6 +7,7 @@ from contextlib import closing
 from typing import Any
 
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
+from kafka.errors import RetriableError
 
 from worker.adapters.kafka.connection import connect_consumer, connect_producer, connection, create_topic
 from worker.adapters.kafka.source import KafkaSource
@@ -41,9 +42,12 @@ def source(settings: KafkaSettings, *, once: bool = True) -> KafkaSource:
 
 
 def committed(settings: KafkaSettings) -> dict[int, int]:
-    """Offset per partition that the group has committed."""
+    """Offset per partition that the group has committed; none while a new broker still makes its topic for that."""
     with closing(KafkaAdminClient(**connection(settings))) as admin:
-        found = admin.list_group_offsets(settings.group)[settings.group]
+        try:
+            found = admin.list_group_offsets(settings.group)[settings.group]
+        except RetriableError:
+            return {}
     return {owned.partition: stored.offset for owned, stored in found.items()}
 
 

@@ -9,14 +9,14 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import closing
 from pathlib import Path
 
 import pytest
-from kafka import KafkaAdminClient, KafkaProducer
+from kafka import KafkaProducer
 
 from tests.conftest import ROOT
-from worker.adapters.kafka.connection import connect_producer, connection, create_topic
+from tests.kafka_tools import committed
+from worker.adapters.kafka.connection import connect_producer, create_topic
 from worker.adapters.qdrant.collection import Connection, find_collection
 from worker.models.bundle import load
 from worker.settings import KafkaSettings, QdrantSettings
@@ -128,7 +128,7 @@ def test_the_store_ends_as_a_replay_of_the_topic(
     started = time.monotonic()
     running = [worker(env, tmp_path / f"worker-{n}.log") for n in range(workers)]
     if workers == 2:
-        while committed(topic) < EVENTS // 2:
+        while sum(committed(topic).values()) < EVENTS // 2:
             time.sleep(0.2)
         victim = running.pop()
         assert victim.poll() is None
@@ -138,9 +138,3 @@ def test_the_store_ends_as_a_replay_of_the_topic(
         assert process.wait(300) == 0, (tmp_path / "worker-0.log").read_text()[-3000:]
     print(f"{workers} workers: {time.monotonic() - started:.1f} s")
     assert stored(topic, qdrant_process, minilm) == replay(produced)
-
-
-def committed(kafka: KafkaSettings) -> int:
-    """Offsets committed by the group so far, all partitions together."""
-    with closing(KafkaAdminClient(**connection(kafka))) as admin:
-        return sum(found.offset for found in admin.list_group_offsets(kafka.group)[kafka.group].values())
