@@ -11,7 +11,8 @@ import pytest
 
 from tests import broker as kafka_broker
 from tests.store_server import StoreServer
-from worker.adapters.qdrant.collection import Connection
+from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.models.bundle import load
 from worker.models.export import optimum
 from worker.settings import QdrantSettings
 
@@ -101,6 +102,14 @@ def qdrant(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connectio
     """Each way to reach Qdrant."""
     with closing(connect(request.param, request, tmp_path)) as connection:
         yield connection
+
+
+def stored(qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
+    """What readers see: a text per document, by anchors that live."""
+    loaded = load(bundle)
+    with closing(Connection(qdrant)) as connection:
+        name = find_collection(connection, qdrant.collection, loaded.identity(loaded.manifest.dimension))
+        return {hit.key.document: hit.text for hit in connection.store(name).living()}
 
 
 def connect(way: str, request: pytest.FixtureRequest, folder: Path) -> Connection:

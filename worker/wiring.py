@@ -12,7 +12,6 @@ from worker.adapters.kafka.connection import check_topic, connect_consumer, conn
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
-from worker.errors import Unavailable
 from worker.events import Rules, epoch_base
 from worker.index.chunking import Chunker, ChunkRules
 from worker.index.patience import Patience, PatientDeadLetters, PatientStore, backoff
@@ -150,17 +149,12 @@ def run(
     pipeline = Pipeline(_stages(feed, store, chunks, recipe, embedder, waiting), abort)
     reporter = Reporter(feed.source.remaining, pipeline.busy_s, bar=bar)
 
-    def report_outage(error: Unavailable, failures: int) -> float:
-        pause_s = waiting.delay(failures)
-        outage(error, failures, pause_s)
-        return pause_s
-
     worker = IndexWorker(
         source=feed.source,
         pipeline=pipeline,
         batch_bytes=settings.batch_bytes,
         drain_timeout_s=settings.drain_timeout_s,
-        outage=report_outage,
+        outage=waiting.pause_s,
         report=reporter,
         ending=lambda: log.info("draining", stopped=stop.is_set()),
     )

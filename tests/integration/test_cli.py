@@ -11,12 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
 from worker import schemas
-from worker.adapters.qdrant.collection import Connection, find_collection
-from worker.models.bundle import load
+from worker.adapters.qdrant.collection import Connection
 from worker.settings import KafkaSettings, QdrantSettings
 
 SECONDS = 60
@@ -49,15 +48,6 @@ def ended(done: subprocess.CompletedProcess[bytes]) -> dict[str, int]:
     lines = [json.loads(line) for line in done.stderr.decode().splitlines()]
     assert lines[-1]["event"] == "ended"
     return {name: lines[-1][name] for name in ("indexed", "unchanged", "superseded", "deleted", "dead_lettered")}
-
-
-def stored(qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
-    connection = Connection(qdrant)
-    loaded = load(bundle)
-    name = find_collection(connection, qdrant.collection, loaded.identity(loaded.manifest.dimension))
-    found = {hit.key.document: hit.text for hit in connection.store(name).living()}
-    connection.close()
-    return found
 
 
 BAD_LINES = [

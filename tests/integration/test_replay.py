@@ -7,18 +7,13 @@ import signal
 import subprocess
 import sys
 import time
-import uuid
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
 
-from tests.conftest import ROOT
-from tests.kafka_tools import committed
-from worker.adapters.kafka.connection import connect_producer, create_topic
-from worker.adapters.qdrant.collection import Connection, find_collection
-from worker.models.bundle import load
+from tests.conftest import ROOT, stored
+from tests.kafka_tools import committed, new_topic, produce
 from worker.settings import KafkaSettings, QdrantSettings
 
 EVENTS = 10_000
@@ -70,18 +65,7 @@ def replay(produced: list[tuple[str, int, bytes | None]]) -> dict[str, str]:
 
 @pytest.fixture
 def topic(broker: str) -> KafkaSettings:
-    name = f"documents-{uuid.uuid4().hex[:8]}"
-    settings = KafkaSettings(bootstrap_servers=broker, topic=name, group=name, session_timeout_s=6.0)
-    create_topic(settings, partitions=4)
-    return settings
-
-
-def produce(settings: KafkaSettings, produced: list[tuple[str, int, bytes | None]]) -> None:
-    producer: KafkaProducer = connect_producer(settings, linger_ms=50)
-    for name, _, value in produced:
-        producer.send(settings.topic, key=name.encode(), value=value)
-    producer.flush()
-    producer.close()
+    return new_topic(broker, partitions=4)
 
 
 def environment(kafka: KafkaSettings, qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
@@ -106,16 +90,6 @@ def worker(env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
         return subprocess.Popen([sys.executable, "-m", "worker", "index", "--once"], env=env, cwd=ROOT, stderr=out)
 
 
-def stored(kafka: KafkaSettings, qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
-    """What readers see: text per document, by anchors that live."""
-    connection = Connection(qdrant)
-    loaded = load(bundle)
-    name = find_collection(connection, kafka.topic, loaded.identity(loaded.manifest.dimension))
-    found = {hit.key.document: hit.text for hit in connection.store(name).living()}
-    connection.close()
-    return found
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_store_ends_as_a_replay_of_the_topic(
@@ -123,7 +97,7 @@ def test_the_store_ends_as_a_replay_of_the_topic(
 ) -> None:
     """With one worker; and with two of which one is killed half-way."""
     produced = list(events(EVENTS, seed=workers))
-    produce(topic, produced)
+    produce(topic, [(name, value) for name, _, value in produced])
     env = environment(topic, qdrant_process, minilm)
     started = time.monotonic()
     running = [worker(env, tmp_path / f"worker-{n}.log") for n in range(workers)]
@@ -137,4 +111,5 @@ def test_the_store_ends_as_a_replay_of_the_topic(
     for process in running:
         assert process.wait(300) == 0, (tmp_path / "worker-0.log").read_text()[-3000:]
     print(f"{workers} workers: {time.monotonic() - started:.1f} s")
-    assert stored(topic, qdrant_process, minilm) == replay(produced)
+    written = qdrant_process.model_copy(update={"collection": topic.topic})
+    assert stored(written, minilm) == replay(produced)

@@ -44,10 +44,14 @@ class Patience:
                 return action()
             except Unavailable as error:
                 failures += 1
-                pause = self.delay(failures)
-                self.report(error, failures, pause)
-                if self.stop.wait(pause):
+                if self.stop.wait(self.pause_s(error, failures)):
                     raise Stopped from error
+
+    def pause_s(self, error: Unavailable, failures: int) -> float:
+        """Reports a failure, and says how long to wait after it."""
+        pause = self.delay(failures)
+        self.report(error, failures, pause)
+        return pause
 
 
 @dataclass(frozen=True, slots=True)

@@ -176,13 +176,16 @@ class Embed:
         if missing:
             texts = [work.writes[w].chunks[i].tokens for w, i in missing]
             work.tokens = sum(map(len, texts))
-            rows = self.embedder.embed(texts)
-            vectors: dict[int, dict[int, Vector]] = {}
-            for (w, i), row in zip(missing, rows, strict=True):
-                vectors.setdefault(w, {})[i] = row
-            for w, own in vectors.items():
-                work.writes[w] = replace(work.writes[w], vectors=own)
+            work.writes = _with_vectors(work.writes, missing, self.embedder.embed(texts))
         return work
+
+
+def _with_vectors(writes: Sequence[Write], places: Sequence[tuple[int, int]], rows: Vector) -> list[Write]:
+    """The writes with a row of vectors at each place (write, chunk)."""
+    vectors: dict[int, dict[int, Vector]] = {}
+    for (w, i), row in zip(places, rows, strict=True):
+        vectors.setdefault(w, dict(writes[w].vectors or {}))[i] = row
+    return [replace(one, vectors=vectors[w]) if w in vectors else one for w, one in enumerate(writes)]
 
 
 def completer(chunker: Chunker, embedder: Embedder) -> Complete:
@@ -190,14 +193,10 @@ def completer(chunker: Chunker, embedder: Embedder) -> Complete:
 
     def complete(writes: Sequence[Write]) -> list[Write]:
         bare = [(w, i) for w, one in enumerate(writes) for i in range(len(one.chunks)) if i not in (one.vectors or {})]
-        if not bare:
-            return [replace(one, keep=frozenset()) for one in writes]
         chunks = [(writes[w].event.title, writes[w].chunks[i]) for w, i in bare]
-        rows = embedder.embed([chunk.tokens or chunker.tokens(title, chunk) for title, chunk in chunks])
-        vectors = [dict(one.vectors or {}) for one in writes]
-        for (w, i), row in zip(bare, rows, strict=True):
-            vectors[w][i] = row
-        return [replace(one, keep=frozenset(), vectors=own) for one, own in zip(writes, vectors, strict=True)]
+        texts = [chunk.tokens or chunker.tokens(title, chunk) for title, chunk in chunks]
+        filled = _with_vectors(writes, bare, embedder.embed(texts)) if texts else writes
+        return [replace(one, keep=frozenset()) for one in filled]
 
     return complete
 

@@ -6,7 +6,7 @@ partitions, and one that waits in a long poll lets the model idle.
 
 import threading
 import time
-from collections import Counter, deque
+from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -14,7 +14,7 @@ from worker.errors import Unavailable
 from worker.index.pipeline import Pipeline
 from worker.index.stages import Work
 from worker.ports import Source
-from worker.types import Batch, Outcome, Partition, Position, Record
+from worker.types import Batch, Partition, Position, Record
 
 IDLE_POLL_S = 0.25
 """Waiting for records while nothing is in the pipe."""
@@ -43,7 +43,6 @@ class IndexWorker:
     report: Callable[[Work], None] = lambda _: None
     ending: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
-    totals: Counter[Outcome] = field(default_factory=Counter)
     _in_hand: deque[Batch] = field(default_factory=deque)
     _failures: int = 0
     _not_before: float = 0.0
@@ -85,7 +84,6 @@ class IndexWorker:
     def _commit(self, wait_s: float = 0.0) -> None:
         for work in self.pipeline.finished(wait_s):
             self.source.commit(work.batch.positions)
-            self.totals.update(work.outcomes)
             self.report(work)
 
     def _drain(self, deadline: float) -> None:
