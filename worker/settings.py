@@ -17,6 +17,8 @@ PREFIX = "PENSTOCK_"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
 DEFAULT_FILE = "penstock.toml"
 
+PROVIDER = "(tensorrt|cuda|cpu)"
+
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -116,17 +118,22 @@ class ModelSettings(Group):
     """Folder of a model bundle, made by penstock export."""
     dimension: Count | None = None
     """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
-    provider: Literal["cpu", "cuda"] = "cpu"
-    """ONNX Runtime execution provider; a worker refuses to start on another one."""
+    provider: str = Field(default="cuda,cpu", pattern=f"^{PROVIDER}(,{PROVIDER})*$")
+    """Execution providers of ONNX Runtime to try, in this order: tensorrt, cuda, cpu."""
+    require_provider: Literal["", "tensorrt", "cuda", "cpu"] = ""
+    """Refuse to start on any other provider than this."""
     token_budget: Count | None = None
-    """Padded tokens in one forward pass: longest text times number of texts. Empty means 2048 on CPU, else 16384."""
+    """Padded tokens in one forward pass. Empty: what penstock bench --tune stored, else 512 on CPU, 16384 on a GPU."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the model on CPU; 0 means one per core."""
-
-    @property
-    def padded_tokens(self) -> int:
-        """The token budget in effect."""
-        return self.token_budget or (2048 if self.provider == "cpu" else 16384)
+    passes: Annotated[int, Field(ge=0)] = 0
+    """Forward passes at once on CPU, sharing the threads: 0, one per thread, for throughput; 1 for a text's latency."""
+    spinning: bool = False
+    """Let threads on CPU wait actively: less time for a single short text, on cores that nobody else needs."""
+    gpu_memory_mb: Annotated[int, Field(ge=0)] = 0
+    """Most GPU memory that ONNX Runtime may reserve; 0 means no limit."""
+    engine_cache: Path | None = None
+    """Folder for TensorRT's engines, which take minutes to build."""
 
 
 class IndexSettings(Group):

@@ -4,12 +4,21 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import structlog
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from worker.errors import Unavailable
 from worker.index.stages import Work
@@ -117,6 +126,24 @@ class Reporter:
             self._task = self._progress.add_task("indexing", total=None)
         total = None if left is None else max(done, done + left)
         self._progress.update(self._task, completed=done, total=total)
+
+
+def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
+    """A bar per step of a long command, or a line where nobody watches."""
+
+    @contextmanager
+    def step(name: str, total: int) -> Iterator[Callable[[int], None]]:
+        if not console.is_terminal:
+            console.print(f"{name} …", highlight=False)
+            yield lambda _: None
+            return
+        columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console) as progress:
+            task = progress.add_task(name, total=total or None)
+            yield lambda amount: progress.advance(task, amount)
+            progress.update(task, total=total or 1, completed=total or 1)
+
+    return step
 
 
 def _progress() -> Progress:

@@ -8,8 +8,9 @@ import pytest
 
 from worker.fakes import HashEmbedder, WordTokenizer
 from worker.index.chunking import Chunker, ChunkRules
-from worker.models.bundle import load
+from worker.models.bundle import Bundle, load
 from worker.models.embedder import OnnxEmbedder
+from worker.models.runtime import on_processor
 from worker.models.tokenizer import WINDOW, HubTokenizer, windows
 from worker.ports import Embedder, Tokenizer
 
@@ -19,11 +20,20 @@ TOLERANCE = 1e-5
 TEXTS = ["water", "the pressure rises with the height of the fall", "水は水圧管を通って流れる", "a " * 300, "?"]
 
 
-@pytest.fixture(params=["hash", "onnx"])
-def embedder(request: pytest.FixtureRequest) -> Embedder:
+@pytest.fixture(params=["hash", "onnx", "fp32", "int8"])
+def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> Embedder:
     if request.param == "hash":
         return HashEmbedder(16)
-    return OnnxEmbedder(load(request.getfixturevalue("minilm")), "cpu", 128, token_budget=600)
+    if request.param == "onnx":
+        return onnx(load(request.getfixturevalue("minilm")), 128)
+    checkpoints = pytest.importorskip("tests.checkpoints")
+    pytest.importorskip("transformers")
+    checkpoints.checkpoint(tmp_path / "checkpoint", checkpoints.Shape(), vocabulary=30_000, longest=256)
+    return onnx(checkpoints.bundle(tmp_path / "checkpoint", tmp_path / "bundle", f"cpu-{request.param}"), 32)
+
+
+def onnx(bundle: Bundle, dimension: int) -> OnnxEmbedder:
+    return OnnxEmbedder(on_processor(bundle, bundle.manifest.graphs[0], token_budget=600), dimension)
 
 
 @pytest.fixture(params=["words", "hub"])
@@ -104,9 +114,9 @@ def test_the_bundle_agrees_with_the_original_model(minilm: Path) -> None:
     expected = original.tokenizer(TEXTS, truncation=True, max_length=bundle.manifest.max_tokens)["input_ids"]
     assert [list(one) for one in encoded] == expected
     theirs = original.encode(TEXTS, normalize_embeddings=True)
-    ours = OnnxEmbedder(bundle, "cpu", 384, token_budget=2048).embed(encoded)
+    ours = onnx(bundle, 384).embed(encoded)
     assert np.min(np.sum(theirs * ours, axis=1)) > 0.99999
-    short = OnnxEmbedder(bundle, "cpu", 128, token_budget=2048).embed(encoded)
+    short = onnx(bundle, 128).embed(encoded)
     cut = theirs[:, :128] / np.linalg.norm(theirs[:, :128], axis=1, keepdims=True)
     assert np.min(np.sum(cut * short, axis=1)) > 0.99999
 

@@ -80,7 +80,8 @@ def test_an_untouched_bundle_loads(bundle: Path) -> None:
     loaded = load(bundle)
     assert loaded.dimension(None) == 4
     assert loaded.dimension(2) == 2
-    assert loaded.graph("cuda") == (bundle / "model.onnx", "out")
+    assert [graph.file for graph in loaded.graphs("cuda")] == ["model.onnx"]
+    assert loaded.graphs("tensorrt") == []
 
 
 def test_a_dimension_that_the_model_does_not_support_is_refused(bundle: Path) -> None:

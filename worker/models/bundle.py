@@ -3,10 +3,13 @@
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.errors import Misconfigured
+from worker.models.prompts import fill, takes_instruction
+from worker.models.providers import DIALECTS
 from worker.types import ModelIdentity
 
 MANIFEST = "bundle.json"
@@ -26,7 +29,7 @@ class File(_Part):
 
 
 class Graph(_Part):
-    """An ONNX graph; ``output`` is its pooled ``[batch, dimension]``."""
+    """An ONNX graph; ``output`` is ``[batch, dimension]``, pooled, or ``[batch, 1]``, a logit."""
 
     dialect: str
     precision: str
@@ -41,21 +44,53 @@ class Check(_Part):
     worst_cosine: float
 
 
+class Quality(_Part):
+    """nDCG@10 on a labelled set, of the exact graph and of one with reduced precision."""
+
+    labelled_set: str
+    queries: int
+    ndcg_fp32: float
+    precision: str
+    ndcg: float
+    kept: bool
+
+
+class Work(_Part):
+    """What a token costs: parameters of all matrices but the vocabulary's, and the width of all layers' queries."""
+
+    matrix_parameters: int
+    query_width: int
+
+    def flops(self, tokens: int) -> float:
+        """Floating point operations for one text: 2 per parameter and token, and causal attention to half the text."""
+        return 2.0 * self.matrix_parameters * tokens + 2.0 * self.query_width * tokens * tokens
+
+
 class Manifest(_Part):
-    """The content of ``bundle.json``. Prompts are put before a text as they are."""
+    """The content of ``bundle.json``.
+
+    ``prompts``: ``query`` and ``document`` of an embedding model, ``prefix``, ``pair``, ``suffix`` and ``separator`` of
+    a reranker, and the default ``instruction`` of both; see ``prompts.py``. From ``least_dimension`` on, if it is not
+    0, every dimension is supported; else those of ``dimensions``. ``token_budgets``: what ``penstock bench --tune``
+    found, by provider. ``work``: of our own graphs.
+    """
 
     format: int = FORMAT
     source: str
     revision: str
-    task: str = "embedding"
+    task: Literal["embedding", "reranker"] = "embedding"
     dimension: int = Field(ge=1)
     dimensions: tuple[int, ...]
+    least_dimension: int = 0
     pooling: str
     max_tokens: int = Field(ge=8)
     end_of_text: str = ""
     prompts: Mapping[str, str] = {}
     graphs: tuple[Graph, ...] = Field(min_length=1)
     check: Check | None = None
+    quality: Quality | None = None
+    token_budgets: Mapping[str, int] = {}
+    work: Work | None = None
     files: Mapping[str, File]
 
 
@@ -77,18 +112,29 @@ class Bundle:
         """The vectors' length; raises Misconfigured for one that the model does not support."""
         if wanted is None:
             return self.manifest.dimension
-        if wanted not in self.manifest.dimensions:
-            supported = ", ".join(map(str, self.manifest.dimensions))
-            raise Misconfigured(f"model.dimension = {wanted}: {self.manifest.source} supports {supported}")
-        return wanted
+        m = self.manifest
+        if wanted in m.dimensions or 0 < m.least_dimension <= wanted <= m.dimension:
+            return wanted
+        supported = f"{m.least_dimension} to {m.dimension}" if m.least_dimension else ", ".join(map(str, m.dimensions))
+        raise Misconfigured(f"model.dimension = {wanted}: {m.source} supports {supported}")
 
-    def graph(self, dialect: str) -> tuple[Path, str]:
-        """File and output name of the graph for a dialect, else of the one that runs anywhere."""
-        graphs = {graph.dialect: graph for graph in self.manifest.graphs}
-        chosen = graphs.get(dialect) or graphs.get("onnx")
-        if chosen is None:
-            raise Misconfigured(f"{self.folder}: no graph for {dialect}, only for {', '.join(graphs)}")
-        return self.folder / chosen.file, chosen.output
+    def graphs(self, provider: str) -> list[Graph]:
+        """Those that a provider can run, the better first; the export's order decides between precisions."""
+        wanted = DIALECTS[provider]
+        fitting = [graph for graph in self.manifest.graphs if graph.dialect in wanted]
+        return sorted(fitting, key=lambda graph: wanted.index(graph.dialect))
+
+    def prompt(self, side: str, instruction: str | None = None) -> str:
+        """What goes before a text: ``side`` is query or document; raises Misconfigured where no task fits in."""
+        template = self.manifest.prompts.get(side, "")
+        if instruction is not None and not takes_instruction(template):
+            raise Misconfigured(f"{self.manifest.source} takes no instruction")
+        return fill(template, {"instruction": instruction or self.manifest.prompts.get("instruction", "")})
+
+    def expect(self, task: str) -> None:
+        """Raises Misconfigured for a model that does something else."""
+        if self.manifest.task != task:
+            raise Misconfigured(f"{self.folder} holds a model for {self.manifest.task}, not for {task}")
 
     @property
     def tokenizer(self) -> Path:
@@ -134,6 +180,15 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise Misconfigured(f"{path} is missing; export the model again")
         if fingerprint(path) != expected:
             raise Misconfigured(f"{path} is not what the export wrote (sha256 or size differ); export the model again")
+
+
+def write(bundle: Bundle) -> None:
+    """Put the manifest into the bundle's folder; raises Misconfigured where that is read-only."""
+    path = bundle.folder / MANIFEST
+    try:
+        path.write_text(bundle.manifest.model_dump_json(indent=2) + "\n")
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}") from None
 
 
 def fingerprint(path: Path) -> File:

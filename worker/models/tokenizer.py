@@ -1,7 +1,8 @@
 """The model's own tokenizer, for ids and for splitting. Batches release the GIL; single texts would not."""
 
+import json
 from collections.abc import Sequence
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 
 from semantic_text_splitter import TextSplitter
@@ -14,10 +15,11 @@ WINDOW = 10_000
 
 
 class HubTokenizer:
-    """``ports.Tokenizer`` for a ``tokenizer.json``."""
+    """``ports.Tokenizer`` for a ``tokenizer.json``. Special tokens that are written in a text are text."""
 
     def __init__(self, file: Path) -> None:
         """Raises Misconfigured when the file is not a tokenizer."""
+        self._file = file
         try:
             self._tokenizer = Tokenizer.from_file(str(file))
         except Exception as error:
@@ -25,12 +27,23 @@ class HubTokenizer:
         self._tokenizer.no_truncation()
         self._tokenizer.no_padding()
         self._opening, self._closing = _special_ids(self._tokenizer)
+        self._tokenizer.encode_special_tokens = True
         self._splitter = lru_cache(maxsize=8)(self._make_splitter)
 
     @property
     def special_tokens(self) -> int:
         """As the port says."""
         return len(self._opening) + len(self._closing)
+
+    @property
+    def end_of_text(self) -> str:
+        """The tokens that end every text, as they are written."""
+        return "".join(self._tokenizer.id_to_token(number) for number in self._closing)
+
+    @property
+    def size(self) -> int:
+        """How many tokens there are; ids are below."""
+        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
         """As the port says."""
@@ -46,6 +59,23 @@ class HubTokenizer:
         for (i, start, _), own in zip(parts, cut, strict=True):
             pieces[i] += [(start + at, piece) for at, piece in own]
         return pieces
+
+    def control(self, template: str) -> tuple[int, ...]:
+        """The ids of a template of ours, in which tokens such as ``<|im_start|>`` and ``<think>`` are themselves."""
+        self._tokenizer.encode_special_tokens = False
+        ids = self._tokenizer.encode(template, add_special_tokens=False).ids
+        self._tokenizer.encode_special_tokens = True
+        return tuple(ids)
+
+    def plain(self, texts: Sequence[str]) -> list[list[int]]:
+        """The ids of texts of others: no added token at all is recognized, special or not, and none is put around."""
+        return [encoding.ids for encoding in self._without_added.encode_batch_fast(list(texts))]
+
+    @cached_property
+    def _without_added(self) -> Tokenizer:
+        description = json.loads(self._file.read_bytes())
+        description |= {"added_tokens": [], "post_processor": None, "truncation": None, "padding": None}
+        return Tokenizer.from_str(json.dumps(description))
 
     def _make_splitter(self, capacity: int, overlap: int) -> TextSplitter:
         return TextSplitter.from_huggingface_tokenizer(self._tokenizer, capacity, overlap)

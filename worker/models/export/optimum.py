@@ -1,7 +1,6 @@
 """Sentence-transformers models through optimum-onnx. Imports torch, hence nothing at the top level does."""
 
 import contextlib
-import hashlib
 import io
 import logging
 import os
@@ -13,29 +12,18 @@ from pathlib import Path
 from typing import Any
 
 from worker.errors import Misconfigured
-from worker.models.bundle import MANIFEST, TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints
+from worker.models.bundle import TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints, write
 from worker.models.embedder import OnnxEmbedder
+from worker.models.export.locate import weights_hash
+from worker.models.export.samples import SAMPLES
+from worker.models.providers import BUDGET
+from worker.models.runtime import on_processor
 from worker.models.tokenizer import HubTokenizer
 from worker.models.vectors import truncate, worst_cosine
 
 GRAPH = "model.onnx"
 OUTPUT = "sentence_embedding"
 LEAST_COSINE = 0.9999
-
-SAMPLES = (
-    "A penstock carries water under pressure to the turbine.",
-    "Kafka keeps records in partitions; each record has an offset.",
-    "Qdrant stores points: a vector, an id and a payload.",
-    "Das Wasser fließt durch das Fallrohr zur Turbine.",
-    "Ponovno pošalji dokument čim se ključ promijeni.",
-    "水は水圧管を通ってタービンへ流れる。",
-    "الماء يجري عبر الأنبوب إلى التوربين",
-    "def commit(offset: int) -> None: ...",
-    "yes",
-    "1234567890 !?",
-    " ".join(["The pressure rises with the height of the fall, and so does the speed."] * 6),
-    " ".join(["index"] * 100),
-)
 
 
 def export(
@@ -50,21 +38,16 @@ def export(
     ``dimensions`` are shorter ones that the model was trained for, beside its own; ``source`` is the name that
     collections remember, else the hub id or the folder's name. Raises Misconfigured.
     """
-    if folder.exists() and any(folder.iterdir()):
-        raise Misconfigured(f"{folder} is not empty; name a new folder")
     with _quiet():
         original = _load(model, revision)
         native = int(original.get_embedding_dimension() or 0)
         supported = tuple(sorted({*dimensions, native}))
         if not native or supported[-1] > native:
             raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
-        folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
             made = Path(temporary) / "bundle"
             name, fixed = _identity(original, model, revision)
             manifest = _write(original, source or name, fixed, made, supported)
-            if folder.exists():
-                folder.rmdir()
             shutil.move(made, folder)
     return manifest
 
@@ -92,20 +75,17 @@ def _write(original: Any, source: str, revision: str, made: Path, supported: tup
         files=fingerprints(made),
     )
     manifest = manifest.model_copy(update={"check": _check(original, Bundle(made, manifest))})
-    (made / MANIFEST).write_text(manifest.model_dump_json(indent=2) + "\n")
+    write(Bundle(made, manifest))
     return manifest
 
 
 def _load(model: str, revision: str | None) -> Any:
-    path = Path(model)
-    if path.is_dir() and not (path / "modules.json").is_file():
-        raise Misconfigured(f"{model}: no modules.json, so it is no sentence-transformers model")
-    if not path.is_dir() and (path.is_absolute() or model.startswith(".")):
-        raise Misconfigured(f"{model}: there is no such folder")
     try:
         from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # only export needs torch
     except ImportError as error:
-        raise Misconfigured(f"penstock export needs the extra export ({error.name} is missing)") from None
+        raise Misconfigured(
+            f"penstock export of this model needs the extra optimum ({error.name} is missing)"
+        ) from None
     try:
         return SentenceTransformer(model, revision=revision, device="cpu", trust_remote_code=False)
     except (OSError, ValueError) as error:
@@ -133,10 +113,7 @@ def _identity(original: Any, model: str, revision: str | None) -> tuple[str, str
     if not Path(model).is_dir():
         commit = getattr(original[0].auto_model.config, "_commit_hash", None)
         return model, commit or revision or "unknown"
-    digest = hashlib.sha256()
-    for weights in sorted(Path(model).rglob("*.safetensors")) or sorted(Path(model).rglob("*.bin")):
-        digest.update(weights.read_bytes())
-    return Path(model).resolve().name, f"sha256:{digest.hexdigest()[:16]}"
+    return Path(model).resolve().name, f"sha256:{weights_hash(Path(model))[:16]}"
 
 
 def _pooling(original: Any) -> str:
@@ -150,7 +127,7 @@ def _check(original: Any, bundle: Bundle) -> Check:
     """The bundle, through the worker's own code, against the original."""
     dimension = bundle.manifest.dimension
     tokenizer = HubTokenizer(bundle.tokenizer)
-    embedder = OnnxEmbedder(bundle, "cpu", dimension, token_budget=2048)
+    embedder = OnnxEmbedder(on_processor(bundle, bundle.manifest.graphs[0], BUDGET["cpu"]), dimension)
     ours = embedder.embed(tokenizer.encode(SAMPLES, bundle.manifest.max_tokens))
     theirs = truncate(original.encode(list(SAMPLES), show_progress_bar=False, prompt=""), dimension)
     worst = worst_cosine(ours, theirs)

@@ -1,0 +1,254 @@
+"""Our Qwen3 graphs against transformers and the stock export, on small random checkpoints."""
+
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from tests.checkpoints import LONGEST, SHAPES, Shape, answers, bundle, checkpoint, last_states
+from worker.models.bundle import Bundle, Graph, load
+from worker.models.embedder import OnnxEmbedder
+from worker.models.export.graph import CONTRIB
+from worker.models.forward import Forward
+from worker.models.reranker import OnnxReranker
+from worker.models.runtime import on_processor
+from worker.models.session import Session
+from worker.models.vectors import truncate, worst_cosine
+
+pytest.importorskip("transformers")
+
+EXACT = 0.99999
+WORST_INT8 = 0.99
+"""Of random weights, whose vectors are harder to keep than trained ones."""
+
+
+@dataclass(frozen=True)
+class Case:
+    model: Any
+    bundle: Bundle
+
+
+@pytest.fixture(scope="module", params=SHAPES)
+def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Case:
+    folder = tmp_path_factory.mktemp("qwen3")
+    model = checkpoint(folder / "checkpoint", SHAPES[request.param], prefixed=request.param != "sharded")
+    return Case(model, bundle(folder / "checkpoint", folder / "bundle", "cpu-fp32", "cpu-int8", "tensorrt-fp32"))
+
+
+def graph(made: Bundle, name: str) -> Graph:
+    return next(one for one in made.manifest.graphs if f"{one.dialect}-{one.precision}" == name)
+
+
+def forward(made: Bundle, name: str, budget: int = 2048, passes: int = 1) -> Forward:
+    return on_processor(made, graph(made, name), budget, threads=passes, passes=passes)
+
+
+def texts(lengths: list[int], seed: int = 0) -> list[list[int]]:
+    chance = random.Random(seed)
+    return [[chance.randrange(250) for _ in range(length)] for length in lengths]
+
+
+@pytest.mark.parametrize("name", ["cpu-fp32", "tensorrt-fp32", "cpu-int8"])
+def test_vectors_are_those_of_transformers_at_every_length_and_dimension(case: Case, name: str) -> None:
+    given = texts(list(range(1, LONGEST + 1)))
+    theirs = last_states(case.model, given)
+    ours = forward(case.bundle, name).run(given)
+    for dimension in (32, 48, case.bundle.manifest.dimension):
+        worst = worst_cosine(truncate(ours, dimension), truncate(theirs, dimension))
+        assert worst >= (WORST_INT8 if name == "cpu-int8" else EXACT), (dimension, worst)
+
+
+@pytest.mark.parametrize("size", range(1, 10))
+def test_batches_of_every_size_agree_with_transformers(case: Case, size: int) -> None:
+    given = texts([1 + (7 * n) % 30 for n in range(size)], seed=size)
+    for name in ("cpu-fp32", "tensorrt-fp32"):
+        assert worst_cosine(forward(case.bundle, name).run(given), last_states(case.model, given)) >= EXACT
+
+
+@pytest.mark.parametrize("name", ["cpu-fp32", "tensorrt-fp32", "cpu-int8"])
+def test_a_padded_text_has_the_vector_that_it_has_alone(case: Case, name: str) -> None:
+    given = texts([*range(1, 36), 47, 63, 95, LONGEST], seed=3)
+    alone = np.concatenate([forward(case.bundle, name).run([text]) for text in given])
+    for budget, passes in ((10_000, 1), (200, 1), (200, 2)):
+        together = forward(case.bundle, name, budget, passes).run(given)
+        if name == "cpu-int8":
+            assert np.array_equal(together, alone)
+        else:
+            assert worst_cosine(together, alone) >= EXACT
+
+
+def test_what_is_padded_with_does_not_matter(case: Case) -> None:
+    chosen = graph(case.bundle, "cpu-int8")
+    session = Session(case.bundle.folder / chosen.file, chosen.output, "cpu")
+    lengths = np.array([5, 9], dtype=np.int32)
+    ids = np.array(texts([9, 9]), dtype=np.int32)
+    other = ids.copy()
+    other[0, 5:] = 249
+    first = session.run({"input_ids": ids, "lengths": lengths})
+    assert np.array_equal(first, session.run({"input_ids": other, "lengths": lengths}))
+
+
+def test_a_bundle_for_a_shorter_dimension_ends_there(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "checkpoint", Shape())
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32", dimension=40)
+    given = texts([3, 20])
+    ours = OnnxEmbedder(forward(made, "cpu-fp32"), made.dimension(None)).embed(given)
+    assert ours.shape == (2, 40)
+    assert worst_cosine(ours, truncate(last_states(model, given), 40)) >= EXACT
+    assert made.dimension(33) == 33
+
+
+@pytest.mark.filterwarnings("ignore")  # of the library that makes it
+def test_the_stock_export_agrees(tmp_path: Path) -> None:
+    """Optimum's graph of the same checkpoint, with its plain operators, on the same runtime."""
+    exporters = pytest.importorskip("optimum.exporters.onnx")
+    checkpoint(tmp_path / "checkpoint", Shape(), prefixed=False)
+    stock = tmp_path / "stock"
+    exporters.main_export(
+        str(tmp_path / "checkpoint"), output=stock, task="feature-extraction", do_validation=False, opset=18,
+        library_name="transformers",
+    )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(stock / "model.onnx"), providers=["CPUExecutionProvider"])
+    given = texts([1, 7, 30])
+    theirs = []
+    for text in given:
+        ids = np.array([text], dtype=np.int64)
+        every = {"input_ids": ids, "attention_mask": np.ones_like(ids), "position_ids": np.arange(len(text))[None]}
+        wanted = {one.name for one in session.get_inputs()}
+        theirs.append(session.run(None, {name: value for name, value in every.items() if name in wanted})[0][0, -1])
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32")
+    assert worst_cosine(forward(made, "cpu-fp32").run(given), np.stack(theirs)) >= EXACT
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_rerankers_logits_are_those_of_transformers(tmp_path: Path, tied: bool) -> None:
+    model = checkpoint(tmp_path / "checkpoint", Shape(tied=tied), reranker=True)
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32", "cpu-int8", "tensorrt-fp32")
+    vocabulary = onnx_vocabulary(made)
+    given = texts(list(range(1, LONGEST, 5)))
+    theirs = answers(model, given, vocabulary["yes"], vocabulary["no"])
+    assert made.manifest.task == "reranker"
+    assert np.std(theirs) > 1
+    for name, tolerance in (("cpu-fp32", 1e-3), ("tensorrt-fp32", 1e-3), ("cpu-int8", 0.6)):
+        ours = OnnxReranker(forward(made, name)).logits(given)
+        assert np.max(np.abs(ours - theirs)) < tolerance, name
+    alone = np.concatenate([OnnxReranker(forward(made, "cpu-int8")).logits([text]) for text in given])
+    assert np.array_equal(OnnxReranker(forward(made, "cpu-int8")).logits(given), alone)
+
+
+def onnx_vocabulary(made: Bundle) -> dict[str, int]:
+    import json
+
+    return dict(json.loads(made.tokenizer.read_text())["model"]["vocab"])
+
+
+@pytest.fixture(scope="module")
+def gpu(tmp_path_factory: pytest.TempPathFactory) -> tuple[Any, Bundle]:
+    folder = tmp_path_factory.mktemp("gpu")
+    model = checkpoint(folder / "checkpoint", Shape())
+    graphs = ("cuda-bf16", "cuda-fp16", "cuda-fp32", "tensorrt-bf16", "tensorrt-fp16", "tensorrt-fp32")
+    return model, bundle(folder / "checkpoint", folder / "bundle", *graphs)
+
+
+def read(made: Bundle, name: str) -> onnx.ModelProto:
+    return onnx.load(made.folder / graph(made, name).file, load_external_data=False)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_the_cuda_graph_is_made_of_fused_operators_in_its_precision(gpu: tuple[Any, Bundle], precision: str) -> None:
+    model = read(gpu[1], f"cuda-{precision}")
+    kinds = [node.op_type for node in model.graph.node]
+    layers = SHAPES["tied"].layers
+    assert kinds.count("GroupQueryAttention") == layers
+    assert kinds.count("SkipSimplifiedLayerNormalization") == 2 * layers - 1
+    assert kinds.count("QuickGelu") == layers
+    assert kinds.count("MatMul") == 5 * layers  # packed heads, output, gate, up, down
+    assert not {"Split", "Sigmoid", "RotaryEmbedding", "Softmax"} & set(kinds)
+    wanted = {"bf16": TensorProto.BFLOAT16, "fp16": TensorProto.FLOAT16}[precision]
+    matrices = [one for one in model.graph.initializer if len(one.dims) == 2]
+    assert {one.data_type for one in matrices} == {wanted}
+    assert [one.name for one in model.graph.input] == ["input_ids", "lengths"]
+    assert [one.name for one in model.graph.output] == ["embedding"]
+    for node in model.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            assert list(node.input[1:5]) == [""] * 4  # packed, nothing past
+            assert len(node.output) == 1  # nothing present
+
+
+def test_what_only_a_gpu_runs_is_a_valid_graph(gpu: tuple[Any, Bundle]) -> None:
+    """ONNX Runtime knows the operators, accepts types and shapes, and lacks nothing but kernels on this processor."""
+    for name in ("cuda-bf16", "tensorrt-bf16"):
+        path = gpu[1].folder / graph(gpu[1], name).file
+        with pytest.raises(Exception, match="NOT_IMPLEMENTED"):
+            onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+
+def test_the_cuda_graph_computes_what_transformers_does(gpu: tuple[Any, Bundle], tmp_path: Path) -> None:
+    """Its fp32 form, with the one thing that the CPU's kernel lacks, the norms inside the attention, put before it."""
+    model, made = gpu
+    changed = norms_before_attention(read(made, "cuda-fp32"), SHAPES["tied"])
+    (tmp_path / "gpu-fp32.weights").write_bytes((made.folder / "gpu-fp32.weights").read_bytes())
+    (tmp_path / "cuda.onnx").write_bytes(changed.SerializeToString())
+    given = texts([1, 2, 17, LONGEST, 40])
+    ours = Forward(Session(tmp_path / "cuda.onnx", "embedding", "cpu"), 2048).run(given)
+    assert worst_cosine(ours, last_states(model, given)) >= EXACT
+
+
+def norms_before_attention(model: onnx.ModelProto, shape: Shape) -> onnx.ModelProto:
+    """The packed heads normalized by plain operators, as the attention's documentation says that it does inside."""
+    nodes: list[onnx.NodeProto] = []
+    widths = np.array([shape.heads, shape.key_heads, shape.key_heads]) * shape.head_dim
+    by_head, flat = (np.array([0, 0, -1, *rest], dtype=np.int64) for rest in ([shape.head_dim], []))
+    for name, value in (("widths", widths), ("by_head", by_head), ("flat", flat)):
+        model.graph.initializer.append(numpy_helper.from_array(value.astype(np.int64), name))
+    for node in model.graph.node:
+        if node.op_type == "GroupQueryAttention":
+            packed, gains = node.input[0], node.input[14:16]
+            parts = [f"{node.name}/{part}" for part in "qkv"]
+            nodes.append(helper.make_node("Split", [packed, "widths"], parts, axis=-1))
+            for i, gain in enumerate(gains):
+                heads, normed = f"{parts[i]}/heads", f"{parts[i]}/normed"
+                nodes.append(helper.make_node("Reshape", [parts[i], "by_head"], [heads]))
+                norm = helper.make_node("SimplifiedLayerNormalization", [heads, gain], [normed], axis=-1, epsilon=1e-6)
+                nodes.append(norm)
+                parts[i] = f"{parts[i]}/flat"
+                nodes.append(helper.make_node("Reshape", [normed, "flat"], [parts[i]]))
+            nodes.append(helper.make_node("Concat", parts, [f"{node.name}/packed"], axis=-1))
+            del node.input[14:]
+            node.input[0] = f"{node.name}/packed"
+        nodes.append(node)
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    return model
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16", "fp32"])
+def test_the_tensorrt_graph_has_standard_operators_and_every_shape(gpu: tuple[Any, Bundle], precision: str) -> None:
+    model = read(gpu[1], f"tensorrt-{precision}")
+    assert [(one.domain, one.version) for one in model.opset_import] == [("", 23)]
+    assert CONTRIB not in {node.domain for node in model.graph.node}
+    attention = [node for node in model.graph.node if node.op_type == "Attention"]
+    assert len(attention) == SHAPES["tied"].layers
+    for node in attention:
+        assert len(node.input) == 3  # the causal flag excludes a mask
+        assert {"is_causal": 1}.items() <= {a.name: a.i for a in node.attribute}.items()
+    inferred = {one.name: one.type.tensor_type for one in model.graph.value_info}
+    for value in (name for node in model.graph.node for name in node.output):
+        if value != "embedding":
+            assert inferred[value].HasField("shape"), value
+    wanted = {"bf16": TensorProto.BFLOAT16, "fp16": TensorProto.FLOAT16, "fp32": TensorProto.FLOAT}[precision]
+    assert {one.data_type for one in model.graph.initializer if len(one.dims) == 2} == {wanted}
+
+
+def test_graphs_of_one_precision_share_their_weights(gpu: tuple[Any, Bundle]) -> None:
+    names = set(gpu[1].manifest.files)
+    assert {name for name in names if name.endswith(".weights")} == {
+        "gpu-bf16.weights", "gpu-fp16.weights", "gpu-fp32.weights"
+    }  # fmt: skip
+    assert load(gpu[1].folder).manifest == gpu[1].manifest

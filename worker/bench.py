@@ -1,0 +1,123 @@
+"""``penstock bench``: how fast a bundle's model is on this machine, by length of text."""
+
+import os
+import random
+import resource
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from worker import wiring
+from worker.errors import Misconfigured
+from worker.models.batching import padding_share
+from worker.models.bundle import Bundle, load, write
+from worker.models.providers import MULTIPLE
+from worker.models.runtime import Loaded
+from worker.settings import ModelSettings
+
+MIXED = "mixed"
+MIXED_MEDIAN, MIXED_SPREAD, MIXED_LONGEST = 120, 0.8, 1024
+"""Mixed lengths are log-normal: half of the texts are shorter than the median, few are much longer."""
+
+BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+VOCABULARY = 100
+"""Tokens are drawn from the first so many, which every model has; which ones they are costs nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """One line of the table. ``tflops`` are those that the texts need; ``mfu`` their part of the peak given."""
+
+    lengths: str
+    texts: int
+    token_budget: int
+    tokens_per_s: float
+    texts_per_s: float
+    padding_share: float
+    tflops: float | None
+    mfu: float | None
+
+
+def lengths(name: str, tokens: int, seed: int = 0) -> list[int]:
+    """Texts of about so many tokens together: all of one length, or of mixed ones."""
+    if name != MIXED:
+        return [int(name)] * max(1, tokens // int(name))
+    chance, found = random.Random(seed), list[int]()  # noqa: S311  # no secret
+    while sum(found) < tokens:
+        drawn = chance.lognormvariate(0, MIXED_SPREAD) * MIXED_MEDIAN
+        found.append(max(4, min(MIXED_LONGEST, round(drawn))))
+    return found
+
+
+def measure(
+    settings: ModelSettings, wanted: Sequence[str], tokens: int, repeats: int, peak_tflops: float | None
+) -> Iterator[Result]:
+    """One result per kind of length, the median of the repeats; raises Misconfigured."""
+    bundle = load(settings.bundle)
+    for name in wanted:
+        if name != MIXED and not (name.isdigit() and 1 <= int(name) <= bundle.manifest.max_tokens):
+            raise Misconfigured(f"--lengths {name}: numbers up to {bundle.manifest.max_tokens}, or {MIXED}")
+    loaded = wiring.start(bundle, settings)
+    for name in wanted:
+        drawn = lengths(name, tokens)
+        seconds = statistics.median(_timed(loaded, drawn, repeats))
+        yield _result(bundle, loaded, name, drawn, seconds, peak_tflops)
+
+
+def tune(settings: ModelSettings, tokens: int, advance: Callable[[int], None]) -> tuple[str, int]:
+    """Find the token budget with the most tokens a second on mixed lengths, and store it in the bundle."""
+    bundle = load(settings.bundle)
+    drawn = lengths(MIXED, tokens)
+    best: tuple[float, int, str] = (float("inf"), 0, "")
+    for budget in BUDGETS:
+        loaded = wiring.start(bundle, settings.model_copy(update={"token_budget": budget}))
+        best = min(best, (statistics.median(_timed(loaded, drawn, 3)), budget, loaded.provider))
+        advance(1)
+    _, budget, provider = best
+    budgets = dict(bundle.manifest.token_budgets) | {provider: budget}
+    write(Bundle(bundle.folder, bundle.manifest.model_copy(update={"token_budgets": budgets})))
+    return provider, budget
+
+
+def peak_memory() -> dict[str, int]:
+    """Most bytes that this process held so far, and those of the GPU that it holds now, where there is one."""
+    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    if program := shutil.which("nvidia-smi"):
+        asked = [program, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
+        lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()  # noqa: S603
+        held = [line.split(",")[1].strip() for line in lines if line.split(",")[0].strip() == str(os.getpid())]
+        if held and held[0].isdigit():
+            found["gpu"] = int(held[0]) << 20
+    return found
+
+
+def _timed(loaded: Loaded, drawn: Sequence[int], repeats: int) -> list[float]:
+    chance = random.Random(len(drawn))  # noqa: S311  # no secret
+    texts = [[chance.randrange(VOCABULARY) for _ in range(length)] for length in drawn]
+    loaded.forward.run(texts)
+    seconds = []
+    for _ in range(repeats):
+        started = time.perf_counter()
+        loaded.forward.run(texts)
+        seconds.append(time.perf_counter() - started)
+    return seconds
+
+
+def _result(
+    bundle: Bundle, loaded: Loaded, name: str, drawn: Sequence[int], seconds: float, peak: float | None
+) -> Result:
+    work = bundle.manifest.work
+    tflops = sum(map(work.flops, drawn)) / seconds / 1e12 if work else None
+    return Result(
+        lengths=name,
+        texts=len(drawn),
+        token_budget=loaded.token_budget,
+        tokens_per_s=round(sum(drawn) / seconds, 1),
+        texts_per_s=round(len(drawn) / seconds, 2),
+        padding_share=round(padding_share(drawn, loaded.token_budget, MULTIPLE[loaded.provider]), 4),
+        tflops=None if tflops is None else round(tflops, 3),
+        mfu=round(tflops / peak, 4) if tflops and peak else None,
+    )

@@ -1,0 +1,108 @@
+"""Reduced precision only where retrieval stays as good, on a labelled set that is the user's own."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+import numpy as np
+
+from worker.errors import Misconfigured
+from worker.models.bundle import Bundle, Graph, Manifest, Quality, fingerprints
+from worker.models.embedder import OnnxEmbedder
+from worker.models.export.weights import Advance
+from worker.models.providers import BUDGET
+from worker.models.quality import LabelledSet, ndcg, read_labelled_set, retrieval_ndcg
+from worker.models.reranker import OnnxReranker, PairTokenizer
+from worker.models.runtime import on_processor
+from worker.models.tokenizer import HubTokenizer
+from worker.types import Vector
+
+MAY_FALL = 0.005
+"""nDCG@10 may be lower by this part of it."""
+
+DOCUMENT_TOKENS = 512
+PORTION = 256
+"""Texts between two steps of the progress bar."""
+
+PAIRS_PER_QUERY = 20
+"""A reranker is judged on each query's relevant documents and as many others as make up this number."""
+
+Progress = Callable[[str, int], AbstractContextManager[Advance]]
+"""Called with what is being done and how many steps it has."""
+
+
+def holds(exact: float, reduced: float) -> bool:
+    """Whether the loss is small enough."""
+    return reduced >= exact * (1 - MAY_FALL)
+
+
+class Gate:
+    """Compares a bundle's int8 graph with its fp32 graph."""
+
+    def __init__(self, folder: Path, progress: Progress) -> None:
+        """``folder`` holds the labelled set; raises Misconfigured when it does not."""
+        self._set: LabelledSet = read_labelled_set(folder)
+        self._progress = progress
+
+    def decide(self, bundle: Bundle) -> Manifest:
+        """The manifest with what was measured, and without the int8 graph if that fell short."""
+        graphs = {graph.precision: graph for graph in bundle.manifest.graphs if graph.dialect == "cpu"}
+        if set(graphs) != {"int8", "fp32"}:
+            raise Misconfigured("a labelled set decides about int8 on processors: add --dialect cpu --precision int8")
+        exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", "int8"))
+        kept = holds(exact, reduced)
+        quality = Quality(
+            labelled_set=self._set.name,
+            queries=len(self._set.queries),
+            ndcg_fp32=round(exact, 5),
+            precision="int8",
+            ndcg=round(reduced, 5),
+            kept=kept,
+        )
+        left = bundle.manifest.graphs
+        if not kept:
+            left = tuple(graph for graph in left if graph is not graphs["int8"])
+            for suffix in (".onnx", ".weights"):
+                (bundle.folder / graphs["int8"].file).with_suffix(suffix).unlink()
+        files = fingerprints(bundle.folder)
+        return bundle.manifest.model_copy(update={"graphs": left, "quality": quality, "files": files})
+
+    def _measure(self, bundle: Bundle, graph: Graph) -> float:
+        forward = on_processor(bundle, graph, BUDGET["cpu"])
+        name = f"nDCG@10 of {graph.precision}"
+        if bundle.manifest.task == "embedding":
+            return retrieval(self._set, bundle, OnnxEmbedder(forward, bundle.manifest.dimension), self._progress, name)
+        return self._reranking(bundle, OnnxReranker(forward), name)
+
+    def _reranking(self, bundle: Bundle, reranker: OnnxReranker, name: str) -> float:
+        manifest, labelled = bundle.manifest, self._set
+        tokenizer = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, DOCUMENT_TOKENS)
+        results = []
+        with self._progress(name, len(labelled.queries)) as advance:
+            for query, text in labelled.queries.items():
+                others = (document for document in labelled.documents if document not in labelled.relevant[query])
+                chosen = [*sorted(labelled.relevant[query]), *others][:PAIRS_PER_QUERY]
+                logits = reranker.logits(tokenizer.encode(text, [labelled.documents[one] for one in chosen]))
+                ranked = [chosen[i] for i in np.argsort(-logits, kind="stable")]
+                results.append(ndcg(ranked, labelled.relevant[query]))
+                advance(1)
+        return float(np.mean(results))
+
+
+def retrieval(labelled: LabelledSet, bundle: Bundle, embedder: OnnxEmbedder, progress: Progress, name: str) -> float:
+    """nDCG@10 of a bundle's model with one chunk per document, cut at DOCUMENT_TOKENS."""
+    tokenizer, manifest = HubTokenizer(bundle.tokenizer), bundle.manifest
+    limit = min(manifest.max_tokens, DOCUMENT_TOKENS)
+    before = {side: bundle.prompt(side) for side in ("document", "query")}
+
+    def embed(side: str, texts: Sequence[str], advance: Advance) -> Vector:
+        vectors = []
+        for start in range(0, len(texts), PORTION):
+            part = [before[side] + text for text in texts[start : start + PORTION]]
+            vectors.append(embedder.embed(tokenizer.encode(part, limit)))
+            advance(len(part))
+        return np.concatenate(vectors)
+
+    documents, queries = list(labelled.documents.values()), list(labelled.queries.values())
+    with progress(name, len(documents) + len(queries)) as advance:
+        return retrieval_ndcg(labelled, embed("document", documents, advance), embed("query", queries, advance))

@@ -1,0 +1,71 @@
+"""Writing an ONNX graph down, operator by operator."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+from onnx import ModelProto, NodeProto, TensorProto, ValueInfoProto, helper, numpy_helper
+
+from worker import __version__
+from worker.models.export.checkpoint import Array
+
+IDS, LENGTHS = "input_ids", "lengths"
+CONTRIB = "com.microsoft"
+IR_VERSION = 10
+"""Read by every ONNX Runtime since 1.18."""
+
+
+class Graph:
+    """Nodes and initializers in the order of their making. Values are known by their names."""
+
+    def __init__(self) -> None:
+        self._nodes: list[NodeProto] = []
+        self._initializers: dict[str, TensorProto] = {}
+        self._scope = ""
+
+    @contextmanager
+    def scope(self, name: str) -> Iterator[None]:
+        """Nodes made within are named after it."""
+        outer, self._scope = self._scope, f"{self._scope}{name}/"
+        yield
+        self._scope = outer
+
+    def ops(self, kind: str, inputs: Sequence[str], wanted: str, domain: str = "", **attributes: Any) -> list[str]:
+        """A node of several outputs, those marked x in ``wanted``; an input named "" is left out."""
+        name = f"{self._scope}{kind}_{len(self._nodes)}"
+        results = [f"{name}:{i}" if mark == "x" else "" for i, mark in enumerate(wanted)]
+        self._nodes.append(helper.make_node(kind, list(inputs), results, name=name, domain=domain, **attributes))
+        return results
+
+    def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
+        """A node of one output."""
+        return self.ops(kind, inputs, "x", domain, **attributes)[0]
+
+    def constant(self, value: Any, dtype: Any) -> str:
+        """A small constant; equal ones are one."""
+        array: Array = np.asarray(value, dtype=dtype)
+        return self.weight(numpy_helper.from_array(array, f"constant/{array.dtype}/{array.tolist()}"))
+
+    def weight(self, tensor: TensorProto) -> str:
+        """An initializer."""
+        self._initializers[tensor.name] = tensor
+        return tensor.name
+
+    def dimension(self, value: str, axis: int) -> str:
+        """How long an axis is, as a scalar int64."""
+        one = self.op("Shape", value, start=axis, end=axis + 1)
+        return self.op("Squeeze", one)
+
+    def result(self, value: str, name: str) -> None:
+        """A value that leaves the graph under this name."""
+        self._nodes.append(helper.make_node("Identity", [value], [name], name=name))
+
+    def model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto], opset: int) -> ModelProto:
+        """The whole, checked by nothing yet."""
+        graph = helper.make_graph(self._nodes, "qwen3", inputs, outputs, list(self._initializers.values()))
+        contrib = any(node.domain == CONTRIB for node in self._nodes)
+        opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(CONTRIB, 1)] if contrib else [])]
+        return helper.make_model(
+            graph, opset_imports=opsets, ir_version=IR_VERSION, producer_name="penstock", producer_version=__version__
+        )

@@ -1,0 +1,81 @@
+"""Token ids through a graph: in batches by padded tokens, halved where memory does not suffice."""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Protocol
+
+import numpy as np
+
+from worker.errors import Misconfigured
+from worker.models.batching import plan_batches, round_up
+from worker.models.session import Feeds, OutOfMemory
+from worker.types import Vector
+
+MASKED = ("input_ids", "attention_mask", "token_type_ids")
+
+
+class Runs(Protocol):
+    """A loaded graph. ``run`` raises OutOfMemory, and nothing has happened then."""
+
+    inputs: frozenset[str]
+    width: int
+    provider: str
+
+    def run(self, feeds: Feeds) -> Vector:
+        """The graph's output, ``[batch, width]``."""
+
+
+class Forward:
+    """Runs texts of any number and length; each result is the same in any company.
+
+    Graphs of ours take lengths, and see nothing after them; others take a mask.
+    """
+
+    def __init__(self, session: Runs, token_budget: int, multiple: int = 1, passes: int = 1) -> None:
+        """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple``.
+
+        ``passes`` run at once: on processors, several of few threads waste less than one of many.
+        """
+        self._session = session
+        self._token_budget = token_budget
+        self._multiple = multiple
+        self._passes = passes
+        self.provider = session.provider
+
+    def run(self, texts: Sequence[Sequence[int]]) -> Vector:
+        """``[len(texts), width of the graph's output]``, in the order of the texts."""
+        lengths = [round_up(len(text), self._multiple) for text in texts]
+        share = -(-sum(lengths) // self._passes)
+        batches = plan_batches(lengths, min(self._token_budget, share))
+        joined = np.empty((len(texts), self._session.width), dtype=np.float32)
+        with ThreadPoolExecutor(self._passes) as pool:
+            for done in pool.map(lambda batch: self._run(batch, texts), batches):
+                for batch, values in done:
+                    joined[batch] = values
+        return joined
+
+    def _run(self, batch: list[int], texts: Sequence[Sequence[int]]) -> list[tuple[list[int], Vector]]:
+        try:
+            return [(batch, self._session.run(self._feeds([texts[i] for i in batch])))]
+        except OutOfMemory as error:
+            if len(batch) == 1:
+                tokens = len(texts[batch[0]])
+                raise Misconfigured(
+                    f"a text of {tokens} tokens does not fit into memory on {self.provider} ({error}): "
+                    "lower index.chunk_tokens"
+                ) from error
+        middle = len(batch) // 2
+        return [*self._run(batch[:middle], texts), *self._run(batch[middle:], texts)]
+
+    def _feeds(self, texts: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
+        """Ids padded on the right, with their lengths or a mask of what is real."""
+        lengths = np.array([len(text) for text in texts], dtype=np.int32)
+        own = "lengths" in self._session.inputs
+        ids = np.zeros((len(texts), round_up(int(lengths.max()), self._multiple)), np.int32 if own else np.int64)
+        for row, text in enumerate(texts):
+            ids[row, : len(text)] = text
+        if own:
+            return {"input_ids": ids, "lengths": lengths}
+        mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
+        feeds = dict(zip(MASKED, (ids, mask, np.zeros_like(ids)), strict=True))
+        return {name: value for name, value in feeds.items() if name in self._session.inputs}
