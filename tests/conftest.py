@@ -104,11 +104,11 @@ def qdrant(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connectio
         yield connection
 
 
-def stored(qdrant: QdrantSettings, bundle: Path) -> dict[str, str]:
+def stored(qdrant: QdrantSettings, bundle: Path, dimension: int | None = None) -> dict[str, str]:
     """What readers see: a text per document, by anchors that live."""
     loaded = load(bundle)
     with closing(Connection(qdrant)) as connection:
-        name = find_collection(connection, qdrant.collection, loaded.identity(loaded.manifest.dimension))
+        name = find_collection(connection, qdrant.collection, loaded.identity(loaded.dimension(dimension)))
         return {hit.key.document: hit.text for hit in connection.store(name).living()}
 
 

@@ -22,6 +22,7 @@ MIXED = "mixed"
 MIXED_MEDIAN, MIXED_SPREAD, MIXED_LONGEST = 120, 0.8, 1024
 """Mixed lengths are log-normal: half of the texts are shorter than the median, few are much longer."""
 
+USUAL = ("32", "128", "512", MIXED)
 BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
 VOCABULARY = 100
 """Tokens are drawn from the first so many, which every model has; which ones they are costs nothing."""
@@ -41,14 +42,14 @@ class Result:
     mfu: float | None
 
 
-def lengths(name: str, tokens: int, seed: int = 0) -> list[int]:
-    """Texts of about so many tokens together: all of one length, or of mixed ones."""
+def lengths(name: str, tokens: int, longest: int, seed: int = 0) -> list[int]:
+    """Texts of about so many tokens together: all of one length, or of mixed ones up to the longest."""
     if name != MIXED:
         return [int(name)] * max(1, tokens // int(name))
     chance, found = random.Random(seed), list[int]()  # noqa: S311  # no secret
     while sum(found) < tokens:
         drawn = chance.lognormvariate(0, MIXED_SPREAD) * MIXED_MEDIAN
-        found.append(max(4, min(MIXED_LONGEST, round(drawn))))
+        found.append(max(4, min(MIXED_LONGEST, longest, round(drawn))))
     return found
 
 
@@ -57,12 +58,14 @@ def measure(
 ) -> Iterator[Result]:
     """One result per kind of length, the median of the repeats; raises Misconfigured."""
     bundle = load(settings.bundle)
+    longest = bundle.manifest.max_tokens
+    wanted = wanted or [name for name in USUAL if name == MIXED or int(name) <= longest]
     for name in wanted:
-        if name != MIXED and not (name.isdigit() and 1 <= int(name) <= bundle.manifest.max_tokens):
-            raise Misconfigured(f"--lengths {name}: numbers up to {bundle.manifest.max_tokens}, or {MIXED}")
+        if name != MIXED and not (name.isdigit() and 1 <= int(name) <= longest):
+            raise Misconfigured(f"--lengths {name}: numbers up to {longest}, or {MIXED}")
     loaded = wiring.start(bundle, settings)
     for name in wanted:
-        drawn = lengths(name, tokens)
+        drawn = lengths(name, tokens, longest)
         seconds = statistics.median(_timed(loaded, drawn, repeats))
         yield _result(bundle, loaded, name, drawn, seconds, peak_tflops)
 
@@ -70,7 +73,7 @@ def measure(
 def tune(settings: ModelSettings, tokens: int, advance: Callable[[int], None]) -> tuple[str, int]:
     """Find the token budget with the most tokens a second on mixed lengths, and store it in the bundle."""
     bundle = load(settings.bundle)
-    drawn = lengths(MIXED, tokens)
+    drawn = lengths(MIXED, tokens, bundle.manifest.max_tokens)
     best: tuple[float, int, str] = (float("inf"), 0, "")
     for budget in BUDGETS:
         loaded = wiring.start(bundle, settings.model_copy(update={"token_budget": budget}))

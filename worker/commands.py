@@ -145,7 +145,7 @@ def rerank(
 
 def bench(
     bundle: BundleOption = None,
-    lengths: Annotated[str, typer.Option(help="Tokens per text, several kinds; or mixed.")] = "32,128,512,mixed",
+    lengths: Annotated[str, typer.Option(help="Tokens per text, or mixed [default: 32,128,512,mixed].")] = "",
     tokens: Annotated[int, typer.Option(min=1, help="Tokens per measurement.")] = 4096,
     repeats: Annotated[int, typer.Option(min=1, help="Measurements, of which the median counts.")] = 3,
     provider: Annotated[str | None, typer.Option(help="tensorrt, cuda or cpu, and no other.")] = None,

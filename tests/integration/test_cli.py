@@ -255,7 +255,7 @@ def test_schemas_are_printed(tmp_path: Path) -> None:
     assert json.loads(penstock(tmp_path, "schema", "document.v1").stdout)["required"] == ["id"]
 
 
-@pytest.mark.parametrize("command", ["index", "export", "demo", "config", "schema"])
+@pytest.mark.parametrize("command", ["index", "export", "embed", "rerank", "bench", "demo", "config", "schema"])
 def test_every_command_has_help_with_an_example(tmp_path: Path, command: str) -> None:
     done = penstock(tmp_path, command, "--help")
     assert done.returncode == 0
@@ -268,7 +268,7 @@ def test_export_refuses_what_it_cannot_export(tmp_path: Path) -> None:
     (tmp_path / "full" / "file").touch()
     for arguments, said in (
         (("./nowhere", "-o", "out"), "no such folder"),
-        (("empty", "-o", "out"), "no modules.json"),
+        (("empty", "-o", "out"), "no config.json and no modules.json"),
         (("empty", "-o", "full"), "is not empty"),
         (("empty", "-o", "out", "--dimensions", "a,b"), "numbers separated by commas"),
     ):

@@ -1,0 +1,319 @@
+"""``penstock export`` of Qwen3 checkpoints: what is refused and why, the quality gate, and the light installation."""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import load_file, save_file
+
+from tests.checkpoints import LONGEST, Shape, bundle, checkpoint, last_states, silent, tokenizer
+from tests.conftest import ROOT
+from worker.errors import Misconfigured
+from worker.models.bundle import load
+from worker.models.export import qwen3, route
+from worker.models.export.checkpoint import DTYPES
+from worker.models.export.gate import holds
+from worker.models.runtime import on_processor
+from worker.models.vectors import truncate, worst_cosine
+
+pytest.importorskip("transformers")
+
+WEIGHTS = "model.safetensors"
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("sound") / "checkpoint"
+    checkpoint(folder, Shape())
+    return folder
+
+
+def config(**changes: Any) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        values = json.loads((folder / "config.json").read_text()) | changes
+        kept = {name: value for name, value in values.items() if value is not ...}
+        (folder / "config.json").write_text(json.dumps(kept))
+
+    return apply
+
+
+def tensors(change: Callable[[dict[str, np.ndarray]], Any]) -> Callable[[Path], None]:
+    def apply(folder: Path) -> None:
+        held = {name: values.copy() for name, values in load_file(folder / WEIGHTS).items()}
+        change(held)
+        save_file(held, folder / WEIGHTS)
+
+    return apply
+
+
+def truncated(folder: Path) -> None:
+    path = folder / WEIGHTS
+    path.write_bytes(path.read_bytes()[:-5000])
+
+
+def missing_shard(folder: Path) -> None:
+    (folder / WEIGHTS).rename(folder / "model-00001-of-00002.safetensors")
+    names = {"model.norm.weight": "model-00001-of-00002.safetensors", "model.x": "model-00002-of-00002.safetensors"}
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": names}))
+
+
+def not_a_number(held: dict[str, np.ndarray]) -> None:
+    held["model.layers.1.mlp.up_proj.weight"][3, 5] = np.nan
+
+
+def too_large(held: dict[str, np.ndarray]) -> None:
+    held["model.layers.1.mlp.up_proj.weight"][3, 5] = 1e6
+
+
+DOWN = "model.layers.2.mlp.down_proj.weight"
+
+BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
+    "truncated weights": (truncated, r"model\.safetensors is damaged: .*download it again"),
+    "a missing shard": (missing_shard, r"model-00002-of-00002\.safetensors is missing"),
+    "no weights": (lambda folder: (folder / WEIGHTS).unlink(), r"model\.safetensors is missing"),
+    "numbers that are none": (
+        tensors(not_a_number),
+        r"layers\.1\.mlp\.up_proj\.weight holds numbers that are not finite",
+    ),
+    "a missing tensor": (tensors(lambda held: held.pop(DOWN)), r"no tensors layers\.2\.mlp\.down_proj\.weight"),
+    "a tensor of another shape": (
+        tensors(lambda held: held.update({DOWN: held[DOWN][:, :-1].copy()})),
+        r"down_proj\.weight has shape \(64, 95\), the config says \(64, 96\)",
+    ),
+    "a tensor of another type": (
+        tensors(lambda held: held.update({DOWN: held[DOWN].astype(np.int8)})),
+        "down_proj.weight is I8; only " + ", ".join(DTYPES),
+    ),
+    "a tensor that we would leave out": (
+        tensors(lambda held: held.update({"model.layers.0.self_attn.q_proj.bias": np.ones(128, np.float32)})),
+        r"unknown tensors, such as layers\.0\.self_attn\.q_proj\.bias",
+    ),
+    "an unknown config key": (config(router_jitter=0.1), "unknown keys router_jitter: they may change"),
+    "a missing config key": (config(rms_norm_eps=...), "rms_norm_eps: Field required"),
+    "another activation": (config(hidden_act="gelu"), "hidden_act = 'gelu' is not supported"),
+    "biases": (config(attention_bias=True), "attention_bias = True is not supported"),
+    "stretched positions": (config(rope_scaling={"rope_type": "yarn"}), "rope_scaling = .* is not supported"),
+    "a sliding window": (config(layer_types=["sliding_attention"] * 3), "layer_types other than full_attention"),
+    "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
+    "a damaged tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), r"tokenizer\.json is no token"),
+    "more tokens than rows": (config(vocab_size=200), "has 296 tokens, the model only 200"),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_checkpoint_that_is_not_sound_is_refused_with_what_is_wrong(sound: Path, tmp_path: Path, name: str) -> None:
+    spoil, said = BROKEN[name]
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    spoil(folder)
+    if name == "more tokens than rows":
+        tensors(lambda held: held.update({E: held[E][:200].copy() for E in ["model.embed_tokens.weight"]}))(folder)
+    with pytest.raises(Misconfigured, match=said):
+        bundle(folder, tmp_path / "bundle", "cpu-fp32")
+    assert not (tmp_path / "bundle").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+
+
+def test_numbers_beyond_fp16_are_refused_in_fp16_only(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    tensors(too_large)(folder)
+    with pytest.raises(Misconfigured, match=r"up_proj\.weight holds numbers that fp16 cannot; use bf16"):
+        bundle(folder, tmp_path / "fp16", "cuda-fp16")
+    bundle(folder, tmp_path / "bf16", "cuda-bf16")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (qwen3.Options(dialects=["opencl"]), "--dialect opencl: choose of cuda, cpu, tensorrt"),
+        (qwen3.Options(precisions=["int4"]), "--precision int4: choose of"),
+        (qwen3.Options(dimension=65), "--dimensions 65: the model supports 32 to 64"),
+        (qwen3.Options(dimension=16), "--dimensions 16: the model supports 32 to 64"),
+        (qwen3.Options(labelled_set=ROOT / "nowhere"), "nowhere/corpus.jsonl: No such file"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(sound: Path, tmp_path: Path, options: qwen3.Options, said: str) -> None:
+    with pytest.raises(Misconfigured, match=said):
+        route.export(str(sound), tmp_path / "bundle", None, [], None, options, silent)
+    assert not (tmp_path / "bundle").exists()
+
+
+def test_an_embedding_tokenizer_without_an_end_of_text_is_refused(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    tokenizer(folder / "tokenizer.json", ends=False)
+    with pytest.raises(Misconfigured, match="puts no token at the end of a text"):
+        bundle(folder, tmp_path / "bundle", "cpu-fp32", task="embedding")
+
+
+def test_what_is_neither_qwen3_nor_sentence_transformers_is_refused_with_what_is_missing(tmp_path: Path) -> None:
+    (tmp_path / "bert").mkdir()
+    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "empty").mkdir()
+    for name, said in (("bert", "model_type is 'bert', not 'qwen3', and no modules.json"), ("empty", "no config.json")):
+        with pytest.raises(Misconfigured, match=said):
+            route.export(str(tmp_path / name), tmp_path / "out", None, [], None, qwen3.Options(), silent)
+
+
+def test_each_dialect_takes_the_precisions_that_it_knows() -> None:
+    for dialects, precisions, gated, made in (
+        (["cuda", "cpu", "tensorrt"], [], False, ["cuda bf16", "cpu fp32", "tensorrt bf16"]),
+        (["cuda", "cpu"], ["int8"], False, ["cuda bf16", "cpu int8"]),
+        (["cpu"], [], True, ["cpu int8", "cpu fp32"]),
+        (["cpu"], ["int8"], True, ["cpu int8", "cpu fp32"]),
+        (["cuda", "cpu"], ["fp16", "fp32"], False, ["cuda fp16", "cuda fp32", "cpu fp32"]),
+    ):
+        assert [" ".join(one) for one in qwen3.plan(dialects, precisions, gated=gated)] == made
+
+
+def labelled(folder: Path, bundle_folder: Path) -> Path:
+    """A set on which the exact model is perfect: each query's relevant document is the one that it finds."""
+    from worker.models.tokenizer import HubTokenizer
+
+    made = load(bundle_folder)
+    encode = HubTokenizer(made.tokenizer).encode
+    exact = next(graph for graph in made.manifest.graphs if graph.precision == "fp32")
+    run = on_processor(made, exact, 512).run
+    documents = [f"{n * 7919 % 10007} water {n}" for n in range(120)]
+    queries = [f"{n * 104729 % 10007} yes" for n in range(40)]
+    folder.mkdir()
+    vectors = truncate(run(encode(documents)), 64)
+    asked = truncate(run(encode([made.prompt("query") + query for query in queries])), 64)
+    best = np.argmax(asked @ vectors.T, axis=1)
+    lines = [json.dumps({"id": f"d{i}", "text": text}) for i, text in enumerate(documents)]
+    (folder / "corpus.jsonl").write_text("\n".join(lines))
+    lines = [json.dumps({"_id": f"q{i}", "text": text}) for i, text in enumerate(queries)]
+    (folder / "queries.jsonl").write_text("\n".join(lines))
+    rows = ["query\tdocument\tgrade", *(f"q{i}\td{found}\t1" for i, found in enumerate(best))]
+    (folder / "qrels.tsv").write_text("\n".join(rows))
+    return folder
+
+
+def test_the_gate_keeps_int8_where_it_is_as_good_and_says_how_good(sound: Path, tmp_path: Path) -> None:
+    bundle(sound, tmp_path / "plain", "cpu-fp32")
+    texts = labelled(tmp_path / "set", tmp_path / "plain")
+    easy = tmp_path / "easy"
+    shutil.copytree(texts, easy)
+    rows = [f"q{q}\td{d}\t1" for q in range(40) for d in range(120)]
+    (easy / "qrels.tsv").write_text("\n".join(rows))
+    made = bundle(sound, tmp_path / "bundle", "cpu-int8", labelled_set=easy)
+    assert [graph.precision for graph in made.manifest.graphs] == ["int8", "fp32"]
+    assert made.manifest.quality is not None
+    assert made.manifest.quality.kept
+    assert made.manifest.quality.queries == 40
+    assert made.manifest.quality.ndcg_fp32 == made.manifest.quality.ndcg == 1
+
+
+def test_the_gate_falls_back_to_fp32_where_int8_loses(tmp_path: Path) -> None:
+    """A few channels that drown all others when they share a scale per token: int8 finds other documents."""
+    folder = tmp_path / "checkpoint"
+    checkpoint(folder, Shape())
+
+    def drown(held: dict[str, np.ndarray]) -> None:
+        for layer in range(3):
+            held[f"model.layers.{layer}.input_layernorm.weight"][:2] *= 300
+            held[f"model.layers.{layer}.self_attn.q_proj.weight"][:, :2] /= 300
+            held[f"model.layers.{layer}.self_attn.k_proj.weight"][:, :2] /= 300
+            held[f"model.layers.{layer}.self_attn.v_proj.weight"][:, :2] /= 300
+
+    tensors(drown)(folder)
+    bundle(folder, tmp_path / "plain", "cpu-fp32")
+    texts = labelled(tmp_path / "set", tmp_path / "plain")
+    made = bundle(folder, tmp_path / "bundle", "cpu-int8", labelled_set=texts)
+    assert [graph.precision for graph in made.manifest.graphs] == ["fp32"]
+    assert made.manifest.quality is not None
+    assert made.manifest.quality.ndcg_fp32 == 1
+    assert made.manifest.quality.ndcg < 0.995
+    assert not made.manifest.quality.kept
+    assert not [name for name in made.manifest.files if "int8" in name]
+
+
+def test_a_reranker_passes_the_gate_with_its_own_ranking(tmp_path: Path) -> None:
+    folder = tmp_path / "checkpoint"
+    checkpoint(folder, Shape(), reranker=True, longest=768)
+    (tmp_path / "set").mkdir()
+    documents = [json.dumps({"id": str(n), "title": f"t{n}", "text": f"water {n * 7919}"}) for n in range(30)]
+    (tmp_path / "set" / "corpus.jsonl").write_text("\n".join(documents))
+    (tmp_path / "set" / "queries.jsonl").write_text('{"id": "q", "query": "water"}')
+    (tmp_path / "set" / "qrels.tsv").write_text("\n".join(["q\t29\t0", *(f"q\t{n}\t1" for n in range(12))]))
+    made = bundle(folder, tmp_path / "bundle", "cpu-int8", labelled_set=tmp_path / "set")
+    assert made.manifest.quality is not None
+    assert made.manifest.quality.queries == 1
+    assert 0 < made.manifest.quality.ndcg_fp32 <= 1
+
+
+def test_half_a_percent_may_be_lost() -> None:
+    assert holds(0.4, 0.3981)
+    assert not holds(0.4, 0.3979)
+    assert holds(0.4, 0.5)
+    assert not holds(0.0, 0.0)
+
+
+def test_a_folder_that_cannot_be_judged_is_refused(tmp_path: Path) -> None:
+    from worker.models.quality import read_labelled_set
+
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d", "text": "x"}\n')
+    (tmp_path / "queries.jsonl").write_text('{"id": "q", "query": "x"}\n')
+    for rows, said in (("q\td\tmany\nq\td\tx", "line 2: query, document and grade"), ("q\tz\t1", "no judgment fits")):
+        (tmp_path / "qrels.tsv").write_text(rows)
+        with pytest.raises(Misconfigured, match=said):
+            read_labelled_set(tmp_path)
+    (tmp_path / "corpus.jsonl").write_text('{"id": "d", "text": "x"}\n{')
+    with pytest.raises(Misconfigured, match=r"corpus\.jsonl, line 2"):
+        read_labelled_set(tmp_path)
+
+
+def test_the_checkpoints_own_instruction_becomes_the_bundles(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    prompts = {"prompts": {"query": "Instruct: Find the package\nQuery:", "document": ""}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(prompts))
+    made = bundle(folder, tmp_path / "bundle", "cpu-fp32")
+    assert made.prompt("query") == "Instruct: Find the package\nQuery:"
+    assert made.prompt("query", "Find the wiki page") == "Instruct: Find the wiki page\nQuery:"
+    assert made.prompt("document") == ""
+    assert made.manifest.end_of_text == "<|endoftext|>"
+    assert made.manifest.max_tokens == LONGEST
+
+
+def test_a_ready_head_for_pairs_is_used_as_it_is(tmp_path: Path) -> None:
+    """Sequence classifiers made of the reranker carry the difference of the two rows already."""
+    model = checkpoint(tmp_path / "checkpoint", Shape(), reranker=True)
+    head = np.random.default_rng(0).standard_normal((1, 64)).astype(np.float32)
+    tensors(lambda held: held.update({"score.weight": head}))(tmp_path / "checkpoint")
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32")
+    given = [[1, 2, 3], [4] * 20]
+    ours = on_processor(made, made.manifest.graphs[0], 512).run(given)
+    assert np.allclose(ours, last_states(model, given) @ head.T, atol=1e-3)
+
+
+def test_bf16_weights_are_read_as_they_are(sound: Path, tmp_path: Path) -> None:
+    import ml_dtypes
+
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    tensors(lambda held: held.update({n: v.astype(ml_dtypes.bfloat16) for n, v in held.items()}))(folder)
+    given = [[1, 2, 3], [4] * 20]
+    first, second = (
+        on_processor(made, made.manifest.graphs[0], 512).run(given)
+        for made in (bundle(sound, tmp_path / "a", "cpu-fp32"), bundle(folder, tmp_path / "b", "cpu-fp32"))
+    )
+    assert 0.999 < worst_cosine(first, second) < 0.9999999
+
+
+def test_exporting_qwen3_needs_neither_torch_nor_transformers(sound: Path, tmp_path: Path) -> None:
+    program = """
+import sys
+for name in ("torch", "transformers", "sentence_transformers", "optimum"):
+    sys.modules[name] = None
+from worker.cli import main
+main()
+"""
+    command = [sys.executable, "-c", program, "export", str(sound), "-o", str(tmp_path / "bundle")]
+    graphs = ["--dialect", "cuda,cpu,tensorrt", "--precision", "bf16,int8"]
+    done = subprocess.run([*command, *graphs], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    made = [f"{graph.dialect} {graph.precision}" for graph in load(tmp_path / "bundle").manifest.graphs]
+    assert made == ["cuda bf16", "cpu int8", "tensorrt bf16"]
