@@ -10,18 +10,14 @@ benchmarks/results/.
 import argparse
 import gzip
 import json
-import os
-import platform
 import random
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -29,6 +25,7 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks.report import machine, table, write  # noqa: E402
 from tests.broker import Broker, missing  # noqa: E402
 from tests.kafka_tools import new_topic, produce, source  # noqa: E402
 from tests.store_server import StoreServer  # noqa: E402
@@ -98,7 +95,7 @@ def corpus(count: int) -> list[tuple[str, bytes]]:
     """Documents of about 1 KB of English, made of the demo's sentences."""
     lines = gzip.decompress(demo.CORPUS.read_bytes()).splitlines()
     words = " ".join(json.loads(line)["text"] for line in lines).split()
-    chance = random.Random(1)  # noqa: S311
+    chance = random.Random(1)
     documents = []
     for n in range(count):
         at = chance.randrange(len(words) - 400)
@@ -118,12 +115,6 @@ def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder
     report = wiring.run(IndexSettings(batch_bytes=500_000), feed, store, chunker, 1, embedder, threading.Event())
     seconds = report.last_s - started
     return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
-
-
-def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
-    """Markdown."""
-    lines = [header, tuple("---" for _ in header), *rows]
-    return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
 def median(results: Sequence[Result], field: str) -> float:
@@ -204,18 +195,6 @@ def model_bound(broker: str, model: wiring.Model, count: int) -> str:
     return table(rows, ("(b) MiniLM fp32 on CPU", "tokens/s", "ratio", "busy"))
 
 
-def machine() -> str:
-    """What ran where."""
-    commit, changes = (
-        subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-        for command in (("git", "rev-parse", "--short", "HEAD"), ("git", "status", "--porcelain", "worker"))
-    )
-    processor = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line)
-    cores = f"{os.cpu_count()} cores of {processor.split(':')[1].strip()}"
-    state = f"commit {commit}{' with changes' if changes else ''}"
-    return f"{datetime.now(UTC):%Y-%m-%d}, {state}, {cores}, Python {platform.python_version()}"
-
-
 def main() -> None:
     """Run both and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -238,7 +217,7 @@ def main() -> None:
     text = "\n".join(parts)
     print(text)
     if scale == 1:
-        (ROOT / "benchmarks" / "results" / "pipeline.md").write_text(text)
+        write("pipeline", text)
 
 
 if __name__ == "__main__":
