@@ -22,6 +22,8 @@ format: .venv/.dev
 
 bench: .venv/.dev broker
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
+	@$(BIN)/python benchmarks/models.py $(ARGS)
+	@$(BIN)/python benchmarks/rerank.py $(ARGS)
 
 .venv/.demo: requirements/demo.txt pyproject.toml
 	@PYTHON=$(PYTHON) sh requirements/install.sh demo

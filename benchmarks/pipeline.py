@@ -34,6 +34,7 @@ from worker.adapters.qdrant.collection import Connection, open_collection  # noq
 from worker.events import Rules, decode  # noqa: E402
 from worker.fakes import MemoryDeadLetters  # noqa: E402
 from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
+from worker.loading import Model, load_model  # noqa: E402
 from worker.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
 from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
 from worker.types import ChunkKey, DocumentKey, Partition, Point, Record, Stored, Vector  # noqa: E402
@@ -167,7 +168,7 @@ def where(documents: Sequence[tuple[str, bytes]]) -> str:
     return table(rows, ("alone, one thread", "µs per document"))
 
 
-def model_bound(broker: str, model: wiring.Model, count: int) -> str:
+def model_bound(broker: str, model: Model, count: int) -> str:
     """(b)"""
     kafka = new_topic(broker, 4, max_poll_records=1000)
     documents = corpus(count)
@@ -206,7 +207,7 @@ def main() -> None:
         broker = Broker(Path(folder))
         broker.start()
         try:
-            model = wiring.load_model(ModelSettings(bundle=demo.bundle(Path(folder))))
+            model = load_model(ModelSettings(bundle=demo.bundle(Path(folder))))
             parts = [
                 f"# Pipeline\n\n{machine()}. The broker, the worker and the stand-in for Qdrant share these cores.\n",
                 overhead(broker.bootstrap_servers, model.tokenizer, 40_000 // scale),

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from worker import wiring
+from worker import loading
 from worker.errors import Misconfigured
 from worker.models.batching import padding_share
 from worker.models.bundle import Bundle, load, write
@@ -63,7 +63,7 @@ def measure(
     for name in wanted:
         if name != MIXED and not (name.isdigit() and 1 <= int(name) <= longest):
             raise Misconfigured(f"--lengths {name}: numbers up to {longest}, or {MIXED}")
-    loaded = wiring.start(bundle, settings)
+    loaded = loading.start(bundle, settings)
     for name in wanted:
         drawn = lengths(name, tokens, longest)
         seconds = statistics.median(_timed(loaded, drawn, repeats))
@@ -76,7 +76,7 @@ def tune(settings: ModelSettings, tokens: int, advance: Callable[[int], None]) -
     drawn = lengths(MIXED, tokens, bundle.manifest.max_tokens)
     best: tuple[float, int, str] = (float("inf"), 0, "")
     for budget in BUDGETS:
-        loaded = wiring.start(bundle, settings.model_copy(update={"token_budget": budget}))
+        loaded = loading.start(bundle, settings.model_copy(update={"token_budget": budget}))
         best = min(best, (statistics.median(_timed(loaded, drawn, 3)), budget, loaded.provider))
         advance(1)
     _, budget, provider = best

@@ -69,10 +69,11 @@ def index(
     the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
     """
     from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly, and other commands need none
+    from worker.loading import load_model  # noqa: PLC0415
 
     chosen = _load()
     stop = _stop_on_signals()
-    model = wiring.load_model(chosen.model)
+    model = load_model(chosen.model)
     if source is None:
         connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
     else:

@@ -83,10 +83,10 @@ def export(
     manifest = route.export(model, output, revision, _numbers("--dimensions", dimensions), source, options, steps)
     _say(manifest, output)
     if build_engines is not None:
-        from worker import wiring  # noqa: PLC0415
+        from worker import loading  # noqa: PLC0415
 
         with steps("building engines", 0):
-            wiring.build_engines(output, build_engines)
+            loading.build_engines(output, build_engines)
 
 
 def embed(
@@ -97,13 +97,13 @@ def embed(
     dimension: Annotated[int | None, typer.Option(help="Shorter vectors.")] = None,
 ) -> None:
     """Print the vector of each text, as a search would make it: {"tokens", "vector"} per line."""
-    from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly
+    from worker import loading  # noqa: PLC0415  # the models' libraries load slowly
 
-    model = wiring.load_model(_by_hand(bundle, dimension))
     if instruction is not None and not query:
         raise Misconfigured("--instruction is for queries: add --query")
+    model = loading.load_model(_by_hand(bundle, dimension, instruction))
     limit = model.bundle.manifest.max_tokens
-    before = model.bundle.prompt("query" if query else "document", instruction)
+    before = model.query_prompt if query else model.bundle.prompt("document")
     count = 0
     for portion in texts.portions(given or []):
         ids = model.tokenizer.encode([before + text for text in portion])
@@ -125,16 +125,17 @@ def rerank(
     separator: Annotated[str | None, typer.Option(help="blank-line or newline, instead of the bundle's own.")] = None,
 ) -> None:
     """Print how well each text answers the query: {"index", "tokens", "logit", "score"} per line, in their order."""
-    from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly
+    from worker import loading  # noqa: PLC0415  # the models' libraries load slowly
     from worker.models.prompts import SEPARATORS  # noqa: PLC0415
     from worker.models.reranker import probability  # noqa: PLC0415
 
     between = None if separator is None else _choice("--separator", separator, SEPARATORS)
-    model = wiring.load_reranker(_by_hand(bundle, None))
+    chosen = _by_hand(bundle, None, instruction)
+    model = loading.load_reranker(chosen)
     index = 0
     for portion in texts.portions(given or []):
         try:
-            pairs = model.pairs.encode(query, portion, instruction, between)
+            pairs = model.pairs.encode(query, portion, chosen.instruction or None, between)
         except InvalidEvent as error:
             raise Misconfigured(str(error)) from None
         logits = model.reranker.logits(pairs)
@@ -163,7 +164,7 @@ def bench(
 
     update: dict[str, object] = {"token_budget": token_budget} if token_budget else {}
     update |= {"provider": provider, "require_provider": provider} if provider else {}
-    chosen = ModelSettings.model_validate(_by_hand(bundle, None).model_dump() | update)
+    chosen = ModelSettings.model_validate(_by_hand(bundle, None, None).model_dump() | update)
     tuned = None
     if tune:
         with telemetry.steps(Console(stderr=True))("tuning", len(measuring.BUDGETS)) as advance:
@@ -199,9 +200,9 @@ def _table(results: "Sequence[Result]") -> Table:
     return table
 
 
-def _by_hand(bundle: Path | None, dimension: int | None) -> ModelSettings:
-    """The settings, with what the command line says instead; a single text should come soon."""
-    given = {"bundle": bundle, "dimension": dimension}
+def _by_hand(bundle: Path | None, dimension: int | None, instruction: str | None) -> ModelSettings:
+    """The settings, with what the command line says instead."""
+    given = {"bundle": bundle, "dimension": dimension, "instruction": instruction}
     chosen = settings.load({"model": {name: value for name, value in given.items() if value is not None}})
     telemetry.set_up("warning", chosen.log.format)
     return chosen.model

@@ -24,6 +24,7 @@ from worker.adapters.files import FileDeadLetters, FileSource
 from worker.adapters.kafka.connection import connect_producer, create_topic, delete_topics
 from worker.adapters.qdrant.collection import Connection, find_collection
 from worker.errors import Misconfigured
+from worker.loading import Model, load_model
 from worker.models.export import optimum
 from worker.query.search import Search
 from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings, Settings
@@ -63,7 +64,7 @@ def run(options: Options, stop: threading.Event) -> None:
 def _run(options: Options, cache: Path, settings: Settings, stop: threading.Event) -> None:
     console = Console(stderr=options.as_json, quiet=options.as_json)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
-    model = wiring.load_model(ModelSettings(bundle=bundle(cache, console)))
+    model = load_model(ModelSettings(bundle=bundle(cache, console)))
     console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
     started = time.monotonic()
     connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)
@@ -132,13 +133,13 @@ def _topic_feed(settings: Settings, lines: Sequence[bytes]) -> wiring.Feed:
     return wiring.kafka_feed(settings, once=True)
 
 
-def _search(settings: Settings, model: wiring.Model) -> tuple[list[tuple[str, list[Hit]]], tuple[int, int]]:
+def _search(settings: Settings, model: Model) -> tuple[list[tuple[str, list[Hit]]], tuple[int, int]]:
     """The sample queries with their hits, and how many documents and chunks there are."""
     connection = Connection(settings.qdrant)
     identity = model.bundle.identity(model.embedder.dimension)
     store = connection.store(find_collection(connection, settings.qdrant.collection, identity))
     manifest = model.bundle.manifest
-    search = Search(model.tokenizer, model.embedder, store, model.bundle.prompt("query"), manifest.max_tokens)
+    search = Search(model.tokenizer, model.embedder, store, model.query_prompt, manifest.max_tokens)
     try:
         living = store.living()
         counts = sum(hit.key.chunk == 0 for hit in living), len(living)

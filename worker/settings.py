@@ -118,6 +118,8 @@ class ModelSettings(Group):
     """Folder of a model bundle, made by penstock export."""
     dimension: Count | None = None
     """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
+    instruction: str = ""
+    """The task that queries are embedded and reranked with; empty means the bundle's own."""
     provider: str = Field(default="cuda,cpu", pattern=f"^{PROVIDER}(,{PROVIDER})*$")
     """Execution providers of ONNX Runtime to try, in this order: tensorrt, cuda, cpu."""
     require_provider: Literal["", "tensorrt", "cuda", "cpu"] = ""

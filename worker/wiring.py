@@ -18,14 +18,9 @@ from worker.index.patience import Patience, PatientDeadLetters, PatientStore, ba
 from worker.index.pipeline import Pipeline, Stage
 from worker.index.stages import Embed, InPipe, Prepare, Work, WriteOut, completer
 from worker.index.worker import CLOSE_SHARE, IndexWorker
-from worker.models import runtime
-from worker.models.bundle import Bundle, load
-from worker.models.embedder import OnnxEmbedder
-from worker.models.reranker import OnnxReranker, PairTokenizer
-from worker.models.runtime import Loaded, Wish
-from worker.models.tokenizer import HubTokenizer
-from worker.ports import DeadLetters, Embedder, Source, Tokenizer, VectorStore
-from worker.settings import IndexSettings, ModelSettings, Settings
+from worker.loading import Model
+from worker.ports import DeadLetters, Embedder, Source, VectorStore
+from worker.settings import IndexSettings, Settings
 from worker.telemetry import Reporter, log, outage
 from worker.types import Origin
 
@@ -41,70 +36,6 @@ class Feed:
     dead_letters: DeadLetters
     rules: Rules
     origin: Origin | None
-
-
-@dataclass(frozen=True, slots=True)
-class Model:
-    """An embedding model, ready to run. ``loaded`` is what the embedder runs on."""
-
-    bundle: Bundle
-    tokenizer: Tokenizer
-    embedder: Embedder
-    loaded: Loaded
-
-
-@dataclass(frozen=True, slots=True)
-class Reranker:
-    """A reranking model, ready to run."""
-
-    bundle: Bundle
-    pairs: PairTokenizer
-    reranker: OnnxReranker
-
-
-def load_model(settings: ModelSettings) -> Model:
-    """Verify and load the bundle; raises Misconfigured."""
-    bundle = load(settings.bundle)
-    bundle.expect("embedding")
-    dimension = bundle.dimension(settings.dimension)
-    loaded = start(bundle, settings)
-    return Model(bundle, HubTokenizer(bundle.tokenizer), OnnxEmbedder(loaded.forward, dimension), loaded)
-
-
-def load_reranker(settings: ModelSettings) -> Reranker:
-    """Verify and load a reranker's bundle; raises Misconfigured."""
-    bundle = load(settings.bundle)
-    bundle.expect("reranker")
-    manifest = bundle.manifest
-    pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, manifest.max_tokens)
-    return Reranker(bundle, pairs, OnnxReranker(start(bundle, settings).forward))
-
-
-def start(bundle: Bundle, settings: ModelSettings) -> Loaded:
-    """The bundle's graph on the first provider that works, and a log line that says what was loaded."""
-    wish = Wish(
-        providers=tuple(settings.provider.split(",")),
-        required=settings.require_provider,
-        token_budget=settings.token_budget,
-        threads=settings.threads,
-        passes=settings.passes,
-        spinning=settings.spinning,
-        gpu_memory=settings.gpu_memory_mb << 20,
-        engine_cache=settings.engine_cache,
-    )
-    loaded = runtime.load(bundle, wish)
-    manifest, graph = bundle.manifest, loaded.graph
-    log.info("model_loaded", source=manifest.source, revision=manifest.revision, dialect=graph.dialect,
-             precision=graph.precision, provider=loaded.forward.provider, token_budget=loaded.token_budget,
-             **loaded.versions)  # fmt: skip
-    for provider, reason in loaded.passed_over.items():
-        log.warning("provider_passed_over", provider=provider, reason=reason)
-    return loaded
-
-
-def build_engines(folder: Path, cache: Path) -> None:
-    """TensorRT's engines for a bundle, as a worker with the same token budget will look for them."""
-    start(load(folder), ModelSettings(provider="tensorrt", require_provider="tensorrt", engine_cache=cache))
 
 
 def rules(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Rules:

@@ -61,8 +61,9 @@ for name in ("torch", "transformers", "sentence_transformers", "optimum", "onnx"
     sys.modules[name] = None
 from pathlib import Path
 from worker import cli, wiring
+from worker.loading import load_model
 from worker.settings import ModelSettings
-model = wiring.load_model(ModelSettings(bundle=Path(sys.argv[1]), dimension=128))
+model = load_model(ModelSettings(bundle=Path(sys.argv[1]), dimension=128))
 vectors = model.embedder.embed(model.tokenizer.encode(["water"], 16))
 assert vectors.shape == (1, 128)
 assert not [name for name, module in sys.modules.items() if name.split(".")[0] == "torch" and module]

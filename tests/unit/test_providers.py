@@ -100,7 +100,8 @@ def test_profiles_cover_every_batch_of_the_stream_up_to_the_last_bucket(budget: 
     found = profiles(budget, longest)
     reach = max((one.longest for one in found), default=0)
     for length in range(1, min(longest, reach) + 1, 61):
-        assert covered(found, max(1, budget // length), length)
+        padded = round_up(length, MULTIPLE["tensorrt"])
+        assert covered(found, max(1, budget // padded), padded)
     assert not covered(found, 1, BUCKETS[-1] + 1)
     assert all(after.shortest == before.longest + 1 for before, after in itertools.pairwise(found))
 
@@ -109,17 +110,17 @@ def test_shapes_without_an_engine_go_through_cuda() -> None:
     engines, others = Counting(10**6), Counting(10**6)
     found = profiles(1024, 8192)
     routed = Routed(engines, others, found)  # type: ignore[arg-type]  # a graph that counts instead of a session
-    for batch, length in ((2, 512), (1, 1024), (1, 2048), (65, 16), (64, 16)):
+    for batch, length in ((2, 512), (1, 1024), (1, 2048), (65, 16), (64, 16), (3, 512)):
         ids = np.ones((batch, length), dtype=np.int32)
         routed.run({"input_ids": ids, "lengths": np.full(batch, length, dtype=np.int32)})
-    assert engines.shapes == [(2, 512), (1, 1024), (65, 16), (64, 16)]
-    assert others.shapes == [(1, 2048)]
+    assert engines.shapes == [(2, 512), (1, 1024), (64, 16), (3, 512)]
+    assert others.shapes == [(1, 2048), (65, 16)]
 
 
 def test_tensorrt_is_told_its_profiles_and_where_engines_are_kept(tmp_path: Path) -> None:
     told = options("tensorrt", Limits(engines=tmp_path, profiles=profiles(128, 64)))
     assert told["trt_profile_min_shapes"] == "input_ids:1x1,lengths:1,input_ids:1x33,lengths:1"
-    assert told["trt_profile_max_shapes"] == "input_ids:128x32,lengths:128,input_ids:3x64,lengths:3"
+    assert told["trt_profile_max_shapes"] == "input_ids:8x32,lengths:8,input_ids:2x64,lengths:2"
     assert told["trt_engine_cache_path"] == told["trt_timing_cache_path"] == str(tmp_path)
     assert options("cuda", Limits(gpu_memory=1 << 30))["gpu_mem_limit"] == str(1 << 30)
     assert options("cpu", Limits()) == {}

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from worker.models.batching import round_up
+
 PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
     "cuda": "CUDAExecutionProvider",
@@ -56,7 +58,8 @@ def profiles(token_budget: int, longest: int) -> tuple[Profile, ...]:
     shortest, found = 1, []
     for bucket in BUCKETS:
         if shortest <= longest and bucket <= max(token_budget, BUCKETS[0]):
-            found.append(Profile(max(1, token_budget // shortest), shortest, bucket))
+            least = round_up(shortest, MULTIPLE["tensorrt"])
+            found.append(Profile(max(1, token_budget // least), shortest, bucket))
         shortest = bucket + 1
     return tuple(found)
 

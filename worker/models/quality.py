@@ -50,13 +50,9 @@ def ndcg(ranked: Sequence[str], relevant: AbstractSet[str], cutoff: int = CUTOFF
     return gained / sum(1 / math.log2(place + 2) for place in range(min(cutoff, len(relevant))))
 
 
-def retrieval_ndcg(labelled: LabelledSet, documents: Vector, queries: Vector) -> float:
-    """The mean over all queries when documents are ranked by cosine.
-
-    Vectors have length 1 and stand in the order of the set's documents and queries.
-    """
+def retrieval_ndcg(labelled: LabelledSet, scores: Vector) -> float:
+    """The mean over all queries. ``scores`` are ``[queries, documents]`` in the order of the set."""
     names = np.array(list(labelled.documents))
-    scores = queries @ documents.T
     best = np.argsort(-scores, axis=1, kind="stable")[:, :CUTOFF]
     each = [ndcg(list(names[row]), labelled.relevant[query]) for query, row in zip(labelled.queries, best, strict=True)]
     return float(np.mean(each))

@@ -105,4 +105,5 @@ def retrieval(labelled: LabelledSet, bundle: Bundle, embedder: OnnxEmbedder, pro
 
     documents, queries = list(labelled.documents.values()), list(labelled.queries.values())
     with progress(name, len(documents) + len(queries)) as advance:
-        return retrieval_ndcg(labelled, embed("document", documents, advance), embed("query", queries, advance))
+        found = embed("document", documents, advance)
+        return retrieval_ndcg(labelled, embed("query", queries, advance) @ found.T)

@@ -44,6 +44,7 @@ def export(
         supported = tuple(sorted({*dimensions, native}))
         if not native or supported[-1] > native:
             raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
+        folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
             made = Path(temporary) / "bundle"
             name, fixed = _identity(original, model, revision)

@@ -100,6 +100,7 @@ def export(located: Located, folder: Path, options: Options, progress: Progress)
     width = _dimension(checkpoint, options.dimension, end_of_text) if embedding else 1
     head = width if embedding else _answer(checkpoint, source)
     graphs = plan(options.dialects, options.precisions, gated=options.labelled_set is not None)
+    folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
         made = Path(temporary) / "bundle"
         made.mkdir()

@@ -25,7 +25,6 @@ def export(
         if not folder.is_dir() or any(folder.iterdir()):
             raise Misconfigured(f"{folder} is not empty; name a new folder")
         folder.rmdir()
-    folder.parent.mkdir(parents=True, exist_ok=True)
     described = describe(model, revision)
     if qwen3.fits(described):
         return qwen3.export(locate(model, revision, source), folder, options, progress)
