@@ -18,7 +18,8 @@ NOT_SPECIAL = ("<think>", "</think>", "<tool_call>")
 """Added tokens that the real tokenizers do not mark as special, though the template is made of them, too."""
 
 VOCABULARY = 320
-LONGEST = 96
+LONGEST = 160
+"""Beyond 128 processors attend in blocks."""
 
 
 @dataclass(frozen=True, slots=True)

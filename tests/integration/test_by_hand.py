@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.checkpoints import Shape, bundle, checkpoint
+from tests.checkpoints import LONGEST, Shape, bundle, checkpoint
 from tests.conftest import stored
 from tests.integration.test_cli import ended, one_line, penstock
 from worker.models.bundle import load
@@ -59,7 +59,7 @@ def test_a_query_is_embedded_with_its_instruction(tmp_path: Path, embedding: str
 def test_blank_and_endless_texts_are_embedded_and_what_was_cut_is_said(tmp_path: Path, embedding: str) -> None:
     stdin = "\n".join(json.dumps({"text": text}) for text in ("", " \n\t ", "water " * 100_000)).encode()
     done = penstock(tmp_path, "embed", "--bundle", embedding, stdin=stdin)
-    assert [one["tokens"] for one in lines(done.stdout)][::2] == [1, 96]
+    assert [one["tokens"] for one in lines(done.stdout)][::2] == [1, LONGEST]
     assert b"text 3: cut from" in done.stderr
 
 
@@ -93,7 +93,7 @@ def test_wrong_input_is_one_line_and_what_came_before_it_is_done(
         (("rerank", "--bundle", reranker, "--query", "x", "--separator", "tab", "x"), "--separator tab: choose of"),
         (("embed", "--bundle", str(minilm), "--query", "--instruction", "x", "x"), "takes no instruction"),
         (("embed", "--bundle", "nowhere", "x"), "no model bundle in nowhere"),
-        (("bench", "--bundle", embedding, "--lengths", "97"), "--lengths 97: numbers up to 96, or mixed"),
+        (("bench", "--bundle", embedding, "--lengths", "161"), "--lengths 161: numbers up to 160, or mixed"),
         (("bench", "--bundle", embedding, "--provider", "cuda"), "model.require_provider = cuda cannot be had"),
     ):
         assert said in one_line(penstock(tmp_path, *arguments), 2)

@@ -4,7 +4,9 @@ import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
 from worker.models.export.checkpoint import Array, Checkpoint, Config
-from worker.models.export.dialects import DIALECTS, Cpu, Standard
+from worker.models.export.dialects import DIALECTS
+from worker.models.export.dialects.cpu import Cpu
+from worker.models.export.dialects.standard import Standard
 from worker.models.export.graph import IDS, LENGTHS
 from worker.models.export.weights import Weights
 

@@ -1,7 +1,8 @@
 """Writing an ONNX graph down, operator by operator."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import count
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ class Graph:
     def __init__(self) -> None:
         self._nodes: list[NodeProto] = []
         self._initializers: dict[str, TensorProto] = {}
+        self._numbers = count()
         self._scope = ""
 
     @contextmanager
@@ -33,7 +35,7 @@ class Graph:
 
     def ops(self, kind: str, inputs: Sequence[str], wanted: str, domain: str = "", **attributes: Any) -> list[str]:
         """A node of several outputs, those marked x in ``wanted``; an input named "" is left out."""
-        name = f"{self._scope}{kind}_{len(self._nodes)}"
+        name = f"{self._scope}{kind}_{next(self._numbers)}"
         results = [f"{name}:{i}" if mark == "x" else "" for i, mark in enumerate(wanted)]
         self._nodes.append(helper.make_node(kind, list(inputs), results, name=name, domain=domain, **attributes))
         return results
@@ -41,6 +43,16 @@ class Graph:
     def op(self, kind: str, *inputs: str, domain: str = "", **attributes: Any) -> str:
         """A node of one output."""
         return self.ops(kind, inputs, "x", domain, **attributes)[0]
+
+    def choose(self, condition: str, yes: Callable[[], str], no: Callable[[], str]) -> str:
+        """The value of one of two branches, of which only that one is computed."""
+        branches = []
+        for make in (yes, no):
+            outer, self._nodes = self._nodes, []
+            result = ValueInfoProto(name=make())
+            branches.append(helper.make_graph(self._nodes, "branch", [], [result]))
+            self._nodes = outer
+        return self.op("If", condition, then_branch=branches[0], else_branch=branches[1])
 
     def constant(self, value: Any, dtype: Any) -> str:
         """A small constant; equal ones are one."""
