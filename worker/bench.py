@@ -12,9 +12,8 @@ from dataclasses import dataclass
 
 from worker import loading
 from worker.errors import Misconfigured
-from worker.models.batching import padding_share
 from worker.models.bundle import Bundle, load, write
-from worker.models.providers import MULTIPLE
+from worker.models.forward import Forward
 from worker.models.runtime import Loaded
 from worker.settings import ModelSettings
 
@@ -24,6 +23,9 @@ MIXED_MEDIAN, MIXED_SPREAD, MIXED_LONGEST = 120, 0.8, 1024
 
 USUAL = ("32", "128", "512", MIXED)
 BUDGETS = (128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)
+FULL = 8
+"""Batches that a budget must give to be compared."""
+
 VOCABULARY = 100
 """Tokens are drawn from the first so many, which every model has; which ones they are costs nothing."""
 
@@ -66,23 +68,28 @@ def measure(
     loaded = loading.start(bundle, settings)
     for name in wanted:
         drawn = lengths(name, tokens, longest)
-        seconds = statistics.median(_timed(loaded, drawn, repeats))
+        seconds = statistics.median(_timed(loaded.forward, drawn, repeats))
         yield _result(bundle, loaded, name, drawn, seconds, peak_tflops)
 
 
 def tune(settings: ModelSettings, tokens: int, advance: Callable[[int], None]) -> tuple[str, int]:
-    """Find the token budget with the most tokens a second on mixed lengths, and store it in the bundle."""
+    """Find the token budget with the most tokens a second on mixed lengths, and store it in the bundle.
+
+    Only budgets that ``tokens`` fill several times are tried; larger ones would all give the same batches.
+    """
     bundle = load(settings.bundle)
     drawn = lengths(MIXED, tokens, bundle.manifest.max_tokens)
-    best: tuple[float, int, str] = (float("inf"), 0, "")
+    loaded = loading.start(bundle, settings)
+    spent: dict[int, float] = {}
     for budget in BUDGETS:
-        loaded = loading.start(bundle, settings.model_copy(update={"token_budget": budget}))
-        best = min(best, (statistics.median(_timed(loaded, drawn, 3)), budget, loaded.provider))
+        forward = loaded.forward.with_budget(budget)
+        if len(forward.batches(drawn)) >= FULL or not spent:
+            spent[budget] = statistics.median(_timed(forward, drawn, 3))
         advance(1)
-    _, budget, provider = best
-    budgets = dict(bundle.manifest.token_budgets) | {provider: budget}
+    best = min(spent, key=lambda budget: spent[budget])
+    budgets = dict(bundle.manifest.token_budgets) | {loaded.provider: best}
     write(Bundle(bundle.folder, bundle.manifest.model_copy(update={"token_budgets": budgets})))
-    return provider, budget
+    return loaded.provider, best
 
 
 def peak_memory() -> dict[str, int]:
@@ -97,14 +104,14 @@ def peak_memory() -> dict[str, int]:
     return found
 
 
-def _timed(loaded: Loaded, drawn: Sequence[int], repeats: int) -> list[float]:
+def _timed(forward: Forward, drawn: Sequence[int], repeats: int) -> list[float]:
     chance = random.Random(len(drawn))  # noqa: S311  # no secret
     texts = [[chance.randrange(VOCABULARY) for _ in range(length)] for length in drawn]
-    loaded.forward.run(texts)
+    forward.run(texts)
     seconds = []
     for _ in range(repeats):
         started = time.perf_counter()
-        loaded.forward.run(texts)
+        forward.run(texts)
         seconds.append(time.perf_counter() - started)
     return seconds
 
@@ -120,7 +127,7 @@ def _result(
         token_budget=loaded.token_budget,
         tokens_per_s=round(sum(drawn) / seconds, 1),
         texts_per_s=round(len(drawn) / seconds, 2),
-        padding_share=round(padding_share(drawn, loaded.token_budget, MULTIPLE[loaded.provider]), 4),
+        padding_share=round(loaded.forward.padding_share(drawn), 4),
         tflops=None if tflops is None else round(tflops, 3),
         mfu=round(tflops / peak, 4) if tflops and peak else None,
     )

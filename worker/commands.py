@@ -67,7 +67,7 @@ def export(
     Needs the extra `export`; models other than Qwen3 need the extra `optimum`, too. Folders of a labelled set hold
     corpus.jsonl, queries.jsonl and qrels.tsv.
     """
-    from worker.models.export import qwen3, route  # noqa: PLC0415  # needs an extra
+    from worker.models.export import card, qwen3, route  # noqa: PLC0415  # needs an extra
     from worker.models.prompts import SEPARATORS  # noqa: PLC0415
 
     telemetry.set_up("warning", "auto")
@@ -75,7 +75,7 @@ def export(
         dialects=_names(dialect),
         precisions=_names(precision),
         dimension=max(_numbers("--dimensions", dimensions), default=None),
-        task=qwen3.task_named(task),
+        task=card.task_named(task),
         separator=_choice("--separator", separator, SEPARATORS),
         labelled_set=quality,
     )
@@ -101,7 +101,7 @@ def embed(
 
     if instruction is not None and not query:
         raise Misconfigured("--instruction is for queries: add --query")
-    model = loading.load_model(_by_hand(bundle, dimension, instruction))
+    model = loading.load_model(_by_hand(bundle, dimension=dimension, instruction=instruction))
     limit = model.bundle.manifest.max_tokens
     before = model.query_prompt if query else model.bundle.prompt("document")
     count = 0
@@ -130,7 +130,7 @@ def rerank(
     from worker.models.reranker import probability  # noqa: PLC0415
 
     between = None if separator is None else _choice("--separator", separator, SEPARATORS)
-    chosen = _by_hand(bundle, None, instruction)
+    chosen = _by_hand(bundle, instruction=instruction)
     model = loading.load_reranker(chosen)
     index = 0
     for portion in texts.portions(given or []):
@@ -164,7 +164,7 @@ def bench(
 
     update: dict[str, object] = {"token_budget": token_budget} if token_budget else {}
     update |= {"provider": provider, "require_provider": provider} if provider else {}
-    chosen = ModelSettings.model_validate(_by_hand(bundle, None, None).model_dump() | update)
+    chosen = _by_hand(bundle, **update)
     tuned = None
     if tune:
         with telemetry.steps(Console(stderr=True))("tuning", len(measuring.BUDGETS)) as advance:
@@ -200,9 +200,9 @@ def _table(results: "Sequence[Result]") -> Table:
     return table
 
 
-def _by_hand(bundle: Path | None, dimension: int | None, instruction: str | None) -> ModelSettings:
+def _by_hand(bundle: Path | None, **given: object) -> ModelSettings:
     """The settings, with what the command line says instead."""
-    given = {"bundle": bundle, "dimension": dimension, "instruction": instruction}
+    given["bundle"] = bundle
     chosen = settings.load({"model": {name: value for name, value in given.items() if value is not None}})
     telemetry.set_up("warning", chosen.log.format)
     return chosen.model

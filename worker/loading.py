@@ -64,6 +64,7 @@ def start(bundle: Bundle, settings: ModelSettings) -> Loaded:
         spinning=settings.spinning,
         gpu_memory=settings.gpu_memory_mb << 20,
         engine_cache=settings.engine_cache,
+        engine_lengths=tuple(map(int, settings.engine_lengths.split(","))),
     )
     loaded = runtime.load(bundle, wish)
     manifest, graph = bundle.manifest, loaded.graph

@@ -136,6 +136,8 @@ class ModelSettings(Group):
     """Most GPU memory that ONNX Runtime may reserve; 0 means no limit."""
     engine_cache: Path | None = None
     """Folder for TensorRT's engines, which take minutes to build."""
+    engine_lengths: str = Field(default="128,512,2048", pattern=r"^[1-9]\d*(,[1-9]\d*)*$")
+    """TensorRT's engines, one up to each length; each holds the weights once more. Other shapes go through CUDA."""
 
 
 class IndexSettings(Group):

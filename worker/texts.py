@@ -12,15 +12,16 @@ PORTION = 64
 """Texts that are worked on at a time, so that a long input streams through."""
 
 
-def portions(arguments: Sequence[str], lines: TextIO = sys.stdin) -> Iterator[list[str]]:
+def portions(arguments: Sequence[str], stream: TextIO | None = None) -> Iterator[list[str]]:
     """The texts in order, some at a time; raises Misconfigured at a line that is none, after what came before it."""
     if arguments:
         yield list(arguments)
         return
-    if lines.isatty():
+    stream = stream or sys.stdin
+    if stream.isatty():
         raise Misconfigured('no texts: write them as arguments, or JSON lines {"text": "…"} on standard input')
     portion: list[str] = []
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(stream.buffer, 1):
         if not line.strip():
             continue
         fault = _fault(line)
@@ -35,13 +36,17 @@ def portions(arguments: Sequence[str], lines: TextIO = sys.stdin) -> Iterator[li
         yield portion
 
 
-def _fault(line: str) -> str | None:
+def _fault(line: bytes) -> str | None:
     try:
         value = json.loads(line)
-    except ValueError as error:
+    except ValueError as error:  # bytes that are not UTF-8 are one, too
         return f"no JSON: {error}"
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
         return 'not {"text": "…"}'
+    try:
+        value["text"].encode()
+    except UnicodeEncodeError:
+        return "half of a surrogate pair is no character"
     return None
 
 

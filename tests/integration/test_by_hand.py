@@ -25,8 +25,8 @@ def embedding(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="module")
 def reranker(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("reranker")
-    checkpoint(folder / "checkpoint", Shape(tied=False), reranker=True, longest=768)
-    return str(bundle(folder / "checkpoint", folder / "bundle", "cpu-fp32").folder)
+    checkpoint(folder / "reranker", Shape(tied=False), reranker=True, longest=768)
+    return str(bundle(folder / "reranker", folder / "bundle", "cpu-fp32").folder)
 
 
 def lines(output: bytes) -> list[dict[str, object]]:
@@ -84,6 +84,8 @@ def test_wrong_input_is_one_line_and_what_came_before_it_is_done(
     done = penstock(tmp_path, "embed", "--bundle", embedding, stdin=bad)
     assert "standard input, line 3: not" in one_line(done, 2)
     assert len(lines(done.stdout)) == 1
+    for bad in (b'{"text": "\xff"}', b'{"text": "a\\ud83d"}', b"[]"):
+        assert "standard input, line 1: " in one_line(penstock(tmp_path, "embed", "--bundle", embedding, stdin=bad), 2)
     for arguments, said in (
         (("embed", "--bundle", embedding, "--dimension", "65", "x"), "supports 32 to 64"),
         (("embed", "--bundle", embedding, "--instruction", "x", "x"), "add --query"),
@@ -94,6 +96,7 @@ def test_wrong_input_is_one_line_and_what_came_before_it_is_done(
         (("embed", "--bundle", str(minilm), "--query", "--instruction", "x", "x"), "takes no instruction"),
         (("embed", "--bundle", "nowhere", "x"), "no model bundle in nowhere"),
         (("bench", "--bundle", embedding, "--lengths", "161"), "--lengths 161: numbers up to 160, or mixed"),
+        (("bench", "--bundle", embedding, "--provider", "gpu"), "model.provider: "),
         (("bench", "--bundle", embedding, "--provider", "cuda"), "model.require_provider = cuda cannot be had"),
     ):
         assert said in one_line(penstock(tmp_path, *arguments), 2)

@@ -1,6 +1,5 @@
 """What surrounds a text: byte for byte what the model cards say, and nothing that a text can break out of."""
 
-import tempfile
 from pathlib import Path
 
 import pytest
@@ -34,9 +33,9 @@ SETTINGS = {
 
 
 @pytest.fixture(scope="module")
-def files() -> tuple[Path, Path]:
+def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Tokenizers of an embedding model and of a reranker."""
-    folder = Path(tempfile.mkdtemp())
+    folder = tmp_path_factory.mktemp("tokenizers")
     tokenizer(folder / "embedding.json", ends=True)
     tokenizer(folder / "reranker.json", ends=False)
     return folder / "embedding.json", folder / "reranker.json"
@@ -77,7 +76,8 @@ def test_a_pair_begins_and_ends_with_the_control_tokens_of_the_template(files: t
     assert pairs.encode(texts["query"], [texts["document"]], TASK, "\n") == [whole]
 
 
-MARKS = st.sampled_from([*SPECIAL, *NOT_SPECIAL, "{query}", "{document}", "\n<Document>: ", "<|", "|>", "yes"])
+PARTS = ["{query}", "{document}", "\n<Document>: ", "<Query>:", "<Instruct>", ":", "<|", "|>", "yes"]
+MARKS = st.sampled_from([*SPECIAL, *NOT_SPECIAL, *PARTS])
 TEXTS = st.lists(st.one_of(MARKS, st.text(max_size=8)), max_size=12).map("".join)
 
 
@@ -94,7 +94,10 @@ def test_no_text_can_speak_in_control_tokens(
     assert ids[-len(suffix) :] == suffix
     added = {made.control(text)[0] for text in (*SPECIAL, *NOT_SPECIAL)}
     assert not added & set(ids[len(prefix) : -len(suffix)])
-    values = {"instruction": instruction, "query": query, "document": document, "separator": "\n\n"}
+    harmless = {"instruction": instruction, "query": query, "document": document}
+    values = {name: prompts.harmless(text) for name, text in harmless.items()} | {"separator": "\n\n"}
+    written = fill(prompts.PAIR, values)
+    assert [written.count(f"<{part}>:") for part in ("Instruct", "Query", "Document")] == [1, 1, 1]
     assert list(ids[len(prefix) : -len(suffix)]) == made.plain([fill(prompts.PAIR, values)])[0]
 
 

@@ -23,10 +23,3 @@ def plan_batches(lengths: Sequence[int], token_budget: int) -> list[list[int]]:
 def round_up(number: int, multiple: int) -> int:
     """The next multiple: fewer different shapes for a runtime to plan and to reserve memory for."""
     return -(-number // multiple) * multiple
-
-
-def padding_share(lengths: Sequence[int], token_budget: int, multiple: int = 1) -> float:
-    """The part of all computed tokens that is padding."""
-    padded = [round_up(length, multiple) for length in lengths]
-    computed = sum(len(batch) * padded[batch[0]] for batch in plan_batches(padded, token_budget))
-    return 1 - sum(lengths) / computed if computed else 0.0

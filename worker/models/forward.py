@@ -26,7 +26,7 @@ class Runs(Protocol):
 
 
 class Forward:
-    """Runs texts of any number and length; each result is the same in any company.
+    """Runs texts of any number and length.
 
     Graphs of ours take lengths, and see nothing after them; others take a mask.
     """
@@ -42,14 +42,27 @@ class Forward:
         self._passes = passes
         self.provider = session.provider
 
+    def with_budget(self, token_budget: int) -> "Forward":
+        """The same graph in batches of another size."""
+        return Forward(self._session, token_budget, self._multiple, self._passes)
+
+    def batches(self, lengths: Sequence[int]) -> list[list[int]]:
+        """Which texts of these lengths share a pass."""
+        padded = [round_up(length, self._multiple) for length in lengths]
+        share = -(-sum(padded) // self._passes)
+        return plan_batches(padded, min(self._token_budget, share))
+
+    def padding_share(self, lengths: Sequence[int]) -> float:
+        """The part of all computed tokens that is padding."""
+        batches = self.batches(lengths)
+        computed = sum(round_up(max(lengths[i] for i in batch), self._multiple) * len(batch) for batch in batches)
+        return 1 - sum(lengths) / computed if computed else 0.0
+
     def run(self, texts: Sequence[Sequence[int]]) -> Vector:
         """``[len(texts), width of the graph's output]``, in the order of the texts."""
-        lengths = [round_up(len(text), self._multiple) for text in texts]
-        share = -(-sum(lengths) // self._passes)
-        batches = plan_batches(lengths, min(self._token_budget, share))
         joined = np.empty((len(texts), self._session.width), dtype=np.float32)
         with ThreadPoolExecutor(self._passes) as pool:
-            for done in pool.map(lambda batch: self._run(batch, texts), batches):
+            for done in pool.map(lambda batch: self._run(batch, texts), self.batches([len(text) for text in texts])):
                 for batch, values in done:
                     joined[batch] = values
         return joined
@@ -62,7 +75,7 @@ class Forward:
                 tokens = len(texts[batch[0]])
                 raise Misconfigured(
                     f"a text of {tokens} tokens does not fit into memory on {self.provider} ({error}): "
-                    "lower index.chunk_tokens"
+                    "cut texts shorter, see index.chunk_tokens"
                 ) from error
         middle = len(batch) // 2
         return [*self._run(batch[:middle], texts), *self._run(batch[middle:], texts)]

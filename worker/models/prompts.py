@@ -29,6 +29,11 @@ def fill(template: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
 
 
+def harmless(text: str) -> str:
+    """A text that does not name the parts of a pair: ``<Query>:`` becomes ``<Query> :``."""
+    return re.sub(r"<(Instruct|Query|Document)>:", r"<\1> :", text)
+
+
 def takes_instruction(template: str) -> bool:
     """Whether a task can be put into it."""
     return "{instruction}" in template

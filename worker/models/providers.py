@@ -23,8 +23,9 @@ the same vector instructions, whose last bit differs from that of the scalar one
 BUDGET = {"tensorrt": 16384, "cuda": 16384, "cpu": 512}
 """Padded tokens per pass, unless set or tuned. On processors a batch is best small enough for their caches."""
 
-BUCKETS = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192)
-"""Upper lengths of TensorRT's profiles."""
+ENGINES = (128, 512, 2048)
+"""Longest texts of TensorRT's engines. ONNX Runtime does not switch between the profiles of one engine, so each length
+has an engine of its own, with its own copy of the weights."""
 
 WORKSPACE = 8 << 30
 """Bytes that TensorRT may use while it tries kernels."""
@@ -32,7 +33,7 @@ WORKSPACE = 8 << 30
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """The shapes that one engine is built for: up to ``batch`` texts of ``shortest`` to ``longest`` tokens."""
+    """The shapes that an engine is built for: up to ``batch`` texts of ``shortest`` to ``longest`` tokens."""
 
     batch: int
     shortest: int
@@ -50,62 +51,52 @@ class Limits:
     spinning: bool = False
     gpu_memory: int = 0
     engines: Path | None = None
-    profiles: tuple[Profile, ...] = ()
+    profile: Profile | None = None
 
 
-def profiles(token_budget: int, longest: int) -> tuple[Profile, ...]:
-    """One per bucket that a batch within the budget, and a text, can reach."""
+def profiles(token_budget: int, longest: int, ends: Sequence[int] = ENGINES) -> tuple[Profile, ...]:
+    """One per length in ``ends`` that a batch within the budget, and a text, can reach."""
     shortest, found = 1, []
-    for bucket in BUCKETS:
-        if shortest <= longest and bucket <= max(token_budget, BUCKETS[0]):
-            least = round_up(shortest, MULTIPLE["tensorrt"])
-            found.append(Profile(max(1, token_budget // least), shortest, bucket))
-        shortest = bucket + 1
+    for end in sorted(ends):
+        if shortest <= longest and end <= token_budget:
+            found.append(Profile(max(1, token_budget // round_up(shortest, MULTIPLE["tensorrt"])), shortest, end))
+            shortest = end + 1
     return tuple(found)
 
 
-def covered(found: Sequence[Profile], batch: int, length: int) -> bool:
-    """Whether an engine exists for this shape; if not, TensorRT would build one in the middle of the stream."""
-    return any(batch <= one.batch and one.shortest <= length <= one.longest for one in found)
+def covers(profile: Profile, batch: int, length: int) -> bool:
+    """Whether the engine takes this shape; if not, TensorRT would build another in the middle of the stream."""
+    return batch <= profile.batch and profile.shortest <= length <= profile.longest
 
 
-def options(provider: str, limits: Limits) -> dict[str, str]:
+def options(provider: str, limits: Limits, precision: str = "fp32") -> dict[str, str]:
     """The provider's options by ONNX Runtime's names."""
     if provider == "cpu":
         return {}
-    cuda = {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "1"}
-    if limits.gpu_memory:
-        cuda["gpu_mem_limit"] = str(limits.gpu_memory)
     if provider == "cuda":
-        return cuda
-    shapes = {
-        which: ",".join(f"input_ids:{batch}x{length},lengths:{batch}" for batch, length in corners)
-        for which, corners in _corners(limits.profiles).items()
-    }
-    cache = {} if limits.engines is None else {
-        "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(limits.engines),
-        "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(limits.engines),
-    }  # fmt: skip
-    return cache | {
-        "trt_max_workspace_size": str(WORKSPACE),
-        "trt_context_memory_sharing_enable": "1",
-        "trt_profile_min_shapes": shapes["min"],
-        "trt_profile_opt_shapes": shapes["opt"],
-        "trt_profile_max_shapes": shapes["max"],
-    }
+        cuda = {"arena_extend_strategy": "kSameAsRequested", "use_tf32": "0"}
+        return cuda | ({"gpu_mem_limit": str(limits.gpu_memory)} if limits.gpu_memory else {})
+    chosen = {"trt_max_workspace_size": str(WORKSPACE), "trt_load_user_initializer": "1"}
+    if precision in ("bf16", "fp16"):
+        chosen[f"trt_{precision}_enable"] = "1"
+    if limits.engines is not None:
+        for what in ("engine", "timing"):
+            chosen |= {f"trt_{what}_cache_enable": "1", f"trt_{what}_cache_path": str(limits.engines)}
+    if (profile := limits.profile) is not None:
+        usual = max(1, BUDGET["tensorrt"] // profile.longest)
+        for which, batch, length in (
+            ("min", 1, profile.shortest),
+            ("opt", min(usual, profile.batch), profile.longest),
+            ("max", profile.batch, profile.longest),
+        ):
+            chosen[f"trt_profile_{which}_shapes"] = f"input_ids:{batch}x{length},lengths:{batch}"
+    return chosen
 
 
-def _corners(found: Sequence[Profile]) -> dict[str, list[tuple[int, int]]]:
-    return {
-        "min": [(1, one.shortest) for one in found],
-        "opt": [(max(1, one.batch * one.shortest // one.longest), one.longest) for one in found],
-        "max": [(one.batch, one.longest) for one in found],
-    }
+def engine_folder(cache: Path, files: Mapping[str, str], versions: Mapping[str, str], gpu: str) -> Path:
+    """Where engines are kept: they hold for one model, TensorRT, ONNX Runtime and kind of GPU.
 
-
-def engine_folder(cache: Path, graph_sha256: str, versions: Mapping[str, str], gpu: str) -> Path:
-    """Where engines are kept: they hold for one graph, TensorRT, ONNX Runtime and kind of GPU."""
-    parts = [graph_sha256, *(f"{name}={versions[name]}" for name in sorted(versions)), gpu]
+    ``files`` are the sha256 of all of a bundle's: two models may have the very same graph and other weights.
+    """
+    parts = [*(f"{name}={value}" for part in (files, versions) for name, value in sorted(part.items())), gpu]
     return cache / hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]

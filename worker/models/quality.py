@@ -62,7 +62,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
             try:
-                yield json.loads(line)
+                found = json.loads(line)
+                if not isinstance(found, dict):
+                    raise ValueError("no JSON object")  # noqa: TRY004  # told like the others
+                yield found
             except ValueError as error:
                 raise Misconfigured(f"{path}, line {number}: {error}") from None
     except OSError as error:
@@ -74,7 +77,7 @@ def _id(line: Mapping[str, Any]) -> str:
 
 
 def _document(line: Mapping[str, Any]) -> str:
-    return f"{line['title']}\n{line['text']}" if line.get("title") else str(line.get("text", ""))
+    return f"{line['title']}\n{line.get('text', '')}" if line.get("title") else str(line.get("text", ""))
 
 
 def _judgments(path: Path) -> Iterator[tuple[str, str]]:

@@ -6,7 +6,7 @@ import numpy as np
 
 from worker.errors import InvalidEvent
 from worker.models.forward import Forward
-from worker.models.prompts import fill
+from worker.models.prompts import fill, harmless
 from worker.models.tokenizer import HubTokenizer
 from worker.types import Vector
 
@@ -14,7 +14,7 @@ from worker.types import Vector
 class PairTokenizer:
     """Puts query and document into the model's template.
 
-    Only the template speaks in control tokens: whatever a query or a document contains is text.
+    Only the template speaks in control tokens and names the parts: whatever a query or a document contains is text.
     """
 
     def __init__(self, tokenizer: HubTokenizer, prompts: Mapping[str, str], limit: int) -> None:
@@ -34,15 +34,17 @@ class PairTokenizer:
         """
         given = {"instruction": instruction, "separator": separator}
         values = self._defaults | {name: value for name, value in given.items() if value is not None}
-        texts = [fill(self._pair, values | {"query": query, "document": text}) for text in ("", *documents)]
+        values |= {name: harmless(text) for name, text in {**values, "query": query}.items() if name != "separator"}
+        texts = [fill(self._pair, values | {"document": harmless(text)}) for text in ("", *documents)]
         head, *pairs = self._tokenizer.plain(texts)
         if len(head) >= self._room:
-            raise InvalidEvent(f"query and instruction have {len(head)} tokens; there is room for {self._room - 1}")
+            room = max(0, self._room - 1)
+            raise InvalidEvent(f"query and instruction have {len(head)} tokens; there is room for {room}")
         return [(*self._prefix, *ids[: self._room], *self._suffix) for ids in pairs]
 
 
 class OnnxReranker:
-    """Logits of pairs: log-odds that the document meets the query. Each is the same in any company."""
+    """Logits of pairs: log-odds that the document meets the query. For what their company changes see OnnxEmbedder."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward

@@ -1,6 +1,5 @@
 """From a bundle to a graph that runs: the first provider of those wanted that this machine has, and no other."""
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,8 +7,18 @@ from pathlib import Path
 from worker.errors import Misconfigured
 from worker.models import session
 from worker.models.bundle import Bundle, Graph
-from worker.models.forward import Forward
-from worker.models.providers import BUDGET, MULTIPLE, Limits, Profile, covered, engine_folder, profiles
+from worker.models.forward import Forward, Runs
+from worker.models.providers import (
+    BUDGET,
+    ENGINES,
+    MULTIPLE,
+    PROVIDERS,
+    Limits,
+    Profile,
+    covers,
+    engine_folder,
+    profiles,
+)
 from worker.models.session import Feeds, Session
 from worker.types import Vector
 
@@ -30,6 +39,7 @@ class Wish:
     spinning: bool = False
     gpu_memory: int = 0
     engine_cache: Path | None = None
+    engine_lengths: tuple[int, ...] = ENGINES
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,34 +60,33 @@ class Loaded:
 class Routed:
     """TensorRT for the shapes that engines were built for, CUDA for all others: none is built in the stream."""
 
-    def __init__(self, engines: Session, others: Session, found: Sequence[Profile]) -> None:
-        self._engines, self._others, self._profiles = engines, others, found
-        self.inputs, self.width, self.provider = engines.inputs, engines.width, engines.provider
+    def __init__(self, engines: Sequence[tuple[Profile, Runs]], others: Runs) -> None:
+        self._engines, self._others = engines, others
+        self.inputs, self.width, self.provider = others.inputs, others.width, PROVIDERS["tensorrt"]
 
     def run(self, feeds: Feeds) -> Vector:
         """As in Session."""
         batch, length = feeds["input_ids"].shape
-        chosen = self._engines if covered(self._profiles, batch, length) else self._others
-        return chosen.run(feeds)
+        fitting = (engine for profile, engine in self._engines if covers(profile, batch, length))
+        return next(fitting, self._others).run(feeds)
 
 
 def load(bundle: Bundle, wish: Wish) -> Loaded:
     """Raises Misconfigured when no provider works, or not the one that is required."""
     failures: dict[str, str] = {}
     built_in = session.providers()
-    for provider in wish.providers:
+    tried = (wish.required,) if wish.required else wish.providers
+    for provider in tried:
+        here = {name: reason for name, reason in failures.items() if name in built_in}
         try:
-            here = {name: reason for name, reason in failures.items() if name in built_in}
-            loaded = _on(bundle, wish, provider, here)
+            return _on(bundle, wish, provider, here)
         except Misconfigured as error:
             failures[provider] = str(error)
-            continue
-        if wish.required and provider != wish.required:
-            break
-        return loaded
-    reasons = "; ".join(failures.values()) or "it is not among model.provider"
-    wanted = f"model.require_provider = {wish.required}" if wish.required else "no execution provider"
-    raise Misconfigured(f"{wanted} cannot be had: {reasons}" if wish.required else f"{wanted} works: {reasons}")
+    reasons = "; ".join(failures.values())
+    wanted = (
+        f"model.require_provider = {wish.required} cannot be had" if wish.required else "no execution provider works"
+    )
+    raise Misconfigured(f"{wanted}: {reasons}")
 
 
 def _on(bundle: Bundle, wish: Wish, provider: str, failures: Mapping[str, str]) -> Loaded:
@@ -99,14 +108,14 @@ def on_processor(
     bundle: Bundle, graph: Graph, token_budget: int, threads: int = 0, passes: int = 0, *, spinning: bool = False
 ) -> Forward:
     """A graph on the CPU; for ``threads`` and ``passes`` see Wish."""
-    threads = threads or os.cpu_count() or 1
+    threads = threads or session.cores()
     passes = min(passes or threads, threads)
-    session = _session(bundle, graph, "cpu", Limits(threads // passes, spinning))
-    return Forward(session, token_budget, MULTIPLE["cpu"], passes)
+    running = _session(bundle, graph, "cpu", Limits(threads // passes, spinning))
+    return Forward(running, token_budget, MULTIPLE["cpu"], passes)
 
 
 def _session(bundle: Bundle, graph: Graph, provider: str, limits: Limits) -> Session:
-    return Session(bundle.folder / graph.file, graph.output, provider, limits)
+    return Session(bundle.folder / graph.file, graph.output, provider, limits, graph.precision)
 
 
 def _choose(bundle: Bundle, provider: str) -> Graph:
@@ -124,12 +133,28 @@ def _choose(bundle: Bundle, provider: str) -> Graph:
 
 
 def _with_engines(bundle: Bundle, wish: Wish, graph: Graph, budget: int) -> Routed:
-    found = profiles(budget, bundle.manifest.max_tokens)
-    cache = wish.engine_cache
-    if cache is not None:
-        sha256 = bundle.manifest.files[graph.file].sha256
-        cache = engine_folder(cache, sha256, session.versions(), session.gpu_name())
-        cache.mkdir(parents=True, exist_ok=True)
-    limits = Limits(gpu_memory=wish.gpu_memory, engines=cache, profiles=found)
-    engines = _session(bundle, graph, "tensorrt", limits)
-    return Routed(engines, _session(bundle, _choose(bundle, "cuda"), "cuda", limits), found)
+    others = [other for other in bundle.graphs("cuda") if other.precision == graph.precision]
+    if not others:
+        raise Misconfigured(
+            f"{bundle.folder}: TensorRT needs a {graph.precision} graph for cuda beside its own, for shapes without an "
+            "engine; export with --dialect cuda,tensorrt"
+        )
+    fallback = _session(bundle, others[0], "cuda", Limits(gpu_memory=wish.gpu_memory))
+    files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
+    engines: list[tuple[Profile, Runs]] = []
+    for profile in profiles(budget, bundle.manifest.max_tokens, wish.engine_lengths):
+        cache = wish.engine_cache
+        if cache is not None:
+            cache = engine_folder(cache, files, session.versions(), session.gpu_name()) / str(profile.longest)
+            make_folder(cache)
+        limits = Limits(gpu_memory=wish.gpu_memory, engines=cache, profile=profile)
+        engines.append((profile, _session(bundle, graph, "tensorrt", limits)))
+    return Routed(engines, fallback)
+
+
+def make_folder(path: Path) -> None:
+    """With those above it; raises Misconfigured."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}") from None

@@ -1,8 +1,11 @@
 """ONNX Runtime: a graph on an execution provider that is checked, since the library falls back silently."""
 
+import contextlib
 import importlib
 import importlib.metadata
+import os
 import re
+import sys
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -34,8 +37,10 @@ class OutOfMemory(Exception):
 class Session:
     """One graph, loaded. ``run`` may be called by several threads at once."""
 
-    def __init__(self, graph: Path, output: str, provider: str, limits: Limits | None = None) -> None:
-        """Load on this provider and no other; raises Misconfigured."""
+    def __init__(
+        self, graph: Path, output: str, provider: str, limits: Limits | None = None, precision: str = "fp32"
+    ) -> None:
+        """Load on this provider; raises Misconfigured when ONNX Runtime would take another one."""
         limits = limits or Limits()
         choices = onnxruntime.SessionOptions()
         choices.intra_op_num_threads = limits.threads
@@ -43,13 +48,18 @@ class Session:
         choices.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         choices.log_severity_level = 3
         wanted = PROVIDERS[provider]
-        _load_libraries(provider)
+        asked = [(wanted, options(provider, limits, precision))]
+        if provider == "tensorrt":  # what its parser does not take
+            asked.append((PROVIDERS["cuda"], options("cuda", limits)))
         try:
-            self._session = onnxruntime.InferenceSession(
-                str(graph), choices, providers=[(wanted, options(provider, limits))]
-            )
+            with contextlib.redirect_stdout(sys.stderr):
+                _load_libraries(provider)
+                self._session = onnxruntime.InferenceSession(
+                    str(graph), choices, providers=asked, enable_fallback=False
+                )
         except Exception as error:
-            raise Misconfigured(f"cannot load {graph}: {str(error).splitlines()[0]}") from error
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+            raise Misconfigured(f"cannot load {graph} on {provider}: {reason}") from error
         if self._session.get_providers()[0] != wanted:
             raise Misconfigured(f"{provider} did not load; see the log of ONNX Runtime")
         self._output = output
@@ -67,7 +77,7 @@ class Session:
             result: Vector = self._session.run([self._output], dict(feeds))[0]
         except Exception as error:
             if NO_MEMORY.search(str(error)):
-                raise OutOfMemory(str(error).splitlines()[0][:200]) from error
+                raise OutOfMemory(str(error)[:200].splitlines()[0]) from error
             raise
         return result
 
@@ -117,6 +127,16 @@ def versions() -> dict[str, str]:
         except importlib.metadata.PackageNotFoundError:
             continue
     return found
+
+
+def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
+    """Those that this process may use, by its affinity and its control group's quota."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        most, period = quota.read_text().split()
+        return max(1, min(own, int(most) // int(period)))
+    except (OSError, ValueError):
+        return own
 
 
 def gpu_name() -> str:

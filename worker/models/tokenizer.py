@@ -41,9 +41,9 @@ class HubTokenizer:
         return "".join(self._tokenizer.id_to_token(number) for number in self._closing)
 
     @property
-    def size(self) -> int:
-        """How many tokens there are; ids are below."""
-        return int(self._tokenizer.get_vocab_size(with_added_tokens=True))
+    def highest_id(self) -> int:
+        """Of the tokens that a text can have: added ones apart."""
+        return int(max(self._tokenizer.get_vocab(with_added_tokens=False).values()))
 
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
         """As the port says."""
@@ -62,14 +62,15 @@ class HubTokenizer:
 
     def control(self, template: str) -> tuple[int, ...]:
         """The ids of a template of ours, in which tokens such as ``<|im_start|>`` and ``<think>`` are themselves."""
-        self._tokenizer.encode_special_tokens = False
-        ids = self._tokenizer.encode(template, add_special_tokens=False).ids
-        self._tokenizer.encode_special_tokens = True
-        return tuple(ids)
+        return tuple(self._with_added.encode(template, add_special_tokens=False).ids)
 
     def plain(self, texts: Sequence[str]) -> list[list[int]]:
         """The ids of texts of others: no added token at all is recognized, special or not, and none is put around."""
         return [encoding.ids for encoding in self._without_added.encode_batch_fast(list(texts))]
+
+    @cached_property
+    def _with_added(self) -> Tokenizer:
+        return Tokenizer.from_file(str(self._file))
 
     @cached_property
     def _without_added(self) -> Tokenizer:

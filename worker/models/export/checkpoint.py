@@ -21,14 +21,15 @@ SINGLE = "model.safetensors"
 BLOCK_ROWS = 8192
 """Rows of the embedding table that are in memory at a time."""
 
-FIXED: Mapping[str, tuple[object, ...]] = {
-    "model_type": ("qwen3",),
-    "hidden_act": ("silu",),
-    "attention_bias": (False,),
-    "use_sliding_window": (False,),
-    "sliding_window": (None,),
-    "rope_scaling": (None,),
-    "quantization_config": (None,),
+FIXED: Mapping[str, object] = {
+    "model_type": "qwen3",
+    "hidden_act": "silu",
+    "attention_bias": False,
+    "use_sliding_window": False,
+    "sliding_window": None,
+    "rope_scaling": None,
+    "quantization_config": None,
+    "layer_types": None,
 }
 """What our graphs take for granted; another value is another model."""
 
@@ -36,7 +37,8 @@ WITHOUT_EFFECT = {
     "architectures", "attention_dropout", "bos_token_id", "eos_token_id", "pad_token_id", "initializer_range",
     "max_window_layers", "torch_dtype", "dtype", "transformers_version", "use_cache", "_name_or_path", "id2label",
     "label2id", "num_labels", "problem_type", "classifier_from_token", "classifier_dropout",
-    "classifier_method", "sentence_transformers",
+    "classifier_method", "sentence_transformers", "unsloth_version", "unsloth_fixed", "auto_map", "output_attentions",
+    "output_hidden_states", "return_dict", "tokenizer_class",
 }  # fmt: skip
 """Keys that do not change what the model computes from token ids."""
 
@@ -73,23 +75,16 @@ class Config(BaseModel):
 
 def read_config(folder: Path) -> Config:
     """Raises Misconfigured for a config that is not one of Qwen3, or that asks for what our graphs do not do."""
-    raw = read_json(folder / CONFIG)
-    rope = raw.pop("rope_parameters", None) or {}
-    if rope:
-        raw = {"rope_theta": rope.get("rope_theta")} | raw
-        if rope.get("rope_type", "default") != "default" or set(rope) - {"rope_theta", "rope_type"}:
-            raise Misconfigured(f"{folder / CONFIG}: rope_parameters = {rope} is not supported; only plain rotary is")
+    raw = _normal(read_json(folder / CONFIG))
     for key, allowed in FIXED.items():
-        if raw.get(key, allowed[0]) not in allowed and not (key == "sliding_window" and not raw["use_sliding_window"]):
-            raise Misconfigured(f"{folder / CONFIG}: {key} = {raw[key]!r} is not supported, only {allowed[0]!r}")
-    if set(raw.get("layer_types") or ()) - {"full_attention"}:
-        raise Misconfigured(f"{folder / CONFIG}: layer_types other than full_attention are not supported")
-    unknown = set(raw) - set(FIXED) - WITHOUT_EFFECT - set(Config.model_fields) - {"layer_types"}
+        if raw.get(key, allowed) != allowed:
+            raise Misconfigured(f"{folder / CONFIG}: {key} = {raw[key]!r} is not supported, only {allowed!r}")
+    unknown = set(raw) - set(FIXED) - WITHOUT_EFFECT - set(Config.model_fields)
     if unknown:
         names = ", ".join(sorted(unknown))
         raise Misconfigured(
-            f"{folder / CONFIG}: unknown keys {names}: they may change what the model computes. "
-            "Remove them if they do not"
+            f"{folder / CONFIG}: unknown keys {names}: they may change what the model computes. If they do not, "
+            "remove them from a copy of the checkpoint, and export that"
         )
     try:
         config = Config.model_validate(raw)
@@ -99,6 +94,27 @@ def read_config(folder: Path) -> Config:
     if config.num_attention_heads % config.num_key_value_heads or config.head_dim % 2:
         raise Misconfigured(f"{folder / CONFIG}: the numbers of heads, or head_dim, do not divide")
     return config
+
+
+def _normal(raw: dict[str, Any]) -> dict[str, Any]:
+    """What the versions of transformers write in several ways, in one: None or nothing for what is not used."""
+    rope = raw.pop("rope_parameters", None)
+    if _plain(rope) and set(rope) <= {"rope_theta", "rope_type"}:
+        raw["rope_theta"] = rope.get("rope_theta", raw.get("rope_theta"))
+    elif rope is not None:
+        raw["rope_scaling"] = rope
+    if _plain(raw.get("rope_scaling")):
+        del raw["rope_scaling"]
+    if not raw.get("use_sliding_window"):
+        raw.pop("sliding_window", None)
+    if raw.get("layer_types") == ["full_attention"] * int(raw.get("num_hidden_layers") or 0):
+        del raw["layer_types"]
+    return raw
+
+
+def _plain(rope: object) -> bool:
+    """Whether positions are turned as they are, not stretched."""
+    return isinstance(rope, dict) and rope.get("rope_type", rope.get("type", "default")) == "default"
 
 
 class Checkpoint:

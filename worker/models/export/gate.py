@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from worker.errors import Misconfigured
+from worker.errors import InvalidEvent, Misconfigured
 from worker.models.bundle import Bundle, Graph, Manifest, Quality, fingerprints
 from worker.models.embedder import OnnxEmbedder
 from worker.models.export.weights import Advance
@@ -14,18 +14,19 @@ from worker.models.providers import BUDGET
 from worker.models.quality import LabelledSet, ndcg, read_labelled_set, retrieval_ndcg
 from worker.models.reranker import OnnxReranker, PairTokenizer
 from worker.models.runtime import on_processor
+from worker.models.session import multiplies_bytes
 from worker.models.tokenizer import HubTokenizer
 from worker.types import Vector
 
 MAY_FALL = 0.005
 """nDCG@10 may be lower by this part of it."""
 
-DOCUMENT_TOKENS = 512
+DOCUMENT_TOKENS, PAIR_TOKENS = 512, 1024
 PORTION = 256
 """Texts between two steps of the progress bar."""
 
 PAIRS_PER_QUERY = 20
-"""A reranker is judged on each query's relevant documents and as many others as make up this number."""
+"""A reranker is judged on each query's relevant documents, at most half of this number, and others."""
 
 Progress = Callable[[str, int], AbstractContextManager[Advance]]
 """Called with what is being done and how many steps it has."""
@@ -40,16 +41,19 @@ class Gate:
     """Compares a bundle's int8 graph with its fp32 graph."""
 
     def __init__(self, folder: Path, progress: Progress) -> None:
-        """``folder`` holds the labelled set; raises Misconfigured when it does not."""
+        """``folder`` holds the labelled set; raises Misconfigured when it does not, or where int8 cannot be judged."""
+        if not multiplies_bytes():
+            raise Misconfigured("--quality: this processor, without VNNI, computes int8 wrongly; export on another one")
         self._set: LabelledSet = read_labelled_set(folder)
         self._progress = progress
 
     def decide(self, bundle: Bundle) -> Manifest:
         """The manifest with what was measured, and without the int8 graph if that fell short."""
         graphs = {graph.precision: graph for graph in bundle.manifest.graphs if graph.dialect == "cpu"}
-        if set(graphs) != {"int8", "fp32"}:
-            raise Misconfigured("a labelled set decides about int8 on processors: add --dialect cpu --precision int8")
-        exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", "int8"))
+        try:
+            exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", "int8"))
+        except InvalidEvent as error:
+            raise Misconfigured(f"labelled set {self._set.name}: {error}") from None
         kept = holds(exact, reduced)
         quality = Quality(
             labelled_set=self._set.name,
@@ -76,13 +80,17 @@ class Gate:
 
     def _reranking(self, bundle: Bundle, reranker: OnnxReranker, name: str) -> float:
         manifest, labelled = bundle.manifest, self._set
-        tokenizer = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, DOCUMENT_TOKENS)
+        limit = min(manifest.max_tokens, PAIR_TOKENS)
+        tokenizer = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, limit)
         results = []
         with self._progress(name, len(labelled.queries)) as advance:
             for query, text in labelled.queries.items():
-                others = (document for document in labelled.documents if document not in labelled.relevant[query])
-                chosen = [*sorted(labelled.relevant[query]), *others][:PAIRS_PER_QUERY]
+                relevant = sorted(labelled.relevant[query])[: PAIRS_PER_QUERY // 2]
+                others = [document for document in labelled.documents if document not in labelled.relevant[query]]
+                chosen = [*others[: PAIRS_PER_QUERY - len(relevant)], *relevant]  # ties must not help
                 logits = reranker.logits(tokenizer.encode(text, [labelled.documents[one] for one in chosen]))
+                if not np.isfinite(logits).all():
+                    raise Misconfigured(f"{name}: query {query} has a logit that is no number")
                 ranked = [chosen[i] for i in np.argsort(-logits, kind="stable")]
                 results.append(ndcg(ranked, labelled.relevant[query]))
                 advance(1)

@@ -49,6 +49,8 @@ def export(
             made = Path(temporary) / "bundle"
             name, fixed = _identity(original, model, revision)
             manifest = _write(original, source or name, fixed, made, supported)
+            if folder.exists():
+                folder.rmdir()
             shutil.move(made, folder)
     return manifest
 

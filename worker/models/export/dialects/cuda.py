@@ -16,6 +16,7 @@ class Cuda(Standard):
 
     name = "cuda"
     opset = 21
+    precisions = ("bf16", "fp16")  # those of the attention kernel
 
     def __init__(self, checkpoint: Checkpoint, weights: Weights, precision: str) -> None:
         """As in Standard."""
