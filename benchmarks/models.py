@@ -38,6 +38,8 @@ WORKLOADS = {
     "one of 16": [16],
 }
 ROUNDS = 3
+ENOUGH = 500
+"""Tokens that a measurement has at least, by repeating it."""
 
 
 class Peer:
@@ -81,11 +83,11 @@ def prepare(folder: Path, size: str) -> None:
     qwen3.export(locate(str(folder / "checkpoint"), None), folder / "bundle", options, silent)
 
 
-def measure(folder: Path, rounds: int) -> str:
+def measure(folder: Path, rounds: int, workloads: dict[str, list[int]]) -> str:
     chance = random.Random(0)
-    texts = {name: [[chance.randrange(250) for _ in range(n)] for n in shape] for name, shape in WORKLOADS.items()}
+    texts = {name: [[chance.randrange(250) for _ in range(n)] for n in shape] for name, shape in workloads.items()}
     seconds: dict[tuple[str, str], list[float]] = {}
-    vectors: dict[str, np.ndarray] = {}
+    vectors: dict[str, list[np.ndarray]] = {}
     with ExitStack() as opened:
         peers = [opened.enter_context(started(name, folder)) for name in PEERS]
         missing = [peer.name for peer in peers if not peer.ready]
@@ -93,21 +95,21 @@ def measure(folder: Path, rounds: int) -> str:
         for turn in range(rounds + 1):  # the first round warms up
             for workload, given in texts.items():
                 for peer in peers:
-                    spent, found = peer.embed(given)
-                    if turn:
-                        seconds.setdefault((peer.name, workload), []).append(spent)
-                    elif workload == "mixed":
-                        vectors[peer.name] = found
+                    for _ in range(max(1, ENOUGH // sum(map(len, given)))):
+                        spent, found = peer.embed(given)
+                        if turn:
+                            seconds.setdefault((peer.name, workload), []).append(spent)
+                    vectors.setdefault(peer.name, []).append(found)
     rows = []
     for peer in peers:
         row = [peer.name]
         for workload, given in texts.items():
             own, reference = (statistics.median(seconds[name, workload]) for name in (peer.name, REFERENCE))
             row.append(f"{sum(map(len, given)) / own:,.0f} ({reference / own:.2f})")
-        cosines = np.sum(vectors[peer.name] * vectors[REFERENCE], axis=1)
+        cosines = np.sum(np.concatenate(vectors[peer.name]) * np.concatenate(vectors[REFERENCE]), axis=1)
         rows.append((*row, f"{cosines.min():.4f}"))
-    rows += [(name, *([""] * len(WORKLOADS)), "") for name in missing]
-    header = (f"tokens/s (times {REFERENCE})", *WORKLOADS, "worst cosine to it")
+    rows += [(name, *([""] * len(workloads)), "") for name in missing]
+    header = (f"tokens/s (times {REFERENCE})", *workloads, "worst cosine to it")
     note = f"\nNot installed here, hence empty: {', '.join(missing)}.\n" if missing else ""
     return table(rows, header) + note
 
@@ -116,18 +118,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--size", default="0.6B", choices=checkpoints.SIZES)
     parser.add_argument("--folder", type=Path, help="keep checkpoint and exports here, or find them")
+    parser.add_argument("--only", choices=WORKLOADS, help="one workload, written apart")
     parser.add_argument("--quick", action="store_true", help="one round, nothing written")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         folder = options.folder or Path(passing) / "models"
         if not (folder / "bundle").exists():
             prepare(folder, options.size)
-        measured = measure(folder, 1 if options.quick else ROUNDS)
+        workloads = {name: shape for name, shape in WORKLOADS.items() if options.only in (None, name)}
+        measured = measure(folder, 1 if options.quick else ROUNDS, workloads)
     what = f"Qwen3-Embedding {options.size}, random weights, medians of {ROUNDS} rounds"
     text = f"# Models on processors\n\n{machine()}. {what}.\n\n{measured}"
     print(text)
     if not options.quick:
-        write("models", text)
+        write("models" if options.only is None else f"models-{options.only.replace(' ', '-')}", text)
 
 
 if __name__ == "__main__":

@@ -88,6 +88,7 @@ def index(
 def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Another model [default: all-MiniLM-L6-v2, made once].")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
 ) -> None:
     """Index 3,000 descriptions of Debian packages and search them: from nothing to results.
@@ -98,7 +99,7 @@ def demo(
 
     telemetry.set_up("warning", "auto")
     stop = _stop_on_signals()
-    show.run(show.Options(bootstrap_servers, folder, as_json), stop)
+    show.run(show.Options(bootstrap_servers, folder, bundle, as_json), stop)
 
 
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")

@@ -49,6 +49,7 @@ class Options:
 
     bootstrap_servers: str | None
     folder: Path | None
+    bundle: Path | None
     as_json: bool
 
 
@@ -57,14 +58,15 @@ def run(options: Options, stop: threading.Event) -> None:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
     with tempfile.TemporaryDirectory() as passing:
         # each run through Kafka has a topic of its own, so its points are of no use to the next
-        folder = options.folder or (Path(passing) if options.bootstrap_servers else cache / "demo")
+        name = f"demo-{options.bundle.resolve().name}" if options.bundle else "demo"
+        folder = options.folder or (Path(passing) if options.bootstrap_servers else cache / name)
         _run(options, cache, _settings(options, folder), stop)
 
 
 def _run(options: Options, cache: Path, settings: Settings, stop: threading.Event) -> None:
     console = Console(stderr=options.as_json, quiet=options.as_json)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
-    model = load_model(ModelSettings(bundle=bundle(cache, console)))
+    model = load_model(ModelSettings(bundle=options.bundle or bundle(cache, console)))
     console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
     started = time.monotonic()
     connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)

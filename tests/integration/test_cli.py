@@ -27,11 +27,15 @@ def environment(folder: Path, **variables: object) -> dict[str, str]:
 
 
 def penstock(
-    folder: Path, *arguments: str, stdin: bytes = b"", variables: Mapping[str, object] | None = None
+    folder: Path,
+    *arguments: str,
+    stdin: bytes = b"",
+    variables: Mapping[str, object] | None = None,
+    seconds: float = SECONDS,
 ) -> subprocess.CompletedProcess[bytes]:
     command = [sys.executable, "-m", "worker", *arguments]
     env = environment(folder, **(variables or {}))
-    return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=SECONDS, check=False)
+    return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=seconds, check=False)
 
 
 def one_line(done: subprocess.CompletedProcess[bytes], code: int) -> str:

@@ -331,6 +331,15 @@ def test_the_checkpoints_own_instruction_becomes_the_bundles(sound: Path, tmp_pa
     assert made.manifest.max_tokens == LONGEST
 
 
+def test_a_text_as_long_as_the_model_allows_may_be_padded_beyond(tmp_path: Path) -> None:
+    model = checkpoint(tmp_path / "checkpoint", Shape(), longest=33)
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32")
+    given = [[5] * made.manifest.max_tokens]
+    assert len(given[0]) == 33
+    ours = on_processor(made, made.manifest.graphs[0], 512).run(given)
+    assert worst_cosine(ours, last_states(model, given)) > 0.99999
+
+
 def test_a_ready_head_for_pairs_is_used_as_it_is(tmp_path: Path) -> None:
     """Sequence classifiers made of the reranker carry the difference of the two rows already."""
     model = checkpoint(tmp_path / "reranker", Shape(), reranker=True)

@@ -32,13 +32,13 @@ class Forward:
     """
 
     def __init__(self, session: Runs, token_budget: int, multiple: int = 1, passes: int = 1) -> None:
-        """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple``.
+        """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple`` in graphs of ours.
 
         ``passes`` run at once: on processors, several of few threads waste less than one of many.
         """
         self._session = session
         self._token_budget = token_budget
-        self._multiple = multiple
+        self._multiple = multiple if "lengths" in session.inputs else 1
         self._passes = passes
         self.provider = session.provider
 

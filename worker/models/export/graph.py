@@ -13,8 +13,8 @@ from worker.models.export.checkpoint import Array
 
 IDS, LENGTHS = "input_ids", "lengths"
 CONTRIB = "com.microsoft"
-IR_VERSION = 10
-"""Read by every ONNX Runtime since 1.18."""
+IR_VERSION = 11
+"""That of opset 23."""
 
 
 class Graph:

@@ -28,8 +28,8 @@ Advance = Callable[[int], None]
 class Weights:
     """One file of weights, shared by the graphs of one precision.
 
-    A tensor is written when a graph first asks for it, and only referred to after that. In memory is at most one
-    matrix, twice. ``advance`` hears how many parameters were written.
+    A tensor is written when a graph first asks for it, and only referred to after that. In memory is one matrix at a
+    time, in a few copies. ``advance`` hears how many parameters were written.
     """
 
     def __init__(self, checkpoint: Checkpoint, path: Path, precision: str, advance: Advance) -> None:

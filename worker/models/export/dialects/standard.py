@@ -6,9 +6,11 @@ from typing import Any
 import numpy as np
 from onnx import numpy_helper
 
+from worker.models.batching import round_up
 from worker.models.export.checkpoint import Array, Checkpoint, Config
 from worker.models.export.graph import Graph
 from worker.models.export.weights import TYPES, Weights, cast
+from worker.models.providers import MULTIPLE
 
 
 class Standard:
@@ -101,5 +103,6 @@ def rotary(config: Config) -> tuple[Array, Array]:
     """Cosines and sines ``[positions, head_dim / 2]`` in fp32, rounded as transformers rounds (arXiv 2104.09864)."""
     exponents = np.arange(0, config.head_dim, 2, dtype=np.float32) / np.float32(config.head_dim)
     frequencies = np.float32(1) / np.float32(config.rope_theta) ** exponents
-    angles = np.outer(np.arange(config.max_position_embeddings, dtype=np.float32), frequencies)
+    positions = round_up(config.max_position_embeddings, max(MULTIPLE.values()))  # padding has positions, too
+    angles = np.outer(np.arange(positions, dtype=np.float32), frequencies)
     return np.cos(angles), np.sin(angles)
