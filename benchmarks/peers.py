@@ -23,7 +23,7 @@ BATCH = 8
 SHOWN = 64
 
 
-def ours(folder: Path, threads: int, precision: str, passes: int = 0) -> Embed:
+def ours(folder: Path, threads: int, precision: str, passes: int = 0, *, spinning: bool = False) -> Embed:
     """Our graph, in our worker's code."""
     from worker.models.bundle import load
     from worker.models.providers import BUDGET
@@ -31,7 +31,7 @@ def ours(folder: Path, threads: int, precision: str, passes: int = 0) -> Embed:
 
     bundle = load(folder / "bundle")
     graph = next(one for one in bundle.manifest.graphs if (one.dialect, one.precision) == ("cpu", precision))
-    return on_processor(bundle, graph, BUDGET["cpu"], threads, passes).run
+    return on_processor(bundle, graph, BUDGET["cpu"], threads, passes, spinning=spinning).run
 
 
 def stock(folder: Path, threads: int, *, quantized: bool = False) -> Embed:
@@ -129,7 +129,8 @@ def batched(run: Callable[[np.ndarray, np.ndarray], Any], size: int = BATCH, *, 
 
 PEERS: dict[str, Callable[[Path, int], Embed]] = {
     "ours, int8 per token": lambda folder, threads: ours(folder, threads, "int8"),
-    "ours, int8 per token, one pass at a time": lambda folder, threads: ours(folder, threads, "int8", 1),
+    "ours, int8 per token, one pass": lambda folder, threads: ours(folder, threads, "int8", 1),
+    "ours, int8 per token, one pass, spinning": lambda folder, threads: ours(folder, threads, "int8", 1, spinning=True),
     "ours, fp32": lambda folder, threads: ours(folder, threads, "fp32"),
     "optimum export, ONNX Runtime fp32": stock,
     "optimum export, dynamic int8 per tensor": lambda folder, threads: stock(folder, threads, quantized=True),
