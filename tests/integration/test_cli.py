@@ -120,7 +120,7 @@ def test_what_is_wrong_before_the_start_is_one_line_and_exit_2(minilm: Path, tmp
     assert "cannot read nothing.jsonl" in fails("index", "--from", "nothing.jsonl", MODEL__BUNDLE=minilm)
     assert "did you mean PENSTOCK_MODEL__BUNDLE" in fails(*file, MODEL__BUNDEL=minilm)
     assert "supports 128, 256, 384" in fails(*file, MODEL__BUNDLE=minilm, MODEL__DIMENSION=200)
-    assert "this ONNX Runtime has" in fails(*file, MODEL__BUNDLE=minilm, MODEL__PROVIDER="cuda")
+    assert "cuda is not in this build of ONNX Runtime" in fails(*file, MODEL__BUNDLE=minilm, MODEL__PROVIDER="cuda")
     assert "there is no schema" in fails("schema", "nothing.v1")
     assert penstock(tmp_path, *file, variables={"MODEL__BUNDLE": minilm}).returncode == 0
     other = fails(*file, MODEL__BUNDLE=minilm, MODEL__DIMENSION=128)

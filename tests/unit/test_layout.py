@@ -23,6 +23,8 @@ ALLOWED = {
     "models": {"types", "errors", "ports", "models"},
     "adapters": {"types", "errors", "ports", "settings", "adapters"},
     "telemetry": {"types", "errors", "index"},
+    "loading": {"models", "ports", "settings", "telemetry"},
+    "texts": {"types", "errors"},
 }
 """Who may import whom; wiring, cli and demo put things together and may import all."""
 
