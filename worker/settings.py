@@ -125,7 +125,7 @@ class ModelSettings(Group):
     require_provider: Literal["", "tensorrt", "cuda", "cpu"] = ""
     """Refuse to start on any other provider than this."""
     token_budget: Count | None = None
-    """Padded tokens in one forward pass. Empty: what penstock bench --tune stored, else 512 on CPU, 16384 on a GPU."""
+    """Padded tokens in one forward pass. Empty: what penstock bench --tune stored, else 256 on CPU, 16384 on a GPU."""
     threads: Annotated[int, Field(ge=0)] = 0
     """Threads of the model on CPU; 0 means one per core."""
     passes: Annotated[int, Field(ge=0)] = 0

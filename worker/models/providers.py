@@ -20,7 +20,7 @@ MULTIPLE = {"tensorrt": 16, "cuda": 16, "cpu": 4}
 """Lengths are padded to such multiples: a GPU meets few different shapes, and on processors every score is computed by
 the same vector instructions, whose last bit differs from that of the scalar ones for the rest of a row."""
 
-BUDGET = {"tensorrt": 16384, "cuda": 16384, "cpu": 512}
+BUDGET = {"tensorrt": 16384, "cuda": 16384, "cpu": 256}
 """Padded tokens per pass, unless set or tuned. On processors a batch is best small enough for their caches."""
 
 ENGINES = (128, 512, 2048)
