@@ -1,10 +1,10 @@
 """The commands about models: ``penstock export | embed | rerank | bench``."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
@@ -17,6 +17,8 @@ from worker.settings import ModelSettings
 if TYPE_CHECKING:
     from worker.bench import Result
     from worker.models.bundle import Manifest
+
+Choice = TypeVar("Choice", bound=str)
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="The bundle [default: that of the settings].")]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Else JSON lines on standard input.")]
@@ -75,7 +77,7 @@ def export(
         dialects=_names(dialect),
         precisions=_names(precision),
         dimension=max(_numbers("--dimensions", dimensions), default=None),
-        task=card.task_named(task),
+        task=None if task is None else _choice("--task", task, card.TASKS),
         separator=_choice("--separator", separator, SEPARATORS),
         labelled_set=quality,
     )
@@ -219,7 +221,7 @@ def _numbers(option: str, listed: str) -> list[int]:
         raise Misconfigured(f"{option} {listed!r}: numbers separated by commas, please") from None
 
 
-def _choice(option: str, name: str, choices: dict[str, str]) -> str:
+def _choice(option: str, name: str, choices: Mapping[str, Choice]) -> Choice:
     if name not in choices:
         raise Misconfigured(f"{option} {name}: choose of {', '.join(choices)}")
     return choices[name]

@@ -24,30 +24,33 @@ def portions(arguments: Sequence[str], stream: TextIO | None = None) -> Iterator
     for number, line in enumerate(stream.buffer, 1):
         if not line.strip():
             continue
-        fault = _fault(line)
-        if fault is None:
-            portion.append(json.loads(line)["text"])
-        if portion and (fault is not None or len(portion) == PORTION):
+        try:
+            portion.append(_text(line))
+        except ValueError as error:
+            if portion:
+                yield portion
+            raise Misconfigured(f"standard input, line {number}: {error}") from None
+        if len(portion) == PORTION:
             yield portion
             portion = []
-        if fault is not None:
-            raise Misconfigured(f"standard input, line {number}: {fault}")
     if portion:
         yield portion
 
 
-def _fault(line: bytes) -> str | None:
+def _text(line: bytes) -> str:
+    """Raises ValueError that says what the line is instead."""
     try:
         value = json.loads(line)
     except ValueError as error:  # bytes that are not UTF-8 are one, too
-        return f"no JSON: {error}"
+        raise ValueError(f"no JSON: {error}") from None
     if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        return 'not {"text": "…"}'
+        raise ValueError('not {"text": "…"}')  # noqa: TRY004  # told like the others
+    text: str = value["text"]
     try:
-        value["text"].encode()
+        text.encode()
     except UnicodeEncodeError:
-        return "half of a surrogate pair is no character"
-    return None
+        raise ValueError("half of a surrogate pair is no character") from None
+    return text
 
 
 def vector_line(tokens: int, vector: Vector) -> str:

@@ -19,13 +19,6 @@ Task = Literal["embedding", "reranker"]
 TASKS: Mapping[str, Task] = {"embedding": "embedding", "reranker": "reranker"}
 
 
-def task_named(name: str | None) -> Task | None:
-    """A task by its name on the command line; raises Misconfigured."""
-    if name is None or name in TASKS:
-        return TASKS[name] if name else None
-    raise Misconfigured(f"--task {name}: choose of {', '.join(TASKS)}")
-
-
 def fits(folder: Path) -> bool:
     """Whether this is a Qwen3 checkpoint that our graphs compute: one that pools the last token, if it pools."""
     if not (folder / CONFIG).is_file() or read_json(folder / CONFIG).get("model_type") != "qwen3":

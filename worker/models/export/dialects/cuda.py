@@ -53,7 +53,7 @@ class Cuda(Standard):
         return self.graph.op(
             "GroupQueryAttention",
             self.linear(x, *names), *none[:4], self._before_last, self._length,
-            *self.rotary_tables(), *none[:5], *gains,
+            *self.rotary_tables, *none[:5], *gains,
             domain=CONTRIB, num_heads=c.num_attention_heads, kv_num_heads=c.num_key_value_heads, do_rotary=1,
             scale=1 / math.sqrt(c.head_dim), qk_norm_epsilon=c.rms_norm_eps,
         )  # fmt: skip

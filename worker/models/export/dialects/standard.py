@@ -1,6 +1,7 @@
 """The ``tensorrt`` dialect: operators of the ONNX standard only, since TensorRT's parser knows no others."""
 
 import math
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -79,9 +80,10 @@ class Standard:
         g, c = self.graph, self.config
         split = g.op("Reshape", x, g.constant([0, 0, heads, c.head_dim], np.int64))
         joined = g.op("Reshape", self.norm(split, gain), g.constant([0, 0, heads * c.head_dim], np.int64))
-        cosines, sines = self.rotary_tables()
+        cosines, sines = self.rotary_tables
         return g.op("RotaryEmbedding", joined, cosines, sines, positions, num_heads=heads)
 
+    @cached_property
     def rotary_tables(self) -> tuple[str, str]:
         """Cosines and sines, each ``[positions, head_dim / 2]``."""
         tables = rotary(self.config)
