@@ -39,12 +39,12 @@ broker:
 # Each lock holds for Python 3.11 to 3.13 and names hashes, no addresses.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: .venv/.dev
-	@$(LOCK) --extra cpu --extra export --extra optimum --extra demo --group dev -o requirements/dev.txt
-	@$(LOCK) --extra cpu --extra export --extra optimum --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
-	@$(LOCK) --extra cpu --extra export --extra optimum -c requirements/dev.txt -o requirements/optimum.txt
-	@$(LOCK) --extra cpu --extra export -c requirements/dev.txt -o requirements/export.txt
-	@$(LOCK) --extra cpu -c requirements/dev.txt -o requirements/cpu.txt
-	@$(LOCK) --extra cuda -o requirements/cuda.txt
+	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra demo --group dev -o requirements/dev.txt
+	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
+	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate -c requirements/dev.txt -o requirements/optimum.txt
+	@$(LOCK) --extra cpu --extra export --extra evaluate -c requirements/dev.txt -o requirements/export.txt
+	@$(LOCK) --extra cpu --extra evaluate -c requirements/dev.txt -o requirements/cpu.txt
+	@$(LOCK) --extra cuda --extra evaluate -o requirements/cuda.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib

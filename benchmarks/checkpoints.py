@@ -14,6 +14,7 @@ from worker.models.export.checkpoint import Config
 from worker.models.export.decoder import tensors
 
 VOCABULARY = 151_669
+VOCABULARIES = {"tiny": 512, "mini": 16_000}
 LONGEST = 32_768
 
 
@@ -33,8 +34,9 @@ SIZES = {
     "4B": Size(36, 2560, 9728, 32),
     "8B": Size(36, 4096, 12288, 32),
     "tiny": Size(2, 256, 512, 2, 1),
+    "mini": Size(4, 256, 768, 2, 1),
 }
-"""``tiny`` is no published one: it is for trying the scripts."""
+"""``tiny`` and ``mini`` are no published ones: for trying the scripts, and as large as a demonstration model."""
 
 
 def write(folder: Path, name: str, *, ends: bool = True) -> Path:
@@ -47,7 +49,7 @@ def write(folder: Path, name: str, *, ends: bool = True) -> Path:
         "num_attention_heads": size.heads,
         "num_key_value_heads": size.key_heads,
         "head_dim": 128,
-        "vocab_size": VOCABULARY if name != "tiny" else 512,
+        "vocab_size": VOCABULARIES.get(name, VOCABULARY),
         "rms_norm_eps": 1e-6,
         "rope_theta": 1e6,
         "max_position_embeddings": LONGEST,

@@ -24,8 +24,8 @@ from worker.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg
 from worker.models.runtime import Wish  # noqa: E402
 from worker.models.runtime import load as start  # noqa: E402
 from worker.models.tokenizer import HubTokenizer  # noqa: E402
-from worker.models.vectors import truncate  # noqa: E402
 from worker.types import Vector  # noqa: E402
+from worker.vectors import truncate  # noqa: E402
 
 LONGEST = 512
 

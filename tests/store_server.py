@@ -1,12 +1,13 @@
 """A stand-in for a Qdrant server: its gRPC API over the client's local mode, for several processes and for faults.
 
-Run as ``python -m tests.store_server PORT``. A real server takes its place when QDRANT_URL is set.
+Run as ``python -m tests.store_server PORT [FOLDER]``. A real server takes its place when QDRANT_URL is set.
 """
 
 import sys
 import threading
 from collections.abc import Callable
 from concurrent import futures
+from pathlib import Path
 from typing import Any
 
 import grpc as rpc
@@ -24,8 +25,8 @@ LARGEST = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_messag
 class StoreServer:
     """A server in this process. ``before`` and ``after`` may break each call."""
 
-    def __init__(self, port: int = 0) -> None:
-        self.local = LocalQdrant()
+    def __init__(self, port: int = 0, folder: Path | None = None) -> None:
+        self.local = LocalQdrant(folder)
         self.before: Fault = lambda _method, _request: None
         self.after: Fault = lambda _method, _request: None
         self._server = rpc.server(futures.ThreadPoolExecutor(8), options=LARGEST)
@@ -61,6 +62,6 @@ class StoreServer:
 
 
 if __name__ == "__main__":
-    server = StoreServer(int(sys.argv[1]))
+    server = StoreServer(int(sys.argv[1]), Path(sys.argv[2]) if sys.argv[2:] else None)
     print(server.port, flush=True)
     threading.Event().wait()

@@ -8,15 +8,14 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
 
-from worker import __version__, commands, schemas, settings, telemetry
+from worker import __version__, model_commands, query_commands, schemas, settings, telemetry
 from worker.errors import Misconfigured, OwnershipLost
-from worker.index.patience import Stopped
-from worker.index.pipeline import StageFailed
+from worker.stream.patience import Stopped
+from worker.stream.pipeline import StageFailed
 
 EXIT_BUG, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_FORCED = 1, 2, 3, 130
 
@@ -26,7 +25,7 @@ EPILOG = (
 )
 
 app = typer.Typer(
-    help="Index a stream of documents from Kafka into Qdrant, through an embedding model.",
+    help="Index a stream of documents from Kafka into Qdrant, through an embedding model, and search it.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     epilog=EPILOG,
@@ -83,15 +82,18 @@ def index(
 
 
 @app.command(
-    epilog="Examples: `penstock demo` · `penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`"
+    epilog="Examples: `penstock demo` · `penstock demo --serve` · "
+    "`penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`"
 )
 def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Another model [default: all-MiniLM-L6-v2, made once].")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="Then open a page to search on.")] = False,
+    port: Annotated[int, typer.Option(help="The page's port; 0 for any that is free.")] = 8080,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
 ) -> None:
-    """Index 3,000 descriptions of Debian packages and search them: from nothing to results.
+    """Index 3,200 descriptions of Debian packages and search them: from nothing to results.
 
     The points live in an embedded Qdrant folder and stay there: a second run finds every text unchanged.
     """
@@ -99,7 +101,7 @@ def demo(
 
     telemetry.set_up("warning", "auto")
     stop = _stop_on_signals()
-    show.run(show.Options(bootstrap_servers, folder, bundle, as_json), stop)
+    show.run(show.Options(bootstrap_servers, folder, bundle, port if serve else None, as_json), stop)
 
 
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")
@@ -127,7 +129,7 @@ def schema(name: Annotated[str | None, typer.Argument(help="Which one; all names
         typer.echo(schemas.text(name), nl=False)
 
 
-commands.add_to(app)
+model_commands.add_to(app)
 
 
 @app.callback(invoke_without_command=True)
@@ -146,19 +148,32 @@ def _load() -> settings.Settings:
 
 
 def _stop_on_signals() -> threading.Event:
-    """Set by the first SIGTERM or SIGINT; the second ends the process on the spot."""
+    """Set by the first SIGTERM or SIGINT; the second ends the process on the spot.
+
+    A handler runs in the main thread, between any two of its steps: there it could wait for a lock that the main
+    thread itself holds. So the handlers do nothing, and a thread learns of signals through a pipe.
+    """
     stop = threading.Event()
-
-    def handle(_number: int, _frame: FrameType | None) -> None:
-        if stop.is_set():
-            os._exit(EXIT_FORCED)
-        stop.set()  # and no log line: the signal may have come in the middle of one
-
+    told, tell = os.pipe()
+    os.set_blocking(tell, False)
+    signal.set_wakeup_fd(tell, warn_on_full_buffer=False)
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, handle)
+        signal.signal(number, lambda _number, _frame: None)
+    threading.Thread(target=_watch, args=(told, stop), name="signals", daemon=True).start()
     return stop
+
+
+def _watch(told: int, stop: threading.Event) -> None:
+    while numbers := os.read(told, 1):
+        if numbers[0] in (signal.SIGTERM, signal.SIGINT):
+            if stop.is_set():
+                os._exit(EXIT_FORCED)
+            stop.set()
 
 
 def _fail(line: str, code: int) -> NoReturn:
     typer.echo(f"penstock: {line}", err=True)
     raise SystemExit(code)
+
+
+query_commands.add_to(app, _stop_on_signals)

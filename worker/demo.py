@@ -1,5 +1,6 @@
 """``penstock demo``: a real corpus indexed and searched, on the same code path as production."""
 
+import asyncio
 import gzip
 import io
 import json
@@ -10,6 +11,7 @@ import tempfile
 import threading
 import time
 import uuid
+import webbrowser
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,18 +21,31 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from worker import wiring
+from worker import searching, serving, wiring
 from worker.adapters.files import FileDeadLetters, FileSource
 from worker.adapters.kafka.connection import connect_producer, create_topic, delete_topics
-from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.adapters.qdrant.collection import find_collection
 from worker.errors import Misconfigured
-from worker.loading import Model, load_model
+from worker.loading import load_model
 from worker.models.export import optimum
-from worker.query.search import Search
-from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings, Settings
-from worker.types import Hit, Outcome
+from worker.query.ranking import Ranked
+from worker.query.requests import Limits, QueryBody, to_query
+from worker.query.search import Answer
+from worker.settings import (
+    HttpSettings,
+    IndexSettings,
+    KafkaSettings,
+    ModelSettings,
+    QdrantSettings,
+    RerankSettings,
+    Settings,
+)
+from worker.types import Outcome
 
 CORPUS = Path(__file__).parent / "data" / "debian-packages.jsonl.gz"
+LABELLED = CORPUS.with_name("debian-queries.jsonl")
+"""Queries written by hand for this corpus, some not in English, each with the packages that were meant."""
+
 MODEL = "sentence-transformers/all-MiniLM-L6-v2"
 QUERIES = (
     "record and edit sound from a microphone",
@@ -50,6 +65,7 @@ class Options:
     bootstrap_servers: str | None
     folder: Path | None
     bundle: Path | None
+    port: int | None
     as_json: bool
 
 
@@ -78,7 +94,8 @@ def _run(options: Options, cache: Path, settings: Settings, stop: threading.Even
     seconds = time.monotonic() - started
     if stop.is_set():
         return
-    found, counts = _search(settings, model)
+    models = searching.Models(model, None)
+    found, counts = _search(settings, models)
     if options.as_json:
         print(json.dumps(_summary(found, counts, seconds)))  # noqa: T201  # the command's output
         return
@@ -86,6 +103,21 @@ def _run(options: Options, cache: Path, settings: Settings, stop: threading.Even
     known = f", {skipped:,} of them unchanged and not embedded again" if skipped else ""
     console.print(f"{counts[0]:,} documents in {counts[1]:,} chunks after {seconds:.1f} s{known}\n", highlight=False)
     _show(console, found, options)
+    if options.port is not None:
+        _serve(console, settings, models, options.port, stop)
+
+
+def _serve(console: Console, settings: Settings, models: searching.Models, port: int, stop: threading.Event) -> None:
+    """The query worker on the demo's index, until it is interrupted."""
+    page = settings.model_copy(update={"http": HttpSettings(port=port), "rerank": RerankSettings(enabled=False)})
+
+    def listening(bound: int) -> None:
+        url = f"http://127.0.0.1:{bound}/"
+        console.print(f"\nSearch it at {url} (Ctrl+C ends it)", highlight=False)
+        if console.is_terminal:
+            webbrowser.open(url)
+
+    serving.serve(page, models, stop, listening=listening)
 
 
 def _settings(options: Options, folder: Path) -> Settings:
@@ -135,43 +167,61 @@ def _topic_feed(settings: Settings, lines: Sequence[bytes]) -> wiring.Feed:
     return wiring.kafka_feed(settings, once=True)
 
 
-def _search(settings: Settings, model: Model) -> tuple[list[tuple[str, list[Hit]]], tuple[int, int]]:
+def _search(settings: Settings, models: searching.Models) -> tuple[list[tuple[str, list[Ranked]]], tuple[int, int]]:
     """The sample queries with their hits, and how many documents and chunks there are."""
-    connection = Connection(settings.qdrant)
-    identity = model.bundle.identity(model.embedder.dimension)
-    store = connection.store(find_collection(connection, settings.qdrant.collection, identity))
-    manifest = model.bundle.manifest
-    search = Search(model.tokenizer, model.embedder, store, model.query_prompt, manifest.max_tokens)
-    try:
-        living = store.living()
-        counts = sum(hit.key.chunk == 0 for hit in living), len(living)
-        return [(query, search.documents(query, TOP)) for query in QUERIES], counts
-    finally:
-        connection.close()
+    limits = Limits()
+
+    async def answers() -> list[Answer]:
+        asked = (QueryBody(query=text, top_k=TOP) for text in QUERIES)
+        return await asyncio.gather(*(search.answer(to_query(body, limits, body.query, "")) for body in asked))
+
+    with searching.reading(settings) as connection:
+        search = searching.make_search(settings, models, connection, None)
+        try:
+            found = [(answer.query.text, answer.documents) for answer in asyncio.run(answers())]
+        finally:
+            search.close()
+        collection = find_collection(connection, settings.qdrant.collection, models.embedding.identity)
+        living = connection.store(collection).living()
+    return found, (sum(hit.key.chunk == 0 for hit in living), len(living))
 
 
-def _summary(found: Sequence[tuple[str, Sequence[Hit]]], counts: tuple[int, int], seconds: float) -> dict[str, object]:
+def _summary(
+    found: Sequence[tuple[str, Sequence[Ranked]]], counts: tuple[int, int], seconds: float
+) -> dict[str, object]:
     queries = [
         {
             "query": query,
-            "hits": [{"document": h.key.document, "title": h.title, "score": round(h.score, 4)} for h in hits],
+            "hits": [
+                {"document": one.hit.key.document, "title": one.hit.title, "score": round(one.score, 4)} for one in hits
+            ],
         }
         for query, hits in found
     ]
     return {"documents": counts[0], "chunks": counts[1], "seconds": round(seconds, 2), "queries": queries}
 
 
-def _show(console: Console, found: Sequence[tuple[str, Sequence[Hit]]], options: Options) -> None:
+def _show(console: Console, found: Sequence[tuple[str, Sequence[Ranked]]], options: Options) -> None:
     table = Table("query", "score", "document", show_lines=False, title="Nearest by vector search")
     for query, hits in found:
-        for i, hit in enumerate(hits):
-            table.add_row("" if i else query, f"{hit.score:.3f}", hit.title, end_section=i + 1 == len(hits))
+        for i, one in enumerate(hits):
+            table.add_row("" if i else query, f"{one.score:.3f}", one.hit.title, end_section=i + 1 == len(hits))
     console.print(table)
+    console.print("There is no reranker in this demo: this is the order of the vector search.", style="dim")
+    if options.port is not None:
+        return
     console.print("\nWhat to try next", style="bold")
     again = "penstock demo" if options.bootstrap_servers else "penstock demo --bootstrap-servers localhost:9092"
     why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka"
-    tries = ((again, why), ("penstock demo --json", "for programs"), ("penstock schema document.v1", "your own events"),
-             ("penstock index --help", "index a topic of yours"), ("penstock config", "every setting"))  # fmt: skip
+    tries = (
+        ("penstock demo --serve", "search it on a page in the browser"),
+        (again, why),
+        ("penstock demo --json", "for programs"),
+        ("penstock schema document.v1", "your own events"),
+        ("penstock index --help", "index a topic of yours"),
+        ("penstock query --help", "search it"),
+        ("penstock config", "every setting"),
+    )
     if shutil.which("penstock") is None:
         console.print(f"  (the command is {sys.argv[0]})", highlight=False)
     for command, meaning in tries:

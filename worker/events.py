@@ -5,7 +5,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue, ValidationError
 
@@ -25,8 +25,10 @@ DEEPEST_METADATA = 16
 """Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
 
 FAULTS_SHOWN = 3
+LONGEST_LINE, LONGEST_NAME = 600, 80
 
 TENANT = re.compile(r"[A-Za-z0-9._-]{1,128}")
+M = TypeVar("M", bound=BaseModel)
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -81,10 +83,7 @@ def decode(record: Record, rules: Rules) -> Event:
         return _tombstone(record, rules, sequence)
     if len(record.value) > rules.max_bytes:
         raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
-    try:
-        body = DocumentEvent.model_validate_json(record.value)
-    except ValidationError as error:
-        raise InvalidEvent(_explain(error)) from None
+    body = parse(DocumentEvent, record.value)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
     _check_key(record, rules, key)
     if body.op == "delete":
@@ -147,7 +146,7 @@ def _tenant(record: Record, rules: Rules, named: str | None) -> str:
         case "fixed":
             tenant = rules.tenant
         case "header":
-            tenant = _header_tenant(record, rules.tenant_header)
+            tenant = header_tenant(record, rules.tenant_header)
         case "key":
             tenant, slash, _ = (_key_text(record.key) if record.key is not None else "").partition("/")
             if not slash or not TENANT.fullmatch(tenant):
@@ -161,10 +160,11 @@ def _tenant(record: Record, rules: Rules, named: str | None) -> str:
     return tenant
 
 
-def _header_tenant(record: Record, name: str) -> str:
+def header_tenant(record: Record, name: str) -> str:
+    """The tenant that a record's header names; raises InvalidEvent where it names none."""
     values = [value for header, value in record.headers if header == name]
     if len(values) != 1 or values[0] is None:
-        raise InvalidEvent(f"index.tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
+        raise InvalidEvent(f"tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
     tenant = values[0].decode("utf-8", "replace")
     if not TENANT.fullmatch(tenant):
         raise InvalidEvent(f"header {name!r} holds {tenant[:40]!r}, no tenant (letters, digits, . _ -; up to 128)")
@@ -210,11 +210,21 @@ def _utc(moment: datetime | None) -> str | None:
         raise InvalidEvent(f"{moment} is not in the years 1 to 9999 in UTC") from None
 
 
+def parse(model: type[M], value: bytes) -> M:
+    """A body as its model has it; raises InvalidEvent that says what is wrong."""
+    try:
+        return model.model_validate_json(value)
+    except ValidationError as error:
+        raise InvalidEvent(_explain(error)) from None
+
+
 def _explain(error: ValidationError) -> str:
-    """One line for the first faults of a body."""
+    """One short line for the first faults of a body, however long what is wrong there."""
     faults = error.errors(include_url=False, include_input=False, include_context=False)
-    lines = [
-        f"{'.'.join(str(part) for part in fault['loc']) or 'value'}: {fault['msg']}" for fault in faults[:FAULTS_SHOWN]
-    ]
+    lines = [f"{_place(fault['loc'])}: {fault['msg'].removeprefix('Value error, ')}" for fault in faults[:FAULTS_SHOWN]]
     more = f" (and {len(faults) - FAULTS_SHOWN} more)" if len(faults) > FAULTS_SHOWN else ""
-    return "; ".join(lines) + more
+    return "; ".join(lines)[:LONGEST_LINE] + more
+
+
+def _place(parts: tuple[int | str, ...]) -> str:
+    return ".".join(str(part)[:LONGEST_NAME] for part in parts) or "value"

@@ -1,8 +1,9 @@
 """Models by the settings: verified, on the first provider that works, and what was loaded is in the log."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from worker.errors import Misconfigured
 from worker.models import runtime
 from worker.models.bundle import Bundle, load
 from worker.models.embedder import OnnxEmbedder
@@ -10,19 +11,33 @@ from worker.models.reranker import OnnxReranker, PairTokenizer
 from worker.models.runtime import Loaded, Wish
 from worker.models.tokenizer import HubTokenizer
 from worker.ports import Embedder, Tokenizer
-from worker.settings import ModelSettings
+from worker.settings import ModelSettings, RuntimeSettings
 from worker.telemetry import log
+from worker.types import ModelIdentity
 
 
 @dataclass(frozen=True, slots=True)
 class Model:
-    """An embedding model, ready to run. ``loaded`` is what the embedder runs on."""
+    """An embedding model, ready to run. ``loaded`` is what the embedder runs on.
+
+    ``dimension`` is that of the vectors that are searched, the embedder's may be larger: see ``model.full_dimension``.
+    """
 
     bundle: Bundle
     tokenizer: Tokenizer
     embedder: Embedder
     loaded: Loaded
     query_prompt: str
+    dimension: int
+
+    @property
+    def identity(self) -> ModelIdentity:
+        """What a collection of its vectors remembers."""
+        return self.bundle.identity(self.dimension)
+
+    def wide(self, dimension: int) -> "Model":
+        """With vectors of another dimension; raises Misconfigured for one that the model does not support."""
+        return replace(self, embedder=OnnxEmbedder(self.loaded.forward, self.bundle.dimension(dimension)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,28 +47,34 @@ class Reranker:
     bundle: Bundle
     pairs: PairTokenizer
     reranker: OnnxReranker
+    at_once: int
 
 
 def load_model(settings: ModelSettings) -> Model:
     """Verify and load the bundle; raises Misconfigured."""
     bundle = load(settings.bundle)
     bundle.expect("embedding")
-    dimension = bundle.dimension(settings.dimension)
+    dimension, full = bundle.dimension(settings.dimension), settings.full_dimension
+    if full is not None and full <= dimension:
+        raise Misconfigured(f"model.full_dimension = {full}: longer than model.dimension, please, which is {dimension}")
+    width = dimension if full is None else bundle.dimension(full, "model.full_dimension")
     prompt = bundle.prompt("query", settings.instruction or None)
     loaded = start(bundle, settings)
-    return Model(bundle, HubTokenizer(bundle.tokenizer), OnnxEmbedder(loaded.forward, dimension), loaded, prompt)
+    embedder = OnnxEmbedder(loaded.forward, width)
+    return Model(bundle, HubTokenizer(bundle.tokenizer), embedder, loaded, prompt, dimension)
 
 
-def load_reranker(settings: ModelSettings) -> Reranker:
+def load_reranker(settings: RuntimeSettings) -> Reranker:
     """Verify and load a reranker's bundle; raises Misconfigured."""
     bundle = load(settings.bundle)
     bundle.expect("reranker")
     manifest = bundle.manifest
     pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, manifest.max_tokens)
-    return Reranker(bundle, pairs, OnnxReranker(start(bundle, settings).forward))
+    forward = start(bundle, settings).forward
+    return Reranker(bundle, pairs, OnnxReranker(forward), forward.at_once)
 
 
-def start(bundle: Bundle, settings: ModelSettings) -> Loaded:
+def start(bundle: Bundle, settings: RuntimeSettings) -> Loaded:
     """The bundle's graph on the first provider that works, and a log line that says what was loaded."""
     wish = Wish(
         providers=tuple(settings.provider.split(",")),

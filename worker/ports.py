@@ -15,7 +15,10 @@ from worker.types import (
     DocumentKey,
     Hit,
     Letter,
+    Lookup,
+    Message,
     Partition,
+    Place,
     Point,
     Position,
     Stored,
@@ -110,8 +113,46 @@ class VectorStore(Protocol):
 class Searcher(Protocol):
     """The reading side of the store."""
 
-    def search(self, vector: Vector, tenant: str, limit: int) -> list[Hit]:
-        """The points of the tenant nearest to the vector, nearest first; stale ones may be among them."""
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """For each, the points nearest to its vector, nearest first: of its tenant, no tombstone, not expired.
+
+        Points that a newer version of their document has left behind may be among them. Raises Refused when a
+        request is wrong.
+        """
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         """As in VectorStore."""
+
+
+class PairEncoder(Protocol):
+    """A query and documents to the token ids that a reranker judges."""
+
+    def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
+        """The ids of each pair; too long a document is cut. Raises InvalidEvent where the query leaves no room."""
+
+
+class Reranker(Protocol):
+    """Pairs to how well the document answers the query."""
+
+    def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
+        """``[len(pairs)]`` float32: log-odds, the same for a pair in any company."""
+
+
+class Progress(Protocol):
+    """How far a stream has been indexed."""
+
+    def searchable(self, places: Sequence[Place]) -> list[bool]:
+        """For each record, whether it is done: indexed, or given up for a reason that waiting will not change.
+
+        Raises InvalidEvent for a place that is not in the stream.
+        """
+
+
+class Replies(Protocol):
+    """Where answers go that were asked for over a topic."""
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Send these; returns when they are durable. Raises Refused for one that its topic does not take."""
+
+    def close(self, timeout_s: float) -> None:
+        """Release the connection."""

@@ -4,7 +4,7 @@ import logging
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ from rich.progress import (
 )
 
 from worker.errors import Unavailable
-from worker.index.stages import Work
+from worker.stream.work import Work
 from worker.types import Outcome
 
 SUMMARY_EVERY_S = 10.0
@@ -72,15 +72,17 @@ class Reporter:
         remaining: Callable[[], int | None],
         busy_s: Mapping[str, float],
         *,
+        outcomes: Sequence[Outcome],
         bar: bool,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """``remaining`` is the source's; ``busy_s`` the seconds that each stage has worked.
 
-        ``last_s`` is the clock when the latest batch was done.
+        ``outcomes`` are those that a record can have; ``last_s`` is the clock when the latest batch was done.
         """
         self._remaining = remaining
         self.busy_s = busy_s
+        self._outcomes = outcomes
         self._clock = clock
         self._started = self._summed_up = self.last_s = clock()
         self.totals: Counter[Outcome] = Counter()
@@ -102,13 +104,13 @@ class Reporter:
         self._advance()
         if self._clock() - self._summed_up >= SUMMARY_EVERY_S and self._progress is None:
             self._summed_up = self._clock()
-            self.summary("indexing")
+            self.summary("so far")
 
     def summary(self, event: str) -> None:
         """Everything so far in one line."""
         seconds = max(1e-9, self._clock() - self._started)
         busy = {f"busy_{name}": round(spent / seconds, 3) for name, spent in self.busy_s.items()}
-        counts = {str(outcome): self.totals[outcome] for outcome in Outcome}
+        counts = {str(outcome): self.totals[outcome] for outcome in self._outcomes}
         log.info(event, **counts, tokens=self.tokens, seconds=round(seconds, 1), **busy)
 
     def close(self) -> None:
@@ -123,7 +125,7 @@ class Reporter:
         left = self._remaining()
         if self._task is None:
             self._progress.start()
-            self._task = self._progress.add_task("indexing", total=None)
+            self._task = self._progress.add_task("records", total=None)
         total = None if left is None else max(done, done + left)
         self._progress.update(self._task, completed=done, total=total)
 

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
+from datetime import datetime
 from enum import StrEnum
 from hashlib import blake2b
 from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+
+from worker.filters import Filter
 
 Vector = npt.NDArray[np.float32]
 Headers = tuple[tuple[str, bytes | None], ...]
@@ -160,6 +163,17 @@ class Point:
         return ChunkKey(*self.event.key, self.index)
 
 
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What is asked of a store: the ``limit`` points nearest to a vector that one tenant may see at that moment."""
+
+    vector: Vector
+    tenant: str
+    limit: int
+    now: datetime
+    filter: Filter | None = None
+
+
 class Hit(NamedTuple):
     """A chunk that was found, with its similarity to the query (cosine: -1 … 1)."""
 
@@ -181,6 +195,43 @@ def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
     return kept
 
 
+class Place(NamedTuple):
+    """A record's coordinates."""
+
+    topic: str
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Query:
+    """A search. ``candidates`` is how many chunks the reranker sees, ``top_k`` how many documents are wanted.
+
+    ``rerank`` None means as far as there is a reranker. ``after`` must be searchable first.
+    """
+
+    id: str
+    tenant: str
+    text: str
+    top_k: int
+    candidates: int
+    timeout_s: float
+    instruction: str | None = None
+    rerank: bool | None = None
+    filter: Filter | None = None
+    after: Place | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """A record to be sent."""
+
+    topic: str
+    key: bytes | None
+    value: bytes
+    headers: Headers = ()
+
+
 class Outcome(StrEnum):
     """What became of a record. Every record has exactly one."""
 
@@ -188,7 +239,13 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     SUPERSEDED = "superseded"
     DELETED = "deleted"
+    ANSWERED = "answered"
+    TOO_LATE = "too_late"
     DEAD_LETTERED = "dead_lettered"
+
+
+OF_QUERIES = (Outcome.ANSWERED, Outcome.TOO_LATE, Outcome.DEAD_LETTERED)
+OF_DOCUMENTS = tuple(outcome for outcome in Outcome if outcome not in OF_QUERIES[:2])
 
 
 @dataclass(frozen=True, slots=True)

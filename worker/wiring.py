@@ -2,10 +2,11 @@
 
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple, TypeVar
 
 from worker.adapters.files import FileDeadLetters, open_source
 from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer
@@ -14,18 +15,30 @@ from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
 from worker.events import Rules, epoch_base
 from worker.index.chunking import Chunker, ChunkRules
-from worker.index.patience import Patience, PatientDeadLetters, PatientStore, backoff
-from worker.index.pipeline import Pipeline, Stage
-from worker.index.stages import Embed, InPipe, Prepare, Work, WriteOut, completer
-from worker.index.worker import CLOSE_SHARE, IndexWorker
+from worker.index.stages import Embed, IndexWork, InPipe, Prepare, WriteOut, completer
 from worker.loading import Model
 from worker.ports import DeadLetters, Embedder, Source, VectorStore
 from worker.settings import IndexSettings, Settings
+from worker.stream.patience import Patience, PatientDeadLetters, PatientStore, backoff
+from worker.stream.pipeline import Pipeline, Stage
+from worker.stream.work import Work
+from worker.stream.worker import CLOSE_SHARE, StreamWorker
 from worker.telemetry import Reporter, log, outage
-from worker.types import Origin
+from worker.types import OF_DOCUMENTS, Batch, Origin, Outcome
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
+
+
+W = TypeVar("W", bound=Work)
+
+
+class Terms(NamedTuple):
+    """Bytes to which a poll is cut, seconds for the end after a stop, and what a record can become."""
+
+    batch_bytes: int
+    drain_timeout_s: float
+    outcomes: Sequence[Outcome]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +112,12 @@ def index(
     waiting = patience(stop)
     with _qdrant(settings) as connection:
         feed = waiting.call(connect)
-        identity = model.bundle.identity(model.embedder.dimension)
-        name = settings.qdrant.collection
-        collection = waiting.call(lambda: open_collection(connection, name, identity, feed.origin))
+        name, full = settings.qdrant.collection, settings.model.full_dimension or 0
+        collection = waiting.call(lambda: open_collection(connection, name, model.identity, feed.origin, full))
         chunks = chunker(settings.index, model)
-        recipe = waiting.call(lambda: number_recipe(connection, collection, chunks.rules.fingerprint))
+        recipe = waiting.call(lambda: number_recipe(connection, collection.name, chunks.rules.fingerprint))
         source = feed.origin.topic if feed.origin else "file"
-        log.info("started", collection=collection, recipe=recipe, source=source)
+        log.info("started", collection=collection.name, recipe=recipe, source=source)
         store = connection.store(collection)
         return run(settings.index, feed, store, chunks, recipe, model.embedder, stop, bar=bar)
 
@@ -124,32 +136,49 @@ def run(
     """The stages, their pipeline and the loop, over any implementation of the ports."""
     abort = threading.Event()
     waiting = patience(abort)
-    pipeline = Pipeline(_stages(feed, store, chunks, recipe, embedder, waiting), abort)
-    reporter = Reporter(feed.source.remaining, pipeline.busy_s, bar=bar)
+    stages = _stages(feed, store, chunks, recipe, embedder, waiting)
+    terms = Terms(settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS)
+    pipeline = Pipeline(stages, abort)
+    return follow(feed.source, feed.dead_letters, pipeline, IndexWork, terms, waiting, stop, bar=bar)
 
-    worker = IndexWorker(
-        source=feed.source,
+
+def follow(
+    source: Source,
+    dead_letters: DeadLetters,
+    pipeline: Pipeline[W],
+    begin: Callable[[Batch], W],
+    terms: Terms,
+    waiting: Patience,
+    stop: threading.Event,
+    *,
+    bar: bool = False,
+) -> Reporter:
+    """The loop over a source until it ends or ``stop`` is set; then everything is closed."""
+    reporter = Reporter(source.remaining, pipeline.busy_s, outcomes=terms.outcomes, bar=bar)
+    worker = StreamWorker(
+        source=source,
         pipeline=pipeline,
-        batch_bytes=settings.batch_bytes,
-        drain_timeout_s=settings.drain_timeout_s,
+        begin=begin,
+        batch_bytes=terms.batch_bytes,
+        drain_timeout_s=terms.drain_timeout_s,
         outage=waiting.pause_s,
         report=reporter,
         ending=lambda: log.info("draining", stopped=stop.is_set()),
     )
-    leave_s = settings.drain_timeout_s * CLOSE_SHARE
+    leave_s = terms.drain_timeout_s * CLOSE_SHARE
     try:
         worker.run(stop)
     finally:
         pipeline.close(leave_s)
-        feed.source.close(leave_s)
-        feed.dead_letters.close(leave_s)
+        source.close(leave_s)
+        dead_letters.close(leave_s)
         reporter.close()
     return reporter
 
 
 def _stages(
     feed: Feed, store: VectorStore, chunks: Chunker, recipe: int, embedder: Embedder, waiting: Patience
-) -> list[Stage[Work]]:
+) -> list[Stage[IndexWork]]:
     patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
     return [
         Stage("prepare", Prepare(feed.rules, patient, chunks, recipe, in_pipe)),

@@ -1,8 +1,9 @@
 """One suite for every store: the fake, local mode, and Qdrant's gRPC (the stand-in's, or a server's at QDRANT_URL)."""
 
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
@@ -15,6 +16,7 @@ from tests.conftest import connect
 from worker.adapters.qdrant.collection import Connection, find_collection, open_collection
 from worker.errors import Misconfigured, Refused
 from worker.fakes import MemoryStore
+from worker.filters import Filter
 from worker.ports import Searcher, VectorStore
 from worker.settings import QdrantSettings
 from worker.types import (
@@ -22,6 +24,8 @@ from worker.types import (
     ChunkKey,
     DocumentKey,
     Event,
+    Hit,
+    Lookup,
     ModelIdentity,
     Op,
     Order,
@@ -37,6 +41,15 @@ IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
 
 class Store(VectorStore, Searcher, Protocol):
     """Both sides."""
+
+
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def nearest(store: Searcher, vector: Sequence[float], tenant: str, limit: int, only: Filter | None = None) -> list[Hit]:
+    """What one lookup finds."""
+    (hits,) = store.search([Lookup(np.array(vector, dtype=np.float32), tenant, limit, NOW, only)])
+    return hits
 
 
 @pytest.fixture(params=["memory", "embedded", "folder", "server"])
@@ -123,7 +136,7 @@ def test_the_largest_orders_are_told_apart(store: Store) -> None:
 def test_a_tombstone_replaces_a_document_and_is_replaced_by_a_newer_one(store: Store) -> None:
     store.upsert([point(1), point(2, text=None)])
     assert store.read([KEY])[KEY].deleted
-    assert store.search(np.array([1, 0, 0, 0], dtype=np.float32), "acme", 5) == []
+    assert nearest(store, [1, 0, 0, 0], "acme", 5) == []
     store.upsert([point(1)])
     assert store.read([KEY])[KEY].deleted
     store.upsert([point(3)])
@@ -136,11 +149,11 @@ def test_a_patch_renews_order_and_payload_of_the_same_text_only(store: Store) ->
     assert version(store) == 1
     store.patch([point(2, title="New title", metadata={"m": 2}, vector=(1, 0, 0, 0))])
     assert version(store) == 2
-    (hit,) = store.search(np.array([0, 1, 0, 0], dtype=np.float32), "acme", 5)
+    (hit,) = nearest(store, [0, 1, 0, 0], "acme", 5)
     assert (hit.title, dict(hit.metadata), hit.text) == ("New title", {"m": 2}, "text")
     assert hit.score == pytest.approx(1.0, abs=1e-5)
     store.patch([point(1, title="Late")])
-    assert store.search(np.array([0, 1, 0, 0], dtype=np.float32), "acme", 5)[0].title == "New title"
+    assert nearest(store, [0, 1, 0, 0], "acme", 5)[0].title == "New title"
 
 
 def test_a_patch_of_nothing_writes_nothing(store: Store) -> None:
@@ -160,14 +173,14 @@ def test_a_sweep_takes_what_is_older_than_the_anchor_and_of_that_document(store:
 def test_tenants_do_not_see_each_other(store: Store) -> None:
     store.upsert([point(1, tenant="acme"), point(1, tenant="else"), point(1, tenant="")])
     for tenant in ("acme", "else", ""):
-        hits = store.search(np.array([1, 0, 0, 0], dtype=np.float32), tenant, 10)
+        hits = nearest(store, [1, 0, 0, 0], tenant, 10)
         assert [hit.key.tenant for hit in hits] == [tenant]
 
 
 def test_hits_come_nearest_first(store: Store) -> None:
     vectors = {"far": (0, 0, 1, 0), "near": (1, 0, 0, 0), "middle": (1, 1, 0, 0)}
     store.upsert([point(1, name=name, vector=vector) for name, vector in vectors.items()])
-    hits = store.search(np.array([1, 0, 0, 0], dtype=np.float32), "acme", 2)
+    hits = nearest(store, [1, 0, 0, 0], "acme", 2)
     assert [hit.key.document for hit in hits] == ["near", "middle"]
 
 

@@ -303,3 +303,22 @@ def test_the_demo_prints_json_and_nothing_else(minilm: Path, tmp_path: Path, mon
         assert {"document", "title", "score"} == set(query["hits"][0])
     stars = next(query for query in summary["queries"] if "stars" in query["query"])
     assert {"stellarium", "kstars"} & {hit["document"] for hit in stars["hits"]}
+
+
+def test_a_signal_in_the_middle_of_a_wait_is_no_deadlock(tmp_path: Path) -> None:
+    """It comes while the main thread holds the lock of the very event that the signal is to set."""
+    program = """
+import os, signal
+from worker.cli import _stop_on_signals
+stop = _stop_on_signals()
+with stop._cond:
+    os.kill(os.getpid(), signal.SIGTERM)
+    for _ in range(1000):
+        pass
+assert stop.wait(30)
+os.kill(os.getpid(), signal.SIGTERM)
+signal.pause()
+"""
+    command = [sys.executable, "-c", program]
+    done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), timeout=SECONDS, check=False)
+    assert done.returncode == 130

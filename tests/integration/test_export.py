@@ -20,7 +20,7 @@ from worker.models.export import card, qwen3, route
 from worker.models.export.checkpoint import DTYPES, read_config
 from worker.models.export.gate import holds
 from worker.models.runtime import on_processor
-from worker.models.vectors import truncate, worst_cosine
+from worker.vectors import truncate, worst_cosine
 
 pytest.importorskip("transformers")
 

@@ -22,7 +22,7 @@ from worker.models.forward import Forward
 from worker.models.reranker import OnnxReranker
 from worker.models.runtime import on_processor
 from worker.models.session import Session
-from worker.models.vectors import truncate, worst_cosine
+from worker.vectors import truncate, worst_cosine
 
 pytest.importorskip("transformers")
 

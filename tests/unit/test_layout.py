@@ -11,19 +11,23 @@ ROOT = Path(__file__).parent.parent.parent
 FILES = sorted((ROOT / "worker").rglob("*.py"))
 
 ALLOWED = {
-    "types": set(),
+    "filters": {"errors"},
+    "types": {"filters"},
+    "vectors": {"types"},
     "errors": set(),
     "schemas": {"errors"},
     "events": {"types", "errors"},
     "ports": {"types", "errors"},
-    "settings": {"errors", "events"},
-    "fakes": {"types", "errors", "ports"},
-    "index": {"types", "errors", "ports", "events", "index"},
-    "query": {"types", "errors", "ports", "query"},
-    "models": {"types", "errors", "ports", "models"},
-    "adapters": {"types", "errors", "ports", "settings", "adapters"},
-    "telemetry": {"types", "errors", "index"},
-    "loading": {"models", "ports", "settings", "telemetry"},
+    "settings": {"errors", "events", "filters", "settings"},
+    "fakes": {"types", "errors", "ports", "filters", "fakes"},
+    "stream": {"types", "errors", "ports", "stream"},
+    "index": {"types", "errors", "ports", "events", "stream", "index"},
+    "query": {"types", "errors", "ports", "events", "filters", "vectors", "stream", "query"},
+    "evaluate": {"types", "errors", "vectors", "evaluate"},
+    "models": {"types", "errors", "ports", "vectors", "models"},
+    "adapters": {"types", "errors", "ports", "filters", "vectors", "settings", "adapters"},
+    "telemetry": {"types", "errors", "stream"},
+    "loading": {"types", "errors", "models", "ports", "settings", "telemetry"},
     "texts": {"types", "errors"},
 }
 """Who may import whom; wiring, cli and demo put things together and may import all."""

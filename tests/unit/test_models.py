@@ -14,7 +14,7 @@ from hypothesis.extra import numpy as arrays
 from worker.errors import Misconfigured
 from worker.models.batching import plan_batches
 from worker.models.bundle import File, Graph, Manifest, fingerprints, load
-from worker.models.vectors import truncate, worst_cosine
+from worker.vectors import truncate, worst_cosine
 
 
 @given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 2000))

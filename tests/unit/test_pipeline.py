@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from worker.errors import Unavailable
-from worker.index.patience import Patience, Stopped, backoff
-from worker.index.pipeline import Pipeline, Stage, StageFailed
+from worker.stream.patience import Patience, Stopped, backoff
+from worker.stream.pipeline import Pipeline, Stage, StageFailed
 
 SECONDS = 10.0
 

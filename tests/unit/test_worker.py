@@ -15,11 +15,11 @@ from worker.errors import InvalidEvent, Refused, Unavailable
 from worker.events import Rules
 from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
 from worker.index.chunking import Chunker, ChunkRules
-from worker.index.patience import Patience
-from worker.index.pipeline import StageFailed
-from worker.index.stages import InPipe, Prepare, Work, completer
-from worker.index.worker import cut
+from worker.index.stages import IndexWork, InPipe, Prepare, completer
 from worker.settings import IndexSettings
+from worker.stream.patience import Patience
+from worker.stream.pipeline import StageFailed
+from worker.stream.worker import cut
 from worker.telemetry import Reporter
 from worker.types import Batch, ChunkKey, DocumentKey, Outcome, Partition, Point, Position, Record, Stored, Vector
 
@@ -189,8 +189,10 @@ def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
     long = " ".join(f"w{n}" for n in range(40))
     place = Partition("documents", 0)
 
-    def plan(offset: int, text: str) -> Work:
-        return prepare(Work(Batch((Record(place, offset, b"a", body("a", text)),), {place: Position(offset + 1, 1)})))
+    def plan(offset: int, text: str) -> IndexWork:
+        return prepare(
+            IndexWork(Batch((Record(place, offset, b"a", body("a", text)),), {place: Position(offset + 1, 1)}))
+        )
 
     for n, text in enumerate((long, "short")):
         first = plan(n * 10, text)
@@ -203,7 +205,7 @@ def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
         in_pipe.leave([alone, behind])
 
 
-def write_out(store: MemoryStore, work: Work) -> None:
+def write_out(store: MemoryStore, work: IndexWork) -> None:
     (one,) = completer(CHUNKS, HashEmbedder())(work.writes)
     store.upsert([one.point(i) for i in range(len(one.chunks))])
 

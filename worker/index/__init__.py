@@ -1,1 +1,1 @@
-"""The index worker: its loop, the overlap of its stages, and the decisions they take."""
+"""The index worker: what its stages do with a batch, and the decisions they take."""

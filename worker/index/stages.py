@@ -1,26 +1,23 @@
 """What each stage of the overlap does with a batch: prepare, embed, write. See ``pipeline.py`` for how they join."""
 
 import threading
-from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from worker.errors import InvalidEvent, Misconfigured, Refused
 from worker.events import Rules, decode
 from worker.index.chunking import Chunker
-from worker.index.patience import Patience
 from worker.index.plan import Step, Write, collapse, decide, kept
 from worker.index.write import Complete, write
 from worker.ports import DeadLetters, Embedder, VectorStore
+from worker.stream.patience import Patience
+from worker.stream.work import Work
 from worker.types import (
-    Batch,
     ChunkKey,
     DocumentKey,
     Event,
-    Letter,
     Order,
     Outcome,
-    Record,
     Stored,
     Vector,
 )
@@ -30,18 +27,11 @@ SUSPICIOUS = 10
 
 
 @dataclass(slots=True)
-class Work:
-    """A batch on its way through the stages, and what has become of its records so far.
+class IndexWork(Work):
+    """A batch of document events. ``settled`` are anchors of documents that need no write."""
 
-    ``settled`` are anchors of documents that need no write; ``tokens`` counts those that were embedded.
-    """
-
-    batch: Batch
     writes: list[Write] = field(default_factory=list)
     settled: dict[DocumentKey, Stored] = field(default_factory=dict)
-    letters: list[Letter] = field(default_factory=list)
-    outcomes: Counter[Outcome] = field(default_factory=Counter)
-    tokens: int = 0
 
 
 class InPipe:
@@ -84,7 +74,7 @@ class Prepare:
     recipe: int
     in_pipe: InPipe
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read."""
         events = self._decode(work)
         keys = {event.key: None for event in events}
@@ -96,18 +86,18 @@ class Prepare:
         self.in_pipe.enter(work.writes)
         return work
 
-    def _decode(self, work: Work) -> list[Event]:
+    def _decode(self, work: IndexWork) -> list[Event]:
         events = []
         for record in work.batch.records:
             try:
                 events.append(decode(record, self.rules))
             except InvalidEvent as error:
-                give_up(work, record, error, "decode")
+                work.give_up(record, error, "decode")
         return events
 
     def _plan(
         self,
-        work: Work,
+        work: IndexWork,
         events: Sequence[Event],
         anchors: Mapping[DocumentKey, Stored],
         busy: Mapping[DocumentKey, Order],
@@ -144,7 +134,7 @@ class Prepare:
 
     def _chunk(
         self,
-        work: Work,
+        work: IndexWork,
         events: Sequence[Event],
         anchors: Mapping[DocumentKey, Stored],
         busy: Mapping[DocumentKey, Order],
@@ -156,7 +146,7 @@ class Prepare:
         cut = self.chunker.chunk([(event.title, event.text) for event in events])
         for event, chunks in zip(events, cut, strict=True):
             if isinstance(chunks, InvalidEvent):
-                give_up(work, event.record, chunks, "chunk")
+                work.give_up(event.record, chunks, "chunk")
                 failed.add(event.key)
                 continue
             reusable = None if event.key in busy else anchors.get(event.key)
@@ -170,7 +160,7 @@ class Embed:
 
     embedder: Embedder
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the vectors of the writes, and counts tokens."""
         missing = [(w, i) for w, one in enumerate(work.writes) for i in one.missing]
         if missing:
@@ -214,7 +204,7 @@ class WriteOut:
     patience: Patience
     in_pipe: InPipe
 
-    def __call__(self, work: Work) -> Work:
+    def __call__(self, work: IndexWork) -> IndexWork:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
         before = len(work.letters)
         self._write(work, work.writes, work.settled)
@@ -227,22 +217,16 @@ class WriteOut:
         self.in_pipe.leave(work.writes)
         return work
 
-    def _write(self, work: Work, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
+    def _write(self, work: IndexWork, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
         """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
         try:
             outcomes = self.patience.call(lambda: write(self.store, writes, self.complete, settled))
             work.outcomes.update(outcomes.values())
         except Refused as error:
             if len(writes) == 1:
-                give_up(work, writes[0].event.record, error, "write")
+                work.give_up(writes[0].event.record, error, "write")
                 self._write(work, [], settled)
                 return
             middle = len(writes) // 2
             self._write(work, writes[:middle], settled)
             self._write(work, writes[middle:], {})
-
-
-def give_up(work: Work, record: Record, error: InvalidEvent, stage: str) -> None:
-    """The record becomes a dead letter."""
-    work.letters.append(Letter(record, error, stage))
-    work.outcomes[Outcome.DEAD_LETTERED] += 1

@@ -108,15 +108,20 @@ class Bundle:
         prompt = m.prompts.get("document", "")
         return ModelIdentity(m.source, m.revision, m.pooling, m.end_of_text, prompt, dimension)
 
-    def dimension(self, wanted: int | None) -> int:
-        """The vectors' length; raises Misconfigured for one that the model does not support."""
+    def dimension(self, wanted: int | None, name: str = "model.dimension") -> int:
+        """The vectors' length; raises Misconfigured for one that the model does not support, by its ``name``."""
         if wanted is None:
             return self.manifest.dimension
         m = self.manifest
-        if wanted in m.dimensions or 0 < m.least_dimension <= wanted <= m.dimension:
+        if self.supports(wanted):
             return wanted
         supported = f"{m.least_dimension} to {m.dimension}" if m.least_dimension else ", ".join(map(str, m.dimensions))
-        raise Misconfigured(f"model.dimension = {wanted}: {m.source} supports {supported}")
+        raise Misconfigured(f"{name} = {wanted}: {m.source} supports {supported}")
+
+    def supports(self, dimension: int) -> bool:
+        """Whether the model was made for vectors of that length."""
+        m = self.manifest
+        return dimension in m.dimensions or 0 < m.least_dimension <= dimension <= m.dimension
 
     def graphs(self, provider: str) -> list[Graph]:
         """Those that a provider can run, the better first; the export's order decides between precisions."""

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 
 from worker.models.forward import Forward
-from worker.models.vectors import truncate
 from worker.types import Vector
+from worker.vectors import truncate
 
 
 class OnnxEmbedder:

@@ -42,6 +42,11 @@ class Forward:
         self._passes = passes
         self.provider = session.provider
 
+    @property
+    def at_once(self) -> int:
+        """Padded tokens that it works on at one time."""
+        return self._token_budget * self._passes
+
     def with_budget(self, token_budget: int) -> "Forward":
         """The same graph in batches of another size."""
         return Forward(self._session, token_budget, self._multiple, self._passes)

@@ -35,11 +35,11 @@ class PairTokenizer:
         given = {"instruction": instruction, "separator": separator}
         values = self._defaults | {name: value for name, value in given.items() if value is not None}
         values |= {name: harmless(text) for name, text in {**values, "query": query}.items() if name != "separator"}
-        texts = [fill(self._pair, values | {"document": harmless(text)}) for text in ("", *documents)]
-        head, *pairs = self._tokenizer.plain(texts)
+        (head,) = self._tokenizer.plain([fill(self._pair, values | {"document": ""})])
         if len(head) >= self._room:
             room = max(0, self._room - 1)
             raise InvalidEvent(f"query and instruction have {len(head)} tokens; there is room for {room}")
+        pairs = self._tokenizer.plain([fill(self._pair, values | {"document": harmless(text)}) for text in documents])
         return [(*self._prefix, *ids[: self._room], *self._suffix) for ids in pairs]
 
 

@@ -1,7 +1,7 @@
 """Reaching the brokers, and what must be right there before the first record is read."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple
 
@@ -42,9 +42,12 @@ class TopicIdentity(NamedTuple):
     partitions: int
 
 
-def check_topic(settings: KafkaSettings) -> TopicIdentity:
-    """The topic's identity, its dead letter topic made if need be. Raises Misconfigured or Unavailable."""
-    topic: TopicIdentity = _connected(lambda: _check_topic(settings), settings)
+def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC") -> TopicIdentity:
+    """The topic's identity, its dead letter topic made if need be; ``variable`` is the setting that names it.
+
+    Raises Misconfigured or Unavailable.
+    """
+    topic: TopicIdentity = _connected(lambda: _check_topic(settings, variable), settings)
     return topic
 
 
@@ -95,19 +98,32 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     return options
 
 
-def _check_topic(settings: KafkaSettings) -> TopicIdentity:
+def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
     with _admin(settings) as admin:
         found = {topic["name"]: topic for topic in admin.describe_topics([settings.topic, settings.dead_letters])}
         wanted, letters = found[settings.topic], found[settings.dead_letters]
         if wanted["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
             raise Misconfigured(
-                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; "
-                f"create it, or set PENSTOCK_KAFKA__TOPIC"
+                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
             )
         _raise_for(wanted)
         if letters["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
-            _create_dead_letter_topic(admin, settings)
+            _create(admin, settings.dead_letters, "dead letter topic")
         return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
+
+
+def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
+    """Make those of the topics for answers that are not there; raises Misconfigured or Unavailable."""
+
+    def make() -> None:
+        with _admin(settings) as admin:
+            for found in admin.describe_topics(list(names)):
+                if found["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+                    _create(admin, found["name"], "topic for answers")
+                else:
+                    _raise_for(found)
+
+    _connected(make, settings)
 
 
 def create_topic(settings: KafkaSettings, partitions: int) -> None:
@@ -136,15 +152,13 @@ def _admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
         admin.close()
 
 
-def _create_dead_letter_topic(admin: KafkaAdminClient, settings: KafkaSettings) -> None:
+def _create(admin: KafkaAdminClient, name: str, what: str) -> None:
     try:
-        admin.create_topics([NewTopic(settings.dead_letters, 1, -1)])
+        admin.create_topics([NewTopic(name, 1, -1)])
     except kafka_errors.TopicAlreadyExistsError:
         pass  # another worker was faster
     except kafka_errors.AuthorizationError as error:
-        raise Misconfigured(
-            f"dead letter topic {settings.dead_letters!r} does not exist and may not be created; create it"
-        ) from error
+        raise Misconfigured(f"{what} {name!r} does not exist and may not be created; create it") from error
 
 
 def _raise_for(described: Mapping[str, Any]) -> None:

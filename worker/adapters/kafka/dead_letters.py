@@ -13,6 +13,7 @@ from worker.errors import Unavailable
 from worker.types import Letter
 
 REQUEST_S = 10.0
+LONGEST_MESSAGE = 2000
 
 
 class KafkaDeadLetters:
@@ -75,7 +76,7 @@ def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]
         "__connect.errors.offset": str(letter.record.offset),
         "__connect.errors.stage": letter.stage,
         "__connect.errors.exception.class.name": type(letter.error).__qualname__,
-        "__connect.errors.exception.message": str(letter.error),
+        "__connect.errors.exception.message": str(letter.error)[:LONGEST_MESSAGE],
         "penstock.sequence": str(sequence_base + letter.record.offset),
     }
     return [(name, value.encode()) for name, value in said.items()]

@@ -8,7 +8,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import grpc as rpc
 from qdrant_client import QdrantClient, grpc, models
@@ -18,6 +18,9 @@ from qdrant_client.local.payload_filters import check_filter
 from worker.errors import Misconfigured
 
 T = TypeVar("T")
+
+SPARE = 10
+"""Points looked at beyond those wanted, in the hope that no more are filtered out."""
 
 
 class LocalError(rpc.RpcError):  # type: ignore[misc]  # the library is untyped
@@ -114,28 +117,20 @@ class LocalPoints:
         where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
         offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
         include = GrpcToRest.convert_with_payload_selector(request.with_payload)
+        vectors = list(request.with_vectors.include.names)
         found, following = self._local.run(
-            lambda client: client.scroll(request.collection_name, where, request.limit, None, offset, include)
+            lambda client: client.scroll(
+                request.collection_name, where, request.limit, None, offset, include, vectors or False
+            )
         )
         next_page = None if following is None else RestToGrpc.convert_extended_point_id(following)
         result = [RestToGrpc.convert_retrieved_point(point) for point in found]
         return grpc.ScrollResponse(result=result, next_page_offset=next_page)
 
-    def Query(self, request: grpc.QueryPoints, timeout: float | None = None) -> grpc.QueryResponse:
-        vector = list(request.query.nearest.dense.data)
-        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
-        include = GrpcToRest.convert_with_payload_selector(request.with_payload)
-        found = self._local.run(
-            lambda client: client.query_points(
-                request.collection_name,
-                query=vector,
-                using=request.using,
-                query_filter=where,
-                limit=request.limit,
-                with_payload=include,
-            )
-        )
-        return grpc.QueryResponse(result=[RestToGrpc.convert_scored_point(point) for point in found.points])
+    def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
+        found = self._local.run(lambda client: [_query(client, one) for one in request.query_points])
+        each = [[RestToGrpc.convert_scored_point(point) for point in points] for points in found]
+        return grpc.QueryBatchResponse(result=[grpc.BatchResult(result=points) for points in each])
 
     def CreateFieldIndex(
         self, request: grpc.CreateFieldIndexCollection, timeout: float | None = None
@@ -172,9 +167,10 @@ class LocalCollections:
     ) -> grpc.GetCollectionInfoResponse:
         info = self._local.run(lambda client: client.get_collection(request.collection_name))
         metadata = payload_to_grpc(dict(info.config.metadata or {}))
-        return grpc.GetCollectionInfoResponse(
-            result=grpc.CollectionInfo(config=grpc.CollectionConfig(metadata=metadata))
-        )
+        vectors = RestToGrpc.convert_vectors_config(info.config.params.vectors or {})
+        params = grpc.CollectionParams(vectors_config=vectors)
+        config = grpc.CollectionConfig(metadata=metadata, params=params)
+        return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=config))
 
     def UpdateAliases(
         self, request: grpc.ChangeAliases, timeout: float | None = None
@@ -191,6 +187,29 @@ class LocalCollections:
 
 def _completed() -> grpc.UpdateResult:
     return grpc.UpdateResult(operation_id=0, status=grpc.UpdateStatus.Completed)
+
+
+def _query(client: QdrantClient, request: grpc.QueryPoints) -> list[models.ScoredPoint]:
+    """What a query finds. Local mode tries a filter on every point before it looks for near ones.
+
+    So the nearest are found first and the filter is tried on these; where too few pass, on all.
+    """
+    where = GrpcToRest.convert_filter(request.filter)
+    include = GrpcToRest.convert_with_payload_selector(request.with_payload)
+    query = GrpcToRest.convert_query(request.query)
+    prefetch = [GrpcToRest.convert_prefetch_query(one) for one in request.prefetch]
+    if not prefetch:
+        near = _nearest(client, request, request.limit + SPARE, query=query, with_payload=True)
+        passed = [point for point in near if check_filter(where, point.payload or {}, point.id, {})]
+        if len(passed) >= request.limit:
+            return passed[: request.limit]
+    return _nearest(
+        client, request, request.limit, query=query, prefetch=prefetch, query_filter=where, with_payload=include
+    )
+
+
+def _nearest(client: QdrantClient, request: grpc.QueryPoints, limit: int, **asked: Any) -> list[models.ScoredPoint]:
+    return client.query_points(request.collection_name, using=request.using, limit=limit, **asked).points
 
 
 def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[models.ExtendedPointId]:

@@ -2,15 +2,19 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
-from worker.types import ChunkKey, DocumentKey, Hit, Order, Point, Stored
+from worker.types import ChunkKey, DocumentKey, Hit, Order, Point, Stored, Vector
+from worker.vectors import truncate
 
 VECTOR = "dense"
+FULL = "full"
+"""The vector of more dimensions, where there is one: candidates found by the short one are scored by it."""
+
 NAMESPACE = uuid.UUID("5f0c3a52-6d0e-4d43-9a5b-3a1f6e1c7b90")
 STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
 HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata")
@@ -24,10 +28,27 @@ def point_id(key: ChunkKey) -> grpc.PointId:
     return grpc.PointId(uuid=str(uuid.uuid5(NAMESPACE, name.decode())))
 
 
-def upsert_message(point: Point, indexed_at: str) -> grpc.PointStruct:
+class Shape(NamedTuple):
+    """The dimensions of a collection's vectors: those that are searched, and those that score, 0 where none do."""
+
+    dense: int
+    full: int = 0
+
+    @property
+    def widest(self) -> int:
+        """What is to be computed; the shorter one is its beginning."""
+        return max(self)
+
+    def named(self, vector: Vector) -> dict[str, Vector]:
+        """The vectors of a point, each of length 1."""
+        vectors = {VECTOR: truncate(vector[None], self.dense)[0]}
+        return vectors | {FULL: vector} if self.full else vectors
+
+
+def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStruct:
     """The whole point; a tombstone has none of the named vectors."""
     none = grpc.Vectors(vectors=grpc.NamedVectors())
-    vectors = none if point.vector is None else convert_vector_struct({VECTOR: point.vector})
+    vectors = none if point.vector is None else convert_vector_struct(shape.named(point.vector))
     payload = payload_to_grpc(point_payload(point, indexed_at))
     return grpc.PointStruct(id=point_id(point.key), vectors=vectors, payload=payload)
 
@@ -113,10 +134,15 @@ def of_documents(tenant: str, documents: Iterable[str]) -> grpc.Filter:
     )
 
 
-def living(tenant: str) -> grpc.Filter:
-    """The tenant's points but for tombstones."""
-    deleted = grpc.Condition(field=grpc.FieldCondition(key="deleted", match=grpc.Match(boolean=True)))
-    return grpc.Filter(must=[_keyword("tenant", tenant)], must_not=[deleted])
+def vectors(names: Iterable[str]) -> grpc.WithVectorsSelector:
+    """Only these of the named vectors."""
+    return grpc.WithVectorsSelector(include=grpc.VectorsSelector(names=names))
+
+
+def vector_of(point: grpc.RetrievedPoint, name: str) -> list[float]:
+    """A named vector; empty where a tombstone has none."""
+    named = point.vectors.vectors.vectors
+    return list(named[name].dense.data) or list(named[name].data) if name in named else []
 
 
 def payload_of(message: Mapping[str, Any]) -> dict[str, Any]:
@@ -142,11 +168,36 @@ def stored(payload: Mapping[str, Any]) -> Stored:
 
 
 def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
-    """A point that was found, by search or by scrolling; a tombstone has neither text nor title."""
-    payload = payload_of(point.payload)
-    key = ChunkKey(payload["tenant"], payload["document"], payload["chunk"])
-    text, title = payload.get("text") or "", payload.get("title") or ""
-    return Hit(key, getattr(point, "score", 0.0), stored(payload), text, title, payload.get("metadata") or {})
+    """A point that was found, by search or by scrolling; a tombstone has neither text nor title.
+
+    Field by field: converting whole payloads would take longer than the search.
+    """
+    payload = point.payload
+    key = ChunkKey(payload["tenant"].string_value, payload["document"].string_value, payload["chunk"].integer_value)
+    order = Order(payload["version"].integer_value, payload["sequence"].integer_value)
+    there = Stored(
+        order,
+        payload["recipe"].integer_value,
+        payload["hash"].string_value,
+        tuple(value.string_value for value in payload["hashes"].list_value.values),
+        payload["deleted"].bool_value,
+    )
+    metadata = value_of(payload["metadata"]) or {}
+    text, title = payload["text"].string_value, payload["title"].string_value
+    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata)
+
+
+def value_of(value: grpc.Value) -> Any:
+    """A value of a payload as Python has it."""
+    match value.WhichOneof("kind"):
+        case None | "null_value":
+            return None
+        case "struct_value":
+            return {name: value_of(inner) for name, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [value_of(inner) for inner in value.list_value.values]
+        case kind:
+            return getattr(value, kind)
 
 
 def fields(names: Iterable[str]) -> grpc.WithPayloadSelector:

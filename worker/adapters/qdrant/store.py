@@ -7,15 +7,20 @@ from itertools import islice
 from typing import Any, TypeVar
 
 import grpc as rpc
+import numpy as np
 from qdrant_client import grpc
 
 from worker.adapters.qdrant import points as convert
+from worker.adapters.qdrant.filters import living, readable
 from worker.errors import Refused, Unavailable
-from worker.types import ChunkKey, DocumentKey, Hit, Point, Stored, Vector, owned
+from worker.types import ChunkKey, DocumentKey, Hit, Lookup, Point, Stored, Vector, owned
 
 T = TypeVar("T")
 
 SCROLL_PAGE = 1000
+OVERSAMPLED = 3
+"""Candidates of short vectors, per one wanted, that full vectors score."""
+
 STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
 MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
 
@@ -37,15 +42,20 @@ class QdrantStore:
         self,
         points: Any,
         collection: str,
+        shape: convert.Shape,
         *,
         timeout_s: float = 30.0,
         points_per_request: int = 256,
         requests_in_flight: int = 4,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        """``points`` is a stub of Qdrant's Points service, or the embedded one."""
+        """``points`` is a stub of Qdrant's Points service, or the embedded one.
+
+        Points that are written have vectors as wide as the widest of the ``shape``.
+        """
         self._points = points
         self._collection = collection
+        self._shape = shape
         self._timeout_s = timeout_s
         self._size = points_per_request
         self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
@@ -85,21 +95,31 @@ class QdrantStore:
             any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
             self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
-    def search(self, vector: Vector, tenant: str, limit: int) -> list[Hit]:
-        """As the port says."""
-        request = grpc.QueryPoints(
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """As the port says, in one call; where points have full vectors, scores are by them."""
+        batch = grpc.QueryBatchPoints(
             collection_name=self._collection,
-            query=grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist()))),
-            using=convert.VECTOR,
-            filter=convert.living(tenant),
-            limit=limit,
-            with_payload=convert.fields(convert.HIT_FIELDS),
+            query_points=[self._query(lookup) for lookup in lookups],
             read_consistency=MAJORITY,
         )
-        return [convert.hit(point) for point in self._call("Query", request).result]
+        return [[convert.hit(point) for point in part.result] for part in self._call("QueryBatch", batch).result]
+
+    def vectors(self, tenant: str) -> tuple[list[Hit], Vector]:
+        """Every chunk of a tenant that readers may see, scored 0, and its widest vector: ``[chunks, widest]``.
+
+        Reads them all at once.
+        """
+        name = convert.FULL if self._shape.full else convert.VECTOR
+        found = [
+            (convert.hit(point), point) for point in self._scroll(living(tenant, self._now()), convert.HIT_FIELDS, name)
+        ]
+        rows = {hit.key: convert.vector_of(point, name) for hit, point in found}
+        kept = owned((hit for hit, _ in found), {hit.key: hit.stored for hit, _ in found if hit.key.chunk == 0})
+        joined = np.array([rows[hit.key] for hit in kept], dtype=np.float32)
+        return kept, joined.reshape(len(kept), self._shape.widest)
 
     def living(self) -> list[Hit]:
-        """Every chunk that readers may see, scored 0. Reads the whole collection at once."""
+        """Every chunk that readers may see, expired ones among them, scored 0. Reads the whole collection at once."""
         hits = [convert.hit(point) for point in self._scroll(None, convert.HIT_FIELDS)]
         return owned(hits, {hit.key: hit.stored for hit in hits if hit.key.chunk == 0})
 
@@ -118,12 +138,27 @@ class QdrantStore:
             if point_id.uuid in found
         }
 
+    def _query(self, lookup: Lookup) -> grpc.QueryPoints:
+        """The tenant's filter goes with every stage of the query."""
+        where = readable(lookup)
+        vectors = {name: _nearest(vector) for name, vector in self._shape.named(lookup.vector).items()}
+        first: dict[str, Any] = {"query": vectors[convert.VECTOR], "using": convert.VECTOR, "filter": where}
+        if self._shape.full:
+            found = grpc.PrefetchQuery(**first, limit=lookup.limit * OVERSAMPLED)
+            first = {"prefetch": [found], "query": vectors[convert.FULL], "using": convert.FULL, "filter": where}
+        return grpc.QueryPoints(
+            collection_name=self._collection,
+            limit=lookup.limit,
+            with_payload=convert.fields(convert.HIT_FIELDS),
+            **first,
+        )
+
     def _upsert(self, points: Sequence[Point]) -> None:
         at = self._stamp()
         self._update(
             "Upsert",
             grpc.UpsertPoints,
-            points=[convert.upsert_message(point, at) for point in points],
+            points=[convert.upsert_message(point, self._shape, at) for point in points],
             update_filter=convert.upsert_guard(points),
         )
 
@@ -132,8 +167,10 @@ class QdrantStore:
         operations = [convert.patch_message(point, at) for point in points]
         self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
 
-    def _scroll(self, where: grpc.Filter | None, names: Sequence[str]) -> Iterator[grpc.RetrievedPoint]:
-        """All points that a filter accepts, page by page."""
+    def _scroll(
+        self, where: grpc.Filter | None, names: Sequence[str], vector: str = ""
+    ) -> Iterator[grpc.RetrievedPoint]:
+        """All points that a filter accepts, page by page, with the vector of that name."""
         offset: grpc.PointId | None = None
         while True:
             request = grpc.ScrollPoints(
@@ -142,6 +179,7 @@ class QdrantStore:
                 offset=offset,
                 limit=SCROLL_PAGE,
                 with_payload=convert.fields(names),
+                with_vectors=convert.vectors([vector] if vector else []),
                 read_consistency=MAJORITY,
             )
             page = self._call("Scroll", request)
@@ -177,6 +215,10 @@ class QdrantStore:
 
     def _stamp(self) -> str:
         return self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _nearest(vector: Vector) -> grpc.Query:
+    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist())))
 
 
 def failure(error: Any, during: str) -> Unavailable | Refused:

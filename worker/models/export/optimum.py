@@ -19,7 +19,7 @@ from worker.models.export.samples import SAMPLES
 from worker.models.providers import BUDGET
 from worker.models.runtime import on_processor
 from worker.models.tokenizer import HubTokenizer
-from worker.models.vectors import truncate, worst_cosine
+from worker.vectors import truncate, worst_cosine
 
 GRAPH = "model.onnx"
 OUTPUT = "sentence_embedding"

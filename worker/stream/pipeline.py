@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from worker.index.patience import Stopped
+from worker.stream.patience import Stopped
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""The index worker's loop: poll, hand to the pipeline, commit what has come out of it.
+"""The loop of both workers: poll, hand to the pipeline, commit what has come out of it.
 
 The thread that runs it owns the source, and never waits for long: a consumer that does not poll loses its
 partitions, and one that waits in a long poll lets the model idle.
@@ -9,12 +9,15 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Generic, TypeVar
 
 from worker.errors import Unavailable
-from worker.index.pipeline import Pipeline
-from worker.index.stages import Work
 from worker.ports import Source
+from worker.stream.pipeline import Pipeline
+from worker.stream.work import Work
 from worker.types import Batch, Partition, Position, Record
+
+W = TypeVar("W", bound=Work)
 
 IDLE_POLL_S = 0.25
 """Waiting for records while nothing is in the pipe."""
@@ -27,20 +30,22 @@ BUSY_POLL_S = 0.05
 
 
 @dataclass(slots=True)
-class IndexWorker:
+class StreamWorker(Generic[W]):
     """Joins a source to a pipeline.
 
-    ``batch_bytes`` is the size to which a poll is cut; ``drain_timeout_s`` bounds the end after a stop;
-    ``report`` hears of every finished batch; ``outage`` of every failed poll in a row, and says how many seconds
-    to wait before the next; ``ending`` hears of the end, before what is in hand is finished.
+    ``begin`` makes of a batch what goes through the pipeline; ``batch_bytes`` is the size to which a poll is cut;
+    ``drain_timeout_s`` bounds the end after a stop; ``report`` hears of every finished batch; ``outage`` of every
+    failed poll in a row, and says how many seconds to wait before the next; ``ending`` hears of the end, before what
+    is in hand is finished.
     """
 
     source: Source
-    pipeline: Pipeline[Work]
+    pipeline: Pipeline[W]
+    begin: Callable[[Batch], W]
     batch_bytes: int
     drain_timeout_s: float
     outage: Callable[[Unavailable, int], float]
-    report: Callable[[Work], None] = lambda _: None
+    report: Callable[[W], None] = lambda _: None
     ending: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     _in_hand: deque[Batch] = field(default_factory=deque)
@@ -48,7 +53,7 @@ class IndexWorker:
     _not_before: float = 0.0
 
     def run(self, stop: threading.Event) -> None:
-        """Index until told to stop, or until the source has an end and all before it is committed."""
+        """Work until told to stop, or until the source has an end and all before it is committed."""
         while not stop.is_set():
             if self._in_hand:
                 self._hand_over(BUSY_POLL_S)
@@ -75,7 +80,7 @@ class IndexWorker:
 
     def _hand_over(self, wait_s: float) -> None:
         """Put the next batch in; while there is no room, wait for some and keep the membership."""
-        if self.pipeline.offer(Work(self._in_hand[0])):
+        if self.pipeline.offer(self.begin(self._in_hand[0])):
             self._in_hand.popleft()
         else:
             self.pipeline.wait_for_room(wait_s)

@@ -1,0 +1,368 @@
+"""What readers may see, and what filters mean: one suite for every store, all that must stay hidden being there.
+
+With longer vectors beside the short ones, too: then the store searches in two stages.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Protocol
+from uuid import uuid4
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from qdrant_client import grpc
+
+from tests.conftest import connect
+from worker.adapters.qdrant.collection import Collection, Connection, find_collection, open_collection
+from worker.adapters.qdrant.points import Shape
+from worker.adapters.qdrant.store import QdrantStore
+from worker.errors import InvalidEvent, Misconfigured
+from worker.fakes import MemoryStore
+from worker.filters import Filter, check, matches
+from worker.ports import Searcher, VectorStore
+from worker.query.ranking import disown
+from worker.searching import Followed
+from worker.settings import QdrantSettings
+from worker.types import (
+    Chunk,
+    DocumentKey,
+    Event,
+    Hit,
+    Lookup,
+    ModelIdentity,
+    Op,
+    Order,
+    Partition,
+    Point,
+    Record,
+    Vector,
+)
+
+NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
+IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
+WIDTH = 8
+EVERYTHING = 500
+
+
+class Store(VectorStore, Searcher, Protocol):
+    """Both sides."""
+
+
+def vector(seed: int) -> Vector:
+    row = np.random.default_rng(seed).standard_normal(WIDTH)
+    return (row / np.linalg.norm(row)).astype(np.float32)
+
+
+def point(seed: int, tenant: str, document: str, chunk: int = 0, version: int = 5, **fields: Any) -> Point:
+    alive = not fields.pop("deleted", False)
+    record = Record(Partition("documents", 0), seed, None, None)
+    op = Op.UPSERT if alive else Op.DELETE
+    event = Event(record, DocumentKey(tenant, document), Order(version, 1), op, title=document, text="text", **fields)
+    if not alive:
+        return Point(event, 0, 1)
+    part = Chunk(f"text {chunk}", 0, 6, f"hash {seed}")
+    return Point(event, chunk, 1, (part.hash,) if chunk == 0 else (), part, vector(seed))
+
+
+METADATA: list[dict[str, Any]] = [
+    {},
+    {"section": "games", "year": 2020, "free": True, "weight": 1.5},
+    {"section": "sound", "year": 2021, "free": False, "weight": 2.5},
+    {"section": ["games", "sound"], "year": [2019, 2022], "deep": {"er": "x", "est": None}},
+    {"section": [], "year": None, "deep": {"er": ["x", "y"]}},
+    {"since": "2026-01-01T00:00:00Z", "section": "", "zoneless": "2026-01-01T00:00:00"},
+    {"since": "2026-06-01T00:00:00+02:00", "year": 2023, "whole": 3.0},
+]
+
+
+def points() -> list[Point]:
+    """For two tenants the same documents: visible ones, and everything that must stay hidden."""
+    made = []
+    for t, tenant in enumerate(("acme", "other")):
+        base = 100 * t
+        for n, metadata in enumerate(METADATA):
+            language = ("de", "en", None)[n % 3]
+            moment = None if n == 2 else f"2026-0{n + 1}-01T00:00:00Z"
+            made.append(point(base + n, tenant, f"d{n}", metadata=metadata, language=language, timestamp=moment))
+        made += [
+            point(base + 20, tenant, "two", metadata=METADATA[1]),
+            point(base + 21, tenant, "two", 1, metadata=METADATA[1]),
+            point(base + 22, tenant, "two", 2, version=4, metadata=METADATA[1]),  # below its anchor
+            point(base + 23, tenant, "headless", 1, metadata=METADATA[1]),  # no anchor at all
+            point(base + 24, tenant, "gone", deleted=True),
+            point(base + 25, tenant, "gone", 1, version=4, metadata=METADATA[1]),  # below a tombstone
+            point(base + 26, tenant, "expired", metadata=METADATA[1], expires_at="2026-11-23T12:00:00Z"),
+            point(base + 27, tenant, "lasting", metadata=METADATA[1], expires_at="2026-11-23T12:00:01Z"),
+        ]
+    return made
+
+
+VISIBLE = {*(f"d{n}/0" for n in range(len(METADATA))), "two/0", "two/1", "lasting/0"}
+
+
+@pytest.fixture(params=["memory", "embedded", "folder", "server"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
+    """Filled, of each kind; those of Qdrant with both vectors."""
+    if request.param == "memory":
+        yield filled(MemoryStore())
+        return
+    with closing(connect(request.param, request, tmp_path)) as connection:
+        yield filled(connection.store(open_collection(connection, uuid4().hex, IDENTITY, None, WIDTH)))
+
+
+def filled(store: Store) -> Store:
+    store.upsert(points())
+    return store
+
+
+@lru_cache
+def embedded(full: int) -> Store:
+    """In memory, for many examples."""
+    connection = Connection(QdrantSettings(path=Path(":memory:")))
+    short = [Point(p.event, p.index, p.recipe, p.hashes, p.chunk, p.vector) for p in points()]
+    store = connection.store(open_collection(connection, "documents", IDENTITY, None, full))
+    store.upsert(short)
+    return store
+
+
+@lru_cache
+def memory() -> MemoryStore:
+    store = MemoryStore()
+    store.upsert(points())
+    return store
+
+
+def seen(store: Searcher, only: Filter | None = None, limit: int = EVERYTHING, seed: int = 1) -> list[Hit]:
+    """What a query of tenant acme gets."""
+    found = store.search([Lookup(vector(seed), "acme", limit, NOW, only)])
+    return disown(found, store.read)[0]
+
+
+def names(hits: list[Hit]) -> set[str]:
+    assert {hit.key.tenant for hit in hits} <= {"acme"}
+    return {f"{hit.key.document}/{hit.key.chunk}" for hit in hits}
+
+
+def test_readers_see_their_tenants_living_documents_and_nothing_else(store: Store) -> None:
+    hits = seen(store)
+    assert names(hits) == VISIBLE
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_a_hit_brings_what_was_stored(store: Store) -> None:
+    (hit,) = [hit for hit in seen(store) if hit.key.document == "d3"]
+    assert (hit.title, hit.text, hit.stored.order) == ("d3", "text 0", Order(5, 1))
+    assert hit.metadata == METADATA[3]
+
+
+def test_several_lookups_are_answered_each_for_itself(store: Store) -> None:
+    lookups = [
+        Lookup(vector(1), "acme", 2, NOW),
+        Lookup(vector(101), "other", 3, NOW, Filter(field="metadata.year", equals=2021)),
+        Lookup(vector(1), "nobody", 5, NOW),
+    ]
+    first, second, third = store.search(lookups)
+    assert (len(first), first[0].key.document) == (2, "d1")
+    assert [(hit.key.tenant, hit.key.document) for hit in second] == [("other", "d2")]
+    assert third == []
+
+
+def test_the_longer_vector_decides_the_order_where_there_is_one() -> None:
+    """Two points with the same short vector differ in what follows it."""
+    near = np.array([1, 0, 0, 0, 1, 0, 0, 0], dtype=np.float32) / np.sqrt(2)
+    far = np.array([1, 0, 0, 0, -1, 0, 0, 0], dtype=np.float32) / np.sqrt(2)
+    made = [point(n, "acme", name) for n, name in enumerate(("far", "near"))]
+    with closing(Connection(QdrantSettings(path=Path(":memory:")))) as connection:
+        store = connection.store(open_collection(connection, "documents", IDENTITY, None, WIDTH))
+        store.upsert([Point(p.event, 0, 1, p.hashes, p.chunk, v) for p, v in zip(made, (far, near), strict=True)])
+        (hits,) = store.search([Lookup(near, "acme", 5, NOW)])
+    assert [(hit.key.document, round(hit.score, 4)) for hit in hits] == [("near", 1.0), ("far", 0.0)]
+
+
+class Requests:
+    """Qdrant's Points service, as far as to see what it is asked."""
+
+    def __init__(self) -> None:
+        self.seen: list[grpc.QueryPoints] = []
+
+    def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float) -> grpc.QueryBatchResponse:  # noqa: ARG002, N802
+        self.seen += request.query_points
+        return grpc.QueryBatchResponse(result=[grpc.BatchResult() for _ in request.query_points])
+
+
+def test_every_stage_of_a_query_carries_the_filter_of_its_tenant() -> None:
+    requests = Requests()
+    only = Filter(field="metadata.section", equals="games")
+    QdrantStore(requests, "c", Shape(4, WIDTH)).search([Lookup(vector(1), "acme", 5, NOW, only)])
+    (request,) = requests.seen
+    (prefetch,) = request.prefetch
+    assert (prefetch.limit, request.limit, prefetch.using, request.using) == (15, 5, "dense", "full")
+    for where in (prefetch.filter, request.filter):
+        assert [condition.field.key for condition in where.must] == ["tenant", "metadata.section"]
+        assert where.must[0].field.match.keyword == "acme"
+        assert {condition.field.key for condition in where.must_not} == {"deleted", "expires_at"}
+        assert not where.should
+
+
+def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
+    qdrant: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    name = uuid4().hex
+    first = open_collection(qdrant, name, IDENTITY, None)
+    second = open_collection(qdrant, f"{name}-rebuilt", IDENTITY, None)
+    qdrant.store(second).upsert([point(1, "acme", "rebuilt")])
+
+    def look() -> tuple[QdrantStore, Collection]:
+        found = find_collection(qdrant, name, IDENTITY)
+        return qdrant.store(found), found
+
+    reader = Followed(qdrant.store(first), first, look)
+    lookups = [Lookup(vector(1), "acme", 5, NOW)]
+    assert reader.search(lookups) == [[]]
+    alias = grpc.CreateAlias(collection_name=second.name, alias_name=name)
+    gone = grpc.DeleteAlias(alias_name=name)
+    actions = [grpc.AliasOperations(delete_alias=gone), grpc.AliasOperations(create_alias=alias)]
+    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=actions))
+    assert reader.search(lookups) == [[]]  # not looked again yet
+    monkeypatch.setattr("worker.searching.LOOK_AGAIN_S", -1)
+    assert [hit.key.document for hit in reader.search(lookups)[0]] == ["rebuilt"]
+
+
+def test_a_collection_says_whether_it_has_longer_vectors(qdrant: Connection) -> None:
+    name = uuid4().hex
+    made = open_collection(qdrant, name, IDENTITY, None, WIDTH)
+    assert find_collection(qdrant, name, IDENTITY) == made
+    assert made.shape == (4, WIDTH)
+    for full, said in ((0, "dimension 8.*asks for none"), (16, "asks for 16")):
+        with pytest.raises(Misconfigured, match=said):
+            open_collection(qdrant, name, IDENTITY, None, full)
+
+
+FIELDS = [
+    "document", "language", "metadata.section", "metadata.year", "metadata.free", "metadata.weight", "metadata.deep.er",
+    "metadata.deep", "metadata.deep.est", "metadata.nothing", "metadata.tenant", "metadata.deleted",
+]  # fmt: skip
+WORDS = ["games", "sound", "x", "de", "d1", "two", "gone", "expired", "other", ""]
+MOMENTS = ["2025-12-31T23:00:00Z", "2026-01-01T00:00:00Z", "2026-05-31T22:00:00Z", "2026-12-31T00:00:00+05:00"]
+
+
+def conditions() -> st.SearchStrategy[dict[str, Any]]:
+    """Integers and booleans are kept apart: local mode takes True for 1."""
+    field, word, year = st.sampled_from(FIELDS), st.sampled_from(WORDS), st.integers(2018, 2024)
+    operators = ["gt", "gte", "lt", "lte"]
+    numbers = st.dictionaries(st.sampled_from(operators), st.one_of(year, st.floats(0, 3000)), min_size=1)
+    moments = st.dictionaries(st.sampled_from(operators), st.sampled_from(MOMENTS), min_size=1)
+    return st.one_of(
+        st.fixed_dictionaries({"field": field, "equals": st.one_of(word, year, st.booleans(), st.just(1.5))}),
+        st.fixed_dictionaries(
+            {"field": field, "any_of": st.one_of(st.lists(word, min_size=1), st.lists(year, min_size=1))}
+        ),
+        st.fixed_dictionaries({"field": field, "range": numbers}),
+        st.fixed_dictionaries({"field": st.sampled_from(["timestamp", "metadata.since"]), "range": moments}),
+        st.fixed_dictionaries({"field": field, "exists": st.booleans()}),
+    )
+
+
+def filters() -> st.SearchStrategy[dict[str, Any]]:
+    return st.recursive(
+        conditions(),
+        lambda inner: st.one_of(
+            st.fixed_dictionaries({"all": st.lists(inner, min_size=1, max_size=3)}),
+            st.fixed_dictionaries({"any": st.lists(inner, min_size=1, max_size=3)}),
+            st.fixed_dictionaries({"not": inner}),
+        ),
+        max_leaves=6,
+    )
+
+
+@given(filters(), st.integers(0, 130), st.sampled_from([1, 3, EVERYTHING]), st.sampled_from([0, WIDTH]))
+@settings(max_examples=1500, deadline=None)
+def test_no_filter_whatever_shows_what_is_hidden(only: dict[str, Any], seed: int, limit: int, full: int) -> None:
+    """Neither another tenant's point, nor a tombstone, an expired document or an orphan, in one stage or two."""
+    given_filter = Filter.model_validate(only)
+    assert names(seen(embedded(full), given_filter, limit, seed)) <= VISIBLE
+    assert names(seen(memory(), given_filter, limit, seed)) <= VISIBLE
+
+
+@given(filters())
+@settings(max_examples=600, deadline=None)
+def test_a_filter_means_the_same_in_every_store(only: dict[str, Any]) -> None:
+    given_filter = Filter.model_validate(only)
+    expected = names(seen(memory(), given_filter))
+    for full in (0, WIDTH):
+        assert names(seen(embedded(full), given_filter)) == expected
+
+
+@pytest.mark.parametrize(
+    ("only", "documents"),
+    [
+        ({"field": "metadata.section", "equals": "games"}, {"d1", "d3", "two", "lasting"}),
+        ({"field": "metadata.section", "any_of": ["sound", "nothing"]}, {"d2", "d3"}),
+        ({"field": "metadata.year", "range": {"gte": 2021, "lt": 2023}}, {"d2", "d3"}),
+        ({"field": "metadata.free", "equals": False}, {"d2"}),
+        ({"field": "metadata.weight", "range": {"gt": 1.5}}, {"d2"}),
+        ({"field": "metadata.year", "equals": 2021.0}, {"d2"}),
+        ({"field": "metadata.whole", "equals": 3}, {"d6"}),
+        ({"field": "metadata.zoneless", "range": {"lte": "2026-01-01T00:00:00Z"}}, {"d5"}),
+        ({"field": "metadata.deep.er", "equals": "x"}, {"d3", "d4"}),
+        ({"field": "metadata.section", "exists": False}, {"d0", "d4", "d6"}),
+        ({"field": "metadata.since", "range": {"gte": "2026-05-31T22:00:00Z"}}, {"d6"}),
+        ({"field": "timestamp", "range": {"lte": "2026-02-01T00:00:00Z"}}, {"d0", "d1"}),
+        ({"field": "document", "any_of": ["d1", "gone", "expired", "headless"]}, {"d1"}),
+        ({"field": "language", "equals": "de"}, {"d0", "d3", "d6"}),
+        ({"not": {"field": "metadata.year", "exists": True}}, {"d0", "d4", "d5"}),
+        ({"all": [{"field": "language", "equals": "en"}, {"not": {"field": "document", "equals": "d1"}}]}, {"d4"}),
+        ({"any": [{"field": "document", "equals": "d0"}, {"field": "metadata.year", "equals": 2022}]}, {"d0", "d3"}),
+    ],
+    ids=str,
+)
+def test_what_filters_find(store: Store, only: dict[str, Any], documents: set[str]) -> None:
+    assert {hit.key.document for hit in seen(store, Filter.model_validate(only))} == documents
+
+
+def test_matches_is_what_the_documents_say() -> None:
+    """On plain values, without any store."""
+    wanted = Filter.model_validate({"field": "metadata.a", "equals": 1})
+    assert matches(wanted, {"metadata": {"a": [0, 1]}})
+    assert not matches(wanted, {"metadata": {"a": True}})
+    assert not matches(wanted, {"metadata": {"a": "1"}})
+
+
+DECLARED = {"section": "keyword", "year": "integer", "weight": "float", "free": "bool", "since": "datetime"}
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ({"field": "metadata.colour", "equals": "red"}, "metadata.colour is not declared.*metadata.section"),
+        ({"field": "metadata.section", "equals": 5}, "of type keyword"),
+        ({"field": "metadata.year", "equals": "2020"}, "of type integer"),
+        ({"field": "metadata.year", "equals": True}, "of type integer"),
+        ({"field": "metadata.free", "equals": 1}, "of type bool"),
+        ({"field": "metadata.year", "range": {"gt": "2026-01-01T00:00:00Z"}}, "of type integer"),
+        ({"field": "metadata.since", "range": {"gt": 5}}, "of type datetime"),
+        ({"field": "metadata.weight", "any_of": [1, 2]}, "of type float"),
+        ({"field": "language", "equals": 5}, "language is of type keyword"),
+        ({"field": "timestamp", "equals": "2026-01-01T00:00:00Z"}, "timestamp is of type datetime"),
+        ({"all": [{"field": "metadata.year", "equals": n} for n in range(2000, 2011)]}, "more than 10 conditions"),
+        ({"field": "metadata.section", "any_of": [str(n) for n in range(21)]}, "21 values, at most 20"),
+    ],
+    ids=lambda value: str(value)[:60],
+)
+def test_a_filter_beyond_what_is_declared_or_allowed_is_refused(only: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidEvent, match=said):
+        check(Filter.model_validate(only), DECLARED, 10, 20)  # type: ignore[arg-type]
+
+
+def test_a_filter_may_nest_so_deep_and_no_deeper() -> None:
+    deep: dict[str, Any] = {"field": "language", "equals": "de"}
+    for _ in range(7):
+        deep = {"not": deep}
+    check(Filter.model_validate(deep), {}, 10, 10)
+    with pytest.raises(InvalidEvent, match="deeper than 8"):
+        check(Filter.model_validate({"not": deep}), {}, 10, 10)

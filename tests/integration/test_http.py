@@ -1,0 +1,390 @@
+"""The query worker over HTTP: a real server on a real port, over the shipped fakes."""
+
+import asyncio
+import base64
+import json
+import socket
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+
+from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, judge, stored
+from worker.errors import InvalidEvent, Misconfigured, Unavailable
+from worker.fakes import MemoryStore, OverlapReranker
+from worker.query.admission import Keys
+from worker.query.background import Background, HttpServer
+from worker.query.client import ask
+from worker.query.http import Service, create_app
+from worker.query.model_api import ModelApi
+from worker.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
+from worker.query.search import Judge, Search
+from worker.types import Hit, Lookup, Point, Vector
+
+MODEL = ModelBody(embedding="m@1", dimension=8, reranker="r@1")
+LIMITS = Limits(timeout_s=5.0)
+
+
+@dataclass
+class Served:
+    """A worker on a port of its own."""
+
+    service: Service
+    search: Search
+    client: httpx.Client
+    server: HttpServer
+    bugs: list[str]
+
+    def post(self, path: str, body: Any, **headers: str) -> httpx.Response:
+        content = body if isinstance(body, bytes) else json.dumps(body).encode()
+        return self.client.post(path, content=content, headers=headers)
+
+
+def dimension(wanted: int) -> int:
+    if wanted > EMBEDDER.dimension:
+        raise InvalidEvent(f"dimensions: {wanted} is too many")
+    return wanted
+
+
+@contextmanager
+def served(store: Any, judging: Judge | None, *, opened: bool = True, **given: Any) -> Iterator[Served]:
+    bugs: list[str] = []
+    service = Service(LIMITS, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
+    search = Search(encoder(), store, judging)
+    background = Background()
+    server = HttpServer(background, create_app(service), "127.0.0.1", 0, 2.0)
+    if opened:
+        service.open(search, ModelApi(search, MODEL, dimension, "", 4, 8192, 5.0))
+    with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
+        yield Served(service, search, client, server, bugs)
+    server.close()
+    search.close()
+    background.close()
+
+
+def documents() -> MemoryStore:
+    return stored(("hydro", "water drives the turbine"), ("sea", "salt water"), ("poem", "roses are red"))
+
+
+@pytest.fixture
+def here() -> Iterator[Served]:
+    with served(documents(), judge()) as made:
+        yield made
+
+
+def test_a_search_is_answered_by_the_schema(here: Served) -> None:
+    answer = here.post("/v1/search", {"id": "mine", "query": "water turbine", "top_k": 2})
+    assert answer.status_code == 200
+    body = answer.json()
+    assert (body["id"], body["reranked"], [hit["document"] for hit in body["hits"]]) == ("mine", True, ["hydro", "sea"])
+    assert body["model"] == {"embedding": "m@1", "dimension": 8, "reranker": "r@1"}
+    assert set(body["timings_ms"]) == {"embed", "retrieve", "rerank"}
+    assert here.post("/v1/search", {"query": "water"}).json()["id"]
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "status", "said"),
+    [
+        ("/v1/search", b"", 400, "Invalid JSON"),
+        ("/v1/search", b"\xff\xfe", 400, "Invalid JSON"),
+        ("/v1/search", b"[" * 100_000, 400, "recursion limit"),
+        ("/v1/search", {"query": " "}, 400, "query: is empty"),
+        ("/v1/search", {"query": "x" * 8193}, 400, "8193 characters"),
+        ("/v1/search", {"query": "x", "top_k": 0}, 400, "top_k"),
+        ("/v1/search", {"query": "x", "top_k": 10**6}, 400, "more than 100"),
+        ("/v1/search", {"query": "x", "filter": {"field": "secret", "equals": 1}}, 400, "no field 'secret'"),
+        ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "equals": [1]}}, 400, "filter.equals"),
+        ("/v1/search", {"query": "x", "fliter": {}}, 400, "fliter"),
+        ("/v1/search", b"x" * 1_000_001, 413, "larger than 1000000 bytes"),
+        ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "any_of": [True] * 6000}}, 400, "at most 5000"),
+        ("/v1/embeddings", {"input": [1] * 200_000}, 400, "200000 elements; at most 5000 are read"),
+        ("/v1/embeddings", {"input": ["a"] * 4, "input_type": "query", "instruction": "x" * 9000}, 400, "instruction"),
+        ("/v1/rerank", {"query": "x" * 9000, "documents": ["a"] * 4}, 400, "query: has 9000 characters"),
+        ("/v1/nothing", {}, 404, "Not Found"),
+        ("/healthz", {}, 405, "Method Not Allowed"),
+        ("/v1/embeddings", {"input": []}, 400, "input"),
+        ("/v1/embeddings", {"input": [1, 2]}, 400, "input"),
+        ("/v1/embeddings", {"input": ["a"] * 5}, 400, "5 texts; at most 4"),
+        ("/v1/embeddings", {"input": "word " * 70}, 400, "input.0: has 71 tokens; the model takes 64"),
+        ("/v1/embeddings", {"input": "a", "dimensions": 9}, 400, "dimensions: 9"),
+        ("/v1/rerank", {"query": "a", "documents": []}, 400, "documents"),
+        ("/v1/rerank", {"query": "a", "documents": ["a"] * 5}, 400, "5 texts; at most 4"),
+        ("/v1/rerank", {"query": "w " * 600, "documents": ["a"]}, 400, "there is room for 511"),
+    ],
+)
+def test_bad_input_is_told_in_one_form(here: Served, path: str, body: Any, status: int, said: str) -> None:
+    answer = here.post(path, body)
+    assert answer.status_code == status
+    assert said in answer.json()["error"]["message"]
+    assert here.bugs == []
+    assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_embeddings_are_those_of_the_index_in_openais_form(here: Served) -> None:
+    body = here.post("/v1/embeddings", {"model": "any", "input": ["salt water", "roses"], "user": "me"}).json()
+    expected = EMBEDDER.embed(TOKENIZER.encode(["salt water", "roses"]))
+    assert np.allclose([one["embedding"] for one in body["data"]], expected)
+    assert (body["object"], body["model"], [one["index"] for one in body["data"]]) == ("list", "m@1", [0, 1])
+    assert body["usage"] == {"prompt_tokens": 5, "total_tokens": 5}
+    short = here.post("/v1/embeddings", {"input": "salt water", "dimensions": 3, "encoding_format": "base64"}).json()
+    row = np.frombuffer(base64.b64decode(short["data"][0]["embedding"]), dtype="<f4")
+    assert np.allclose(row, expected[0, :3] / np.linalg.norm(expected[0, :3]))
+    asked = here.post("/v1/embeddings", {"input": "water", "input_type": "query", "instruction": "task"}).json()
+    assert np.allclose(asked["data"][0]["embedding"], EMBEDDER.embed(TOKENIZER.encode(["task: water"]))[0])
+
+
+def test_documents_are_reranked_in_coheres_form(here: Served) -> None:
+    given = {"query": "water turbine", "documents": ["roses", {"text": "turbine of water"}, "water"], "model": "any"}
+    body = here.post("/v1/rerank", given).json()
+    assert [one["index"] for one in body["results"]] == [1, 2, 0]
+    assert body["results"][0]["relevance_score"] == pytest.approx(1 / (1 + np.exp(-2)))
+    body = here.post("/v1/rerank", {**given, "top_n": 1, "return_documents": True}).json()
+    assert body["results"] == [{"index": 1, "relevance_score": pytest.approx(0.88, abs=0.01),
+                                "document": {"text": "turbine of water"}}]  # fmt: skip
+
+
+def test_without_a_reranker_the_search_goes_on_and_rerank_is_refused() -> None:
+    with served(documents(), None) as here:
+        assert here.post("/v1/search", {"query": "water", "rerank": True}).json()["not_reranked"]
+        answer = here.post("/v1/rerank", {"query": "a", "documents": ["b"]})
+        assert (answer.status_code, "rerank.enabled" in answer.text) == (400, True)
+
+
+KEYS = {"acme": ["the key of acme"], "other": ["the key of other", "its older key"]}
+
+
+def test_with_keys_the_key_decides_whose_documents_are_seen() -> None:
+    store = documents()
+    theirs = [replace_tenant(point, "acme") for point in store.points.values() if point.event.key.document == "sea"]
+    store.upsert(theirs)
+    with served(store, judge(), keys=KEYS) as here:
+        for headers in ({"Authorization": "Bearer the key of acme"}, {"X-API-Key": "the key of acme"}):
+            body = here.post("/v1/search", {"query": "water"}, **headers).json()
+            assert [hit["document"] for hit in body["hits"]] == ["sea"]
+        key = {"Authorization": "bearer its older key"}
+        assert here.post("/v1/search", {"query": "water"}, **key).json()["hits"] == []
+        assert here.post("/v1/search", {"query": "water", "tenant": "other"}, **key).status_code == 200
+        forbidden = here.post("/v1/search", {"query": "water", "tenant": "acme"}, **key)
+        assert (forbidden.status_code, forbidden.json()["error"]["type"]) == (403, "forbidden")
+
+
+def replace_tenant(point: Point, tenant: str) -> Point:
+    return replace(point, event=replace(point.event, key=point.event.key._replace(tenant=tenant)))
+
+
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}, {"Authorization": "Basic the key of acme"},
+                                     {"X-API-Key": ""}])  # fmt: skip
+@pytest.mark.parametrize("path", ["/v1/search", "/v1/embeddings", "/v1/rerank"])
+def test_without_a_known_key_nothing_is_done(headers: dict[str, str], path: str) -> None:
+    store: Any = Recorder(documents())
+    with served(store, judge(), keys=KEYS) as here:
+        answer = here.post(path, {"query": "water", "input": "a", "documents": ["a"]}, **headers)
+        assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
+        assert store.searches == []
+        assert here.client.get("/healthz").status_code == 200
+        assert here.client.get("/v1/info").json()["keys"] is True
+
+
+class Gated:
+    """A reranker that waits at a gate, and counts its batches."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.begun = threading.Event()
+        self.batches = 0
+
+    def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
+        self.batches += 1
+        self.begun.set()
+        assert self.gate.wait(60)
+        return OverlapReranker().logits(pairs)
+
+
+def test_too_busy_is_503_with_a_time_to_come_back() -> None:
+    gated = Gated()
+    with served(documents(), judge(gated), max_concurrency=2) as here, ThreadPoolExecutor(2) as pool:
+        slow = [pool.submit(here.post, "/v1/search", {"query": "water"}) for _ in range(2)]
+        wait_until(lambda: here.service.metrics.under_way_now == 2)
+        refused = here.post("/v1/search", {"query": "water"})
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert here.client.get("/healthz").status_code == 200
+        gated.gate.set()
+        assert [one.result().status_code for one in slow] == [200, 200]
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def wait_until(true: Any) -> None:
+    deadline = time.monotonic() + 10
+    while not true():
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+def test_a_client_that_goes_away_stops_its_work() -> None:
+    gated = Gated()
+    store = stored(*((f"d{n}", "some words about water") for n in range(60)))
+    with served(store, judge(gated)) as here:
+        body = b'{"query": "water", "timeout_ms": 60000}'
+        with socket.create_connection(("127.0.0.1", here.server.port)) as client:
+            client.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+            assert gated.begun.wait(10)
+        wait_until(lambda: here.service.metrics.under_way_now == 0)
+        gated.gate.set()
+        assert here.post("/v1/search", {"query": "water", "rerank": False}).status_code == 200
+        assert gated.batches == 1
+        assert 'endpoint="search",status="499"} 1.0' in here.client.get("/metrics").text
+
+
+def test_too_late_is_504() -> None:
+    class Stuck(Recorder):
+        def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+            time.sleep(0.4)
+            return super().search(lookups)
+
+    stuck: Any = Stuck(documents())
+    with served(stuck, judge()) as here:
+        answer = here.post("/v1/search", {"query": "water", "timeout_ms": 100})
+        assert (answer.status_code, answer.json()["error"]["type"]) == (504, "too_late")
+
+
+def test_a_store_that_is_away_is_503_and_recovers_by_itself() -> None:
+    store: Any = Recorder(documents())
+    with served(store, judge()) as here:
+        store.away = True
+        answer = here.post("/v1/search", {"query": "water"})
+        assert (answer.status_code, answer.json()["error"], answer.headers["retry-after"]) == (
+            503, {"message": "away", "type": "unavailable"}, "2")  # fmt: skip
+        store.away = False
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_a_bug_is_told_as_such_and_ends_one_request_only() -> None:
+    store: Any = Recorder(documents())
+    with served(store, judge()) as here:
+        store.store = None
+        answer = here.post("/v1/search", {"query": "water"})
+        assert (answer.status_code, "NoneType" in answer.text, len(here.bugs)) == (500, False, 1)
+        store.store = documents()
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_before_the_collection_is_open_the_worker_is_alive_and_not_ready() -> None:
+    with served(documents(), judge(), opened=False) as here:
+        assert here.client.get("/healthz").status_code == 200
+        assert here.client.get("/readyz").status_code == 503
+        assert here.post("/v1/search", {"query": "water"}).status_code == 503
+        here.service.open(here.search, ModelApi(here.search, MODEL, dimension, "", 4, 8192, 5.0))
+        assert here.client.get("/readyz").status_code == 200
+        here.service.stopping = True
+        assert here.client.get("/readyz").status_code == 503
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200  # until the port is closed
+
+
+def test_concurrent_requests_share_batches_and_get_their_own_answers(here: Served) -> None:
+    async def load() -> list[Any]:
+        async with httpx.AsyncClient(base_url=here.client.base_url, timeout=20) as client:
+            asked = [client.post("/v1/search", json={"id": str(n), "query": f"water {n}"}) for n in range(64)]
+            return [answer.json() for answer in await asyncio.gather(*asked)]
+
+    answers = asyncio.run(load())
+    assert [answer["id"] for answer in answers] == [str(n) for n in range(64)]
+    assert all(answer["hits"] for answer in answers)
+    assert here.search.embed.items == 64
+    assert here.search.embed.batches < 64
+
+
+def test_metrics_count_requests_steps_and_batches(here: Served) -> None:
+    here.post("/v1/search", {"query": "water"})
+    here.post("/v1/search", {"query": ""})
+    text = here.client.get("/metrics").text
+    for line in (
+        'penstock_query_requests_total{endpoint="search",status="200"} 1.0',
+        'penstock_query_requests_total{endpoint="search",status="400"} 1.0',
+        'penstock_query_step_seconds_count{step="rerank"} 1.0',
+        'penstock_query_batches_total{step="embed"} 1.0',
+        'penstock_query_batch_items_total{step="rerank"} 3.0',
+        "penstock_query_under_way 0.0",
+    ):
+        assert line in text
+
+
+def test_the_api_is_described_and_every_reference_in_it_resolves(here: Served) -> None:
+    description = here.client.get("/openapi.json").json()
+    paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/readyz", "/metrics"}
+    assert paths <= set(description["paths"])
+    known = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
+    references = {part.split('"')[0] for part in json.dumps(description).split('"$ref": "')[1:]}
+    assert references <= known
+    assert {"#/components/schemas/QueryBody", "#/components/schemas/ReplyBody"} <= references
+
+
+@pytest.mark.parametrize("path", ["/", "/docs"])
+def test_pages_load_nothing_from_elsewhere(here: Served, path: str) -> None:
+    answer = here.client.get(path)
+    assert answer.status_code == 200
+    for attribute in ('src="', 'href="'):
+        for part in answer.text.split(attribute)[1:]:
+            assert not part.startswith(("http:", "https:", "//"))
+
+
+def test_the_commands_client_gets_the_answer_or_the_servers_words(here: Served) -> None:
+    url = f"http://127.0.0.1:{here.server.port}/"
+    assert ask(url, "", QueryBody(query="salt"), 5.0).hits[0].document == "sea"
+    with pytest.raises(Misconfigured, match="400: top_k: 1000 is more than 100"):
+        ask(url, "", QueryBody(query="water", top_k=1000), 5.0)
+    here.service.search = None
+    with pytest.raises(Unavailable, match="503: the worker is starting"):
+        ask(url, "", QueryBody(query="water"), 5.0)
+    with pytest.raises(Unavailable):
+        ask("http://127.0.0.1:1", "", QueryBody(query="water"), 5.0)
+    with pytest.raises(Misconfigured, match="--url"):
+        ask("nonsense", "", QueryBody(query="water"), 5.0)
+
+
+def test_a_port_that_is_taken_is_told_in_one_line(here: Served) -> None:
+    background = Background()
+    with pytest.raises(Misconfigured, match="cannot listen on 127"):
+        HttpServer(background, create_app(here.service), "127.0.0.1", here.server.port, 2.0)
+    background.close()
+
+
+def test_a_body_that_does_not_come_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("worker.query.admission.BODY_S", 0.2)
+    with served(documents(), judge(), max_concurrency=1) as here:
+        with socket.create_connection(("127.0.0.1", here.server.port)) as client:
+            client.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
+            answer = client.recv(4096)
+        assert answer.startswith(b"HTTP/1.1 408 ")
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_a_task_that_only_the_reranker_takes_is_an_error_where_there_is_no_reranking() -> None:
+    def prompt(task: str | None) -> str:
+        if task is not None:
+            raise InvalidEvent("instruction: takes none")
+        return ""
+
+    search = Search(replace(encoder(), prompt=prompt, takes_task=False), documents(), judge())
+    background = Background()
+    for body, said in (({}, ""), ({"rerank": False}, "instruction: takes none")):
+        query = to_query(QueryBody(query="water", instruction="task", **body), LIMITS, "q", "")
+        if said:
+            with pytest.raises(InvalidEvent, match=said):
+                background.run(search.answer(query))
+        else:
+            assert background.run(search.answer(query)).documents
+    search.close()
+    background.close()
+
+
+def test_readers_of_a_reply_ignore_what_they_do_not_know() -> None:
+    reply = {"id": "1", "hits": [], "reranked": False, "timings_ms": {}, "new": 1,
+             "model": {"embedding": "m", "dimension": 4, "newer": 2}}  # fmt: skip
+    assert ReplyBody.model_validate_json(json.dumps(reply)).id == "1"

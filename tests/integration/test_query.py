@@ -1,0 +1,385 @@
+"""``penstock query`` and ``penstock search`` as processes of their own: over HTTP, over a real Kafka, in one breath."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.checkpoints import Shape, bundle, checkpoint
+from tests.conftest import ROOT
+from tests.integration.test_cli import environment, one_line, penstock
+from tests.kafka_tools import committed, document, new_topic, produce, read_all
+from worker.adapters.kafka.connection import connect_producer, create_topic
+from worker.adapters.kafka.progress import KafkaProgress
+from worker.adapters.kafka.replies import KafkaReplies
+from worker.errors import InvalidEvent, Refused, Unavailable
+from worker.settings import KafkaSettings, QdrantSettings
+from worker.types import Message, Place
+
+pytest.importorskip("transformers")
+
+TEXTS = {
+    "hydro": "Falling water drives a turbine that makes electricity.",
+    "wind": "Wind turns the blades of a turbine.",
+    "chess": "A game of chess against the computer.",
+    "mail": "Reads and sends electronic mail.",
+    "sound": "Records and edits sound from a microphone.",
+}
+SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("reranker")
+    checkpoint(folder / "reranker", Shape(), reranker=True, longest=2048)
+    return bundle(folder / "reranker", folder / "bundle", "cpu-int8").folder
+
+
+class Worker:
+    """A running ``penstock query``."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
+        self.process = process
+        self.said: list[dict[str, Any]] = []
+
+    def until(self, event: str) -> dict[str, Any]:
+        """The first log line of that name."""
+        assert self.process.stderr
+        for line in self.process.stderr:
+            self.said.append(json.loads(line))
+            if self.said[-1]["event"] == event:
+                return self.said[-1]
+        raise AssertionError(f"ended before {event}: {self.said}")
+
+    def stop(self) -> int:
+        self.process.send_signal(signal.SIGTERM)
+        assert self.process.stderr
+        self.said += [json.loads(line) for line in self.process.stderr]
+        return self.process.wait(SECONDS)
+
+
+@contextmanager
+def query_worker(folder: Path, variables: Mapping[str, object]) -> Iterator[tuple[Worker, httpx.Client]]:
+    env = environment(folder, **{"HTTP__PORT": 0, **variables})
+    command = [sys.executable, "-m", "worker", "query"]
+    with subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.PIPE) as process:
+        worker = Worker(process)
+        try:
+            port = worker.until("listening")["port"]
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
+                yield worker, client
+        finally:
+            process.kill()
+
+
+def index(folder: Path, variables: Mapping[str, object], texts: Mapping[str, str] = TEXTS) -> None:
+    lines = b"\n".join(document(name, text, title=name)[1] for name, text in texts.items())
+    done = penstock(folder, "index", "--from", "-", stdin=lines, variables=variables)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+@pytest.fixture
+def models(minilm: Path, reranker: Path) -> dict[str, object]:
+    return {"MODEL__BUNDLE": minilm, "RERANK__BUNDLE": reranker}
+
+
+def server(qdrant: QdrantSettings) -> dict[str, object]:
+    return {"QDRANT__PATH": "", "QDRANT__URL": qdrant.url, "QDRANT__GRPC_PORT": qdrant.grpc_port,
+            "QDRANT__COLLECTION": f"c{uuid.uuid4().hex[:8]}"}  # fmt: skip
+
+
+def answers(kafka: KafkaSettings, topic: str, count: int) -> list[Any]:
+    """The replies, once there are so many."""
+    deadline = time.monotonic() + SECONDS
+    while len(found := read_all(kafka, topic)) < count:
+        assert time.monotonic() < deadline, f"{len(found)} replies of {count}"
+    return found
+
+
+def without_id(reply: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: reply[name] for name in ("hits", "reranked", "not_reranked", "model")}
+
+
+def test_a_query_on_the_topic_and_one_over_http_give_the_same_hits(
+    broker: str, qdrant_process: QdrantSettings, models: dict[str, object], tmp_path: Path
+) -> None:
+    kafka = new_topic(broker)
+    own = f"own-{kafka.topic}"
+    replies = f"replies-{kafka.topic}"
+    variables = {
+        **models, **server(qdrant_process), "KAFKA__BOOTSTRAP_SERVERS": broker, "QUERY__TOPIC": kafka.topic,
+        "QUERY__GROUP": kafka.group, "QUERY__REPLY_TOPIC": replies, "QUERY__REPLY_TOPICS": own,
+    }  # fmt: skip
+    index(tmp_path, variables)
+    asked: list[dict[str, Any]] = [
+        {"id": "1", "query": "electricity from water", "top_k": 3},
+        {"id": "2", "query": "electricity from water", "rerank": False},
+        {"id": "3", "query": "a game", "filter": {"field": "document", "any_of": ["chess", "mail"]}},
+        {"id": "4", "query": "anything", "tenant": "nobody"},
+    ]
+    with query_worker(tmp_path, variables) as (worker, client):
+        worker.until("ready")
+        worker.until("started")
+        with closing(connect_producer(kafka)) as producer:
+            for body in asked:
+                headers = [("correlation_id", str(body["id"]).encode()), ("reply_to", own.encode())]
+                producer.send(kafka.topic, key=b"k", value=json.dumps(body).encode(), headers=headers)
+            producer.send(kafka.topic, key=b"bad", value=b"{nonsense", headers=[("correlation_id", b"5")])
+            producer.flush()
+        over_kafka = answers(kafka, own, len(asked))
+        (refused,) = answers(kafka, replies, 1)
+        for record, body in zip(over_kafka, asked, strict=True):
+            over_http = client.post("/v1/search", json=body).json()
+            reply = json.loads(record.value)
+            assert reply["id"] == body["id"]
+            assert without_id(reply) == without_id(over_http)
+            assert (record.key, dict(record.headers)) == (b"k", {"correlation_id": str(body["id"]).encode()})
+        hits = [json.loads(record.value)["hits"] for record in over_kafka]
+        assert [len(one) for one in hits] == [3, 5, 2, 0]
+        assert hits[1][0]["document"] == "hydro"
+        assert (json.loads(refused.value)["id"], dict(refused.headers)) == ("bad", {"correlation_id": b"5"})
+        (letter,) = read_all(kafka, f"{kafka.topic}.dlq")
+        assert letter.value == b"{nonsense"
+        assert dict(letter.headers)["__connect.errors.stage"] == b"decode"
+        assert client.get("/readyz").status_code == 200
+        assert worker.stop() == 0
+    assert worker.said[-1]["event"] == "ended"
+    assert {name: worker.said[-1][name] for name in ("answered", "too_late", "dead_lettered")} == {
+        "answered": 4, "too_late": 0, "dead_lettered": 1}  # fmt: skip
+    assert committed(kafka) == {0: 5}
+
+
+def test_a_search_waits_for_the_record_that_it_names(
+    broker: str, qdrant_process: QdrantSettings, models: dict[str, object], tmp_path: Path
+) -> None:
+    """Written, then asked for at once: found every time, while the index worker is at work beside it."""
+    kafka = new_topic(broker, partitions=2)
+    variables = {
+        **models, **server(qdrant_process), "KAFKA__BOOTSTRAP_SERVERS": broker, "KAFKA__TOPIC": kafka.topic,
+        "KAFKA__GROUP": kafka.group, "QUERY__FOLLOW": "true", "RERANK__ENABLED": "false",
+    }  # fmt: skip
+    produce(kafka, [document("first")])
+    assert penstock(tmp_path, "index", "--once", variables=variables).returncode == 0
+    env = environment(tmp_path, **variables)
+    with (
+        query_worker(tmp_path, variables) as (worker, client),
+        subprocess.Popen([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        as indexer,
+        closing(connect_producer(kafka)) as producer,
+    ):  # fmt: skip
+        worker.until("ready")
+        for n in range(8):
+            key, value = document(f"new-{n}", f"the word number{n} is new")
+            sent = producer.send(kafka.topic, key=key.encode(), value=value).get(timeout=SECONDS)
+            after = {"topic": kafka.topic, "partition": sent.partition, "offset": sent.offset}
+            body = {"query": f"number{n}", "after": after, "timeout_ms": 30_000, "top_k": 1,
+                    "filter": {"field": "document", "equals": f"new-{n}"}}  # fmt: skip
+            reply = client.post("/v1/search", json=body).json()
+            assert [hit["document"] for hit in reply["hits"]] == [f"new-{n}"], reply
+            assert "after" in reply["timings_ms"]
+        indexer.send_signal(signal.SIGTERM)
+        assert indexer.wait(SECONDS) == 0
+        future = {"query": "x", "after": {**after, "offset": sent.offset + 1}, "timeout_ms": 300}
+        assert client.post("/v1/search", json=future).status_code == 504
+        for wrong, said in (({"topic": "other"}, "the index follows topic"), ({"partition": 2}, "has 2 partitions")):
+            refused = client.post("/v1/search", json={"query": "x", "after": {**after, **wrong}})
+            assert (refused.status_code, said in refused.text) == (400, True)
+        assert worker.stop() == 0
+
+
+def test_a_store_that_goes_away_is_503_and_comes_back_by_itself(models: dict[str, object], tmp_path: Path) -> None:
+    def start(port: int) -> "subprocess.Popen[str]":
+        command = [sys.executable, "-m", "tests.store_server", str(port), str(tmp_path / "kept")]
+        return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
+
+    with start(0) as first:
+        assert first.stdout
+        port = int(first.stdout.readline())
+        variables = {**models, **server(QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port))}
+        index(tmp_path, variables)
+        with query_worker(tmp_path, {**variables, "QUERY__TIMEOUT_S": 3}) as (worker, client):
+            worker.until("ready")
+            assert client.post("/v1/search", json={"query": "chess"}).status_code == 200
+            first.kill()
+            first.wait()
+            assert client.post("/v1/search", json={"query": "chess"}).status_code == 503
+            assert client.get("/healthz").status_code == 200
+            with start(port) as second:
+                assert second.stdout
+                second.stdout.readline()
+                deadline = time.monotonic() + 20
+                while client.post("/v1/search", json={"query": "chess"}).status_code != 200:
+                    assert time.monotonic() < deadline
+                assert worker.stop() == 0
+                second.kill()
+
+
+def test_search_prints_a_table_or_json_from_the_store_or_from_a_worker(
+    models: dict[str, object], tmp_path: Path
+) -> None:
+    index(tmp_path, models)
+    here = penstock(tmp_path, "search", "electricity", "--top-k", "2", variables=models)
+    assert here.returncode == 0, here.stderr.decode()
+    assert "hydro" in here.stdout.decode() or "wind" in here.stdout.decode()
+    assert "reranked" in here.stdout.decode()
+    hostile = {"h": "a \\[/foo] [red]b\x1b[31m \\"}
+    index(tmp_path, models, hostile)
+    shown = penstock(tmp_path, "search", "a b", "--filter", '{"field": "document", "equals": "h"}', variables=models)
+    assert "a \\[/foo] [red]b[31m \\" in shown.stdout.decode()
+    options = ("--json", "--no-rerank", "--filter", '{"field": "document", "equals": "wind"}')
+    alone = json.loads(penstock(tmp_path, "search", "turbine", *options, variables=models).stdout)
+    assert [hit["document"] for hit in alone["hits"]] == ["wind"]
+    with query_worker(tmp_path, {**models, "HTTP__API_KEYS": '{"": "a key of sixteen"}'}) as (worker, client):
+        worker.until("ready")
+        remote = ("search", "turbine", "--url", str(client.base_url))
+        variables = {"SEARCH__API_KEY": "a key of sixteen"}
+        asked = json.loads(penstock(tmp_path, *remote, *options, variables=variables).stdout)
+        assert asked["hits"] == alone["hits"]
+        assert "401: a key is needed" in one_line(penstock(tmp_path, *remote), 2)
+        said = one_line(penstock(tmp_path, *remote, "--top-k", "1000", variables=variables), 2)
+        assert "400: top_k: 1000 is more than 100" in said
+        assert "a key of sixteen" not in json.dumps(worker.said)
+
+
+def test_a_worker_that_stops_answers_what_is_in_hand(models: dict[str, object], tmp_path: Path) -> None:
+    index(tmp_path, models, {f"d{n}": f"water number {n} " * 60 for n in range(100)})
+    with query_worker(tmp_path, models) as (worker, client), ThreadPoolExecutor(1) as pool:
+        worker.until("ready")
+        answer = pool.submit(client.post, "/v1/search", json={"query": "water", "timeout_ms": 60_000})
+        deadline = time.monotonic() + SECONDS
+        while "penstock_query_under_way 1.0" not in httpx.get(f"{client.base_url}/metrics").text:
+            assert time.monotonic() < deadline
+        assert worker.stop() == 0
+        assert (answer.result().status_code, answer.result().json()["reranked"]) == (200, True)
+
+
+def test_what_is_wrong_before_the_start_is_one_line(models: dict[str, object], minilm: Path, tmp_path: Path) -> None:
+    def fails(*arguments: str, **variables: object) -> str:
+        return one_line(penstock(tmp_path, *arguments, variables={**models, **variables}), 2)
+
+    assert "there is no collection 'documents' yet" in fails("query", HTTP__PORT=0)
+    index(tmp_path, models)
+    assert "no reranker: set PENSTOCK_RERANK__BUNDLE" in fails("query", RERANK__BUNDLE="")
+    assert "holds a model for embedding, not for reranker" in fails("query", RERANK__BUNDLE=minilm)
+    assert "dimension 384 there, 128 here" in fails("query", HTTP__PORT=0, MODEL__DIMENSION=128)
+    assert "nothing to listen to" in fails("query", HTTP__ENABLED="false")
+    assert "--once is about a topic" in fails("query", "--once")
+    assert "at least 16 printable" in fails("query", HTTP__API_KEYS='{"acme": "short"}')
+    wrong_way_round = fails("query", HTTP__API_KEYS='{"a-long-secret-key-of-acme": "acme"}')
+    assert "a-long-secret" not in wrong_way_round
+    assert "JSON, like" in fails("query", HTTP__API_KEYS="acme:a-long-secret-key")
+    for topics in ({"QUERY__REPLY_TOPIC": "q"}, {"QUERY__REPLY_TOPICS": "q.dlq"}, {"KAFKA__TOPIC": "replies"}):
+        assert "topic" in fails("query", QUERY__TOPIC="q", **topics)
+    assert "two tenants share a key" in fails("query", HTTP__API_KEYS=json.dumps({"a": "k" * 16, "b": "k" * 16}))
+    assert "top_k and candidates may not be above" in fails("query", QUERY__TOP_K=1000)
+    assert "tenant and tenant_from = fixed go together" in fails("query", QUERY__TENANT_FROM="fixed")
+    assert "'a b' is no field" in fails("query", QDRANT__FILTER_FIELDS='{"a b": "keyword"}')
+    assert "--filter: no JSON" in fails("search", "x", "--filter", "{")
+    assert "there is no field 'colour'" in fails("search", "x", "--filter", '{"field": "colour", "equals": "red"}')
+    for place in ("1", "t/0/²", "t/0/99999999999999999999"):
+        assert "topic/partition/offset, please" in fails("search", "x", "--after", place)
+    assert "query: is empty" in fails("search", " ")
+
+
+def test_a_secret_is_not_shown_by_config(tmp_path: Path) -> None:
+    shown = penstock(tmp_path, "config", "--json", variables={"HTTP__API_KEYS": '{"acme": "sixteen letters!"}'})
+    assert b"sixteen letters!" not in shown.stdout + shown.stderr
+    assert json.loads(shown.stdout)["http"]["api_keys"] == {"acme": ["**********"]}
+
+
+def test_longer_vectors_score_what_the_short_ones_find(minilm: Path, tmp_path: Path) -> None:
+    variables = {"MODEL__BUNDLE": minilm, "RERANK__ENABLED": "false", "MODEL__DIMENSION": 128,
+                 "MODEL__FULL_DIMENSION": 384}  # fmt: skip
+    index(tmp_path, variables)
+    both = json.loads(penstock(tmp_path, "search", "--json", "electricity", variables=variables).stdout)
+    whole = tmp_path / "whole"
+    whole.mkdir()
+    index(whole, {"MODEL__BUNDLE": minilm})
+    alone = {"MODEL__BUNDLE": minilm, "RERANK__ENABLED": "false"}
+    expected = json.loads(penstock(whole, "search", "--json", "electricity", variables=alone).stdout)
+    for mine, theirs in zip(both["hits"], expected["hits"], strict=True):
+        assert (mine["document"], mine["retrieval_score"]) == (
+            theirs["document"], pytest.approx(theirs["retrieval_score"], abs=1e-5))  # fmt: skip
+    assert both["model"]["dimension"] == 128
+    shorter = {**variables, "MODEL__FULL_DIMENSION": 128}
+    assert "longer than model.dimension" in one_line(penstock(tmp_path, "search", "x", variables=shorter), 2)
+
+
+def test_progress_is_what_the_group_has_committed(broker: str) -> None:
+    kafka = new_topic(broker, partitions=2)
+    progress = KafkaProgress(kafka)
+    assert progress.searchable([Place(kafka.topic, 0, 0), Place(kafka.topic, 1, 5)]) == [False, False]
+    for place in (Place("other", 0, 0), Place(kafka.topic, 2, 0)):
+        with pytest.raises(InvalidEvent, match="after: "):
+            progress.searchable([place])
+    progress.close()
+    with pytest.raises(Unavailable):
+        KafkaProgress(KafkaSettings(bootstrap_servers="127.0.0.1:1", topic="t")).searchable([Place("t", 0, 0)])
+
+
+def test_an_answer_that_the_topic_does_not_take_is_refused(broker: str) -> None:
+    kafka = new_topic(broker)
+    create_topic(kafka, 1)
+    with closing(connect_producer(kafka)) as producer:
+        replies = KafkaReplies(producer)
+        replies.put([Message(kafka.topic, b"k", b"{}", (("correlation_id", None),))])
+        with pytest.raises(Refused, match="ask for fewer documents"):
+            replies.put([Message(kafka.topic, b"k", b"x" * 2_000_000)])
+    (record,) = read_all(kafka, kafka.topic)
+    assert (record.key, record.value) == (b"k", b"{}")
+
+
+def test_evaluate_measures_the_search_as_it_is_served(models: dict[str, object], tmp_path: Path) -> None:
+    index(tmp_path, models)
+    asked = [{"id": name, "query": text, "relevant": [name]} for name, text in TEXTS.items()]
+    asked.append({"id": "none", "query": "nothing", "relevant": ["not there"]})
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    done = penstock(tmp_path, "evaluate", "queries.jsonl", "--json", "--recall", "1,5", variables=models)
+    assert done.returncode == 0, done.stderr.decode()
+    report = json.loads(done.stdout)
+    assert (report["queries"], report["documents"], report["missing"]) == (6, 5, 1)
+    ways = [(row["search"], row["dimension"], row["reranked"]) for row in report["rows"]]
+    assert ways == [
+        ("as served", 384, True),
+        ("as served", 384, False),
+        *(("exact", d, False) for d in (32, 64, 128, 256, 384)),
+    ]
+    served, whole = report["rows"][1]["metrics"], report["rows"][-1]["metrics"]
+    assert served == whole == pytest.approx({"nDCG@10": 5 / 6, "R@1": 5 / 6, "R@5": 5 / 6, "RR@10": 5 / 6})
+    reranked = report["rows"][0]["metrics"]
+    assert (reranked["R@5"], reranked["RR@10"] < 5 / 6) == (pytest.approx(5 / 6), True)  # random weights
+    table = penstock(tmp_path, "evaluate", "queries.jsonl", "--no-rerank", variables=models).stdout.decode()
+    assert "1 relevant documents are not in the collection" in table
+    assert "as served" in table
+    wrong = penstock(tmp_path, "evaluate", "queries.jsonl", "--recall", "ten", variables=models)
+    assert "--recall 'ten'" in one_line(wrong, 2)
+
+
+def test_evaluate_measures_a_model_with_and_without_its_task(tmp_path: Path) -> None:
+    checkpoint(tmp_path / "embedding", Shape(), longest=512)
+    made = bundle(tmp_path / "embedding", tmp_path / "bundle", "cpu-int8").folder
+    variables = {"MODEL__BUNDLE": made, "MODEL__DIMENSION": 48, "RERANK__ENABLED": "false"}
+    index(tmp_path, variables)
+    asked = [{"query": text, "relevant": {name: 2}} for name, text in TEXTS.items()]
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    done = penstock(tmp_path, "evaluate", "queries.jsonl", "--json", variables=variables)
+    assert done.returncode == 0, done.stderr.decode()
+    rows = json.loads(done.stdout)["rows"]
+    ways = [(row["search"], row["dimension"], row["instruction"], row["trained"]) for row in rows]
+    assert ways == [
+        ("as served", 48, True, True),
+        ("exact", 32, True, True),
+        ("exact", 48, True, True),
+        ("exact", 48, False, True),
+    ]
+    assert rows[0]["metrics"] == rows[2]["metrics"]

@@ -1,0 +1,121 @@
+"""How good a search is: the metrics on small cases done by hand, and the files that say what is relevant."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import Misconfigured
+from worker.evaluate.exact import dimensions, documents, ranked
+from worker.evaluate.labelled import Labelled, read
+from worker.evaluate.metrics import measure
+from worker.models.quality import ndcg
+from worker.types import ChunkKey, Hit, Order, Stored
+
+
+def test_metrics_are_those_done_by_hand() -> None:
+    judged = {"q1": {"a": 1, "b": 1}, "q2": {"c": 1}}
+    found = measure(judged, {"q1": ["x", "a", "y"], "q2": []}, (1, 3))
+    ideal = 1 + 1 / math.log2(3)
+    assert found == {
+        "nDCG@10": pytest.approx((1 / math.log2(3)) / ideal / 2),
+        "R@1": 0.0,
+        "R@3": pytest.approx(0.25),
+        "RR@10": pytest.approx(0.25),
+    }
+
+
+def test_grades_count_in_ndcg() -> None:
+    judged = {"q": {"good": 2, "fair": 1}}
+    best, worse = (measure(judged, {"q": run}, (10,))["nDCG@10"] for run in (["good", "fair"], ["fair", "good"]))
+    assert best == pytest.approx(1)
+    assert worse == pytest.approx((1 + 2 / math.log2(3)) / (2 + 1 / math.log2(3)))
+
+
+@given(st.lists(st.sampled_from("abcdefghijklmn"), unique=True), st.sets(st.sampled_from("abcdefghijklmn"), min_size=1))
+def test_binary_ndcg_agrees_with_the_one_of_the_quality_gate(run: list[str], relevant: set[str]) -> None:
+    judged = {"q": dict.fromkeys(relevant, 1)}
+    assert measure(judged, {"q": run}, (10,))["nDCG@10"] == pytest.approx(ndcg(run, relevant))
+
+
+def test_the_shipped_queries_name_documents_of_the_demo() -> None:
+    import gzip
+    import json
+
+    from worker.demo import CORPUS, LABELLED
+
+    names = {json.loads(line)["id"] for line in gzip.decompress(CORPUS.read_bytes()).splitlines()}
+    labelled = read(LABELLED, None)
+    assert len(labelled) == 64
+    assert {document for one in labelled for document in one.relevant} <= names
+
+
+def test_json_lines_and_trec_say_the_same(tmp_path: Path) -> None:
+    (tmp_path / "a.jsonl").write_text(
+        '{"id": "1", "query": "wind", "relevant": {"a": 2, "b": 0}}\n\n'
+        '{"id": "2", "query": "water", "relevant": ["c"]}\n{"id": "3", "query": "none", "relevant": []}\n'
+    )
+    (tmp_path / "qrels.txt").write_text("1 0 a 2\n1 0 b 0\n2 0 c 1\n")
+    (tmp_path / "qrels.tsv").write_text("query-id\tcorpus-id\tscore\n1\ta\t2\n2\tc\t1\n")
+    (tmp_path / "topics.tsv").write_text("1\twind\n2\twater\n9\tnobody asks\n")
+    (tmp_path / "topics.jsonl").write_text('{"_id": "1", "text": "wind"}\n{"id": 2, "query": "water"}\n')
+    (tmp_path / "b.jsonl").write_text('{"id": "1", "query": "a\u2028b", "relevant": ["a"]}\n', encoding="utf-8")
+    assert read(tmp_path / "b.jsonl", None)[0].text == "a\u2028b"
+    expected = [Labelled("1", "wind", {"a": 2}), Labelled("2", "water", {"c": 1})]
+    assert read(tmp_path / "a.jsonl", None) == expected
+    for qrels in ("qrels.txt", "qrels.tsv"):
+        for topics in ("topics.tsv", "topics.jsonl"):
+            assert read(tmp_path / qrels, tmp_path / topics) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no query has a relevant document"),
+        ("1 0 a 1\n", "line 1: not .*--queries"),
+        ('{"query": "x", "relevant": ["a"]}\n[]\n', "line 2"),
+        ('{"query": "", "relevant": ["a"]}\n', "line 1: .*a query is a text"),
+        ('{"query": "x", "relevant": {"a": "much"}}\n', "line 1"),
+        ('{"id": 1, "query": "x", "relevant": ["a"]}\n{"id": 1, "query": "y", "relevant": ["a"]}\n', "same id"),
+    ],
+)
+def test_a_wrong_line_is_named(tmp_path: Path, text: str, said: str) -> None:
+    (tmp_path / "a.jsonl").write_text(text)
+    with pytest.raises(Misconfigured, match=said):
+        read(tmp_path / "a.jsonl", None)
+
+
+def test_wrong_qrels_and_topics_are_named(tmp_path: Path) -> None:
+    (tmp_path / "topics").write_text("1\twind\n")
+    for qrels, said in (("1 0 a 1\n2 0 b 1\n", "query '2' is not in"), ("1 0 a 1\n1 a\n", "line 2")):
+        (tmp_path / "qrels").write_text(qrels)
+        with pytest.raises(Misconfigured, match=said):
+            read(tmp_path / "qrels", tmp_path / "topics")
+    (tmp_path / "topics").write_text("no tab\n")
+    with pytest.raises(Misconfigured, match="line 1: an id, a tab and a text"):
+        read(tmp_path / "qrels", tmp_path / "topics")
+    with pytest.raises(Misconfigured, match="No such file"):
+        read(tmp_path / "nothing", None)
+    (tmp_path / "qrels").write_bytes(b"\xff")
+    with pytest.raises(Misconfigured, match="not UTF-8"):
+        read(tmp_path / "qrels", None)
+
+
+def test_exact_search_cuts_then_normalizes() -> None:
+    chunks = [Hit(ChunkKey("", name, n), 0, Stored(Order(1, 1), 1), "", "", {}) for n, name in enumerate("aab")]
+    rows = np.array([[1, 0, 0], [0.1, 0, 1], [0.6, 0.8, 0]], dtype=np.float32)
+    query = np.array([[1, 0, 0]], dtype=np.float32)
+    (short,) = ranked(chunks, rows, query, 1, 3)
+    assert [round(hit.score, 6) for hit in short] == [1, 1, 1]
+    (whole,) = ranked(chunks, rows, query, 3, 3)
+    assert [hit.key.chunk for hit in whole] == [0, 2, 1]
+    assert documents(whole) == ["a", "b"]
+
+
+def test_dimensions_are_powers_of_two_and_the_widest() -> None:
+    assert dimensions(384) == [32, 64, 128, 256, 384]
+    assert dimensions(64) == [32, 64]
+    assert dimensions(20) == [20]

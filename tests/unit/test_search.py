@@ -1,0 +1,333 @@
+"""The steps of a query over the shipped fakes: what is found, in which order, and what the answer says of it."""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker.errors import InvalidEvent, Unavailable
+from worker.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
+from worker.ports import Reranker, Searcher
+from worker.query.ranking import best_per_document
+from worker.query.search import Answer, Encoder, Judge, Search, TooLate
+from worker.types import (
+    Chunk,
+    ChunkKey,
+    DocumentKey,
+    Event,
+    Hit,
+    Lookup,
+    Op,
+    Order,
+    Partition,
+    Place,
+    Point,
+    Query,
+    Record,
+    Stored,
+    Vector,
+)
+
+TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
+NOW = datetime(2026, 11, 23, tzinfo=UTC)
+
+
+def encoder(limit: int = 64) -> Encoder:
+    return Encoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000)
+
+
+def stored(*documents: tuple[str, ...], title: str = "") -> MemoryStore:
+    """Each document a name and its chunks."""
+    store = MemoryStore()
+    for name, *chunks in documents:
+        event = Event(Record(Partition("t", 0), 0, None, None), DocumentKey("", name), Order(1, 1), Op.UPSERT, title)
+        parts = [Chunk(text, 0, len(text), text) for text in chunks]
+        hashes = tuple(part.hash for part in parts)
+        rows = EMBEDDER.embed(TOKENIZER.encode(chunks))
+        store.upsert([Point(event, i, 1, hashes if i == 0 else (), parts[i], rows[i]) for i in range(len(parts))])
+    return store
+
+
+def query(text: str, **fields: Any) -> Query:
+    given: dict[str, Any] = {"id": "q", "tenant": "", "top_k": 10, "candidates": 100, "timeout_s": 5.0} | fields
+    return Query(text=text, **given)
+
+
+def run(work: Callable[[], Awaitable[Any]]) -> Any:
+    return asyncio.run(asyncio.wait_for(work(), 30))
+
+
+def ask(search: Search, asked: Query) -> Answer:
+    answer: Answer = run(lambda: search.answer(asked))
+    search.close()
+    return answer
+
+
+def judge(reranker: Reranker | None = None, instruction: str | None = None) -> Judge:
+    return Judge(WordPairs(), reranker or OverlapReranker(), 64, instruction)
+
+
+def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
+    store = stored(("poem", "roses are red"), ("hydro", "water drives the turbine"), ("sea", "salt water"))
+    answer = ask(Search(encoder(), store, judge()), query("water turbine"))
+    assert [one.hit.key.document for one in answer.documents] == ["hydro", "sea", "poem"]
+    assert answer.not_reranked == ""
+    scores = [one.score for one in answer.documents]
+    assert scores == pytest.approx([1 / (1 + np.exp(-2)), 0.5, 1 / (1 + np.exp(2))])
+    (near,) = store.search([Lookup(EMBEDDER.embed(TOKENIZER.encode(["water turbine"]))[0], "", 10, NOW)])
+    by_retrieval = [hit.key.document for hit in near]
+    assert [one.retrieval_rank for one in answer.documents] == [
+        by_retrieval.index(one.hit.key.document) + 1 for one in answer.documents
+    ]
+    assert set(answer.timings_ms) == {"embed", "retrieve", "rerank"}
+
+
+def test_a_document_is_represented_by_its_best_chunk() -> None:
+    store = stored(("a", "nothing here", "water turbine", "water"), ("b", "turbine"))
+    answer = ask(Search(encoder(), store, judge()), query("water turbine"))
+    assert [(one.hit.key.document, one.hit.key.chunk) for one in answer.documents] == [("a", 1), ("b", 0)]
+
+
+def test_the_title_is_judged_with_the_text() -> None:
+    answer = ask(Search(encoder(), stored(("a", "text"), title="water turbine"), judge()), query("water turbine"))
+    assert answer.documents[0].score > 0.8
+
+
+def test_without_a_reranker_the_order_of_retrieval_stands_and_the_answer_says_so() -> None:
+    store = stored(*((f"d{n}", f"text {n}") for n in range(30)))
+    for search, asked, said in (
+        (Search(encoder(), store, None), query("text 7"), "no reranker"),
+        (Search(encoder(), store, judge()), query("text 7", rerank=False), "asked for none"),
+    ):
+        answer = ask(search, asked)
+        assert said in answer.not_reranked
+        assert answer.documents[0].hit.key.document == "d7"
+        assert [one.score for one in answer.documents] == [one.hit.score for one in answer.documents]
+        assert [one.retrieval_rank for one in answer.documents] == list(range(1, 11))
+
+
+def test_documents_of_many_chunks_do_not_crowd_out_others() -> None:
+    """The first candidates are all of one document: then all candidates are fetched."""
+    words = [f"same words {n}" for n in range(40)]
+    store = stored(("long", *words), ("b", "other"), ("c", "texts"))
+    answer = ask(Search(encoder(), store, None), query("same words 3", top_k=3))
+    assert {one.hit.key.document for one in answer.documents} == {"long", "b", "c"}
+
+
+class Slow:
+    """A reranker that takes a while per batch."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        self.calls = 0
+
+    def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
+        self.calls += 1
+        time.sleep(self.seconds)
+        return OverlapReranker().logits(pairs)
+
+
+def test_near_the_deadline_the_order_of_retrieval_is_returned_in_time() -> None:
+    slow = Slow(0.2)
+    store = stored(*((f"d{n}", f"text number {n}") for n in range(50)))
+    search = Search(encoder(), store, judge(slow))
+    started = time.monotonic()
+    answer: Answer = run(lambda: search.answer(query("text number 7", timeout_s=0.6)))
+    assert time.monotonic() - started < 0.7
+    assert (answer.not_reranked, answer.documents[0].hit.key.document) == ("the deadline was near", "d7")
+    calls = slow.calls
+    assert calls < 6  # of many batches: the rest was given up with the query
+
+    async def twice() -> Answer:
+        await search.answer(query("text number 7", timeout_s=0.6))
+        return await search.answer(query("text number 8", timeout_s=0.6))
+
+    second: Answer = run(twice)
+    assert "rerank" not in second.timings_ms
+    search.close()
+
+
+def test_what_cannot_be_done_in_time_is_not_begun() -> None:
+    slow = Slow(0.05)
+    store = stored(*((f"d{n}", f"text number {n}") for n in range(100)))
+    search = Search(encoder(), store, judge(slow))
+
+    async def work() -> tuple[float, Answer]:
+        await search.answer(query("text", candidates=20, top_k=1))
+        calls, started = slow.calls, time.monotonic()
+        answer = await search.answer(query("text", candidates=100, timeout_s=0.3))
+        assert slow.calls == calls
+        return time.monotonic() - started, answer
+
+    took, answer = run(work)
+    search.close()
+    assert answer.not_reranked == "the deadline was near"
+    assert took < 0.2
+
+
+class Recorder:
+    """A store that remembers how it was asked."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        self.store = store
+        self.searches: list[int] = []
+        self.reads: list[list[ChunkKey]] = []
+        self.away = False
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        self.searches.append(len(lookups))
+        if self.away:
+            raise Unavailable("away")
+        return self.store.search(lookups)
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        self.reads.append(list(keys))
+        return self.store.read(keys)
+
+
+def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
+    store: Any = Recorder(stored(("a", "one", "two"), ("b", "three")))
+    search = Search(encoder(), store, judge())
+
+    async def work() -> list[Answer]:
+        return await asyncio.gather(*(search.answer(query(f"text {n}")) for n in range(20)))
+
+    assert len(run(work)) == 20
+    search.close()
+    assert store.searches == [20]
+    assert store.reads == []  # every anchor was among the hits
+    assert search.embed.batches == 1
+
+
+def test_anchors_that_did_not_come_with_the_hits_are_read_in_one_request() -> None:
+    store: Any = Recorder(stored(("a", "nothing", "exactly this"), ("b", "nothing else", "or that")))
+    answer = ask(Search(encoder(), store, None), query("exactly this", top_k=1, candidates=1))
+    assert answer.documents[0].hit.key == ChunkKey("", "a", 1)
+    assert store.reads == [[ChunkKey("", "a", 0)]]
+
+
+def test_an_outage_is_told_and_the_next_query_is_answered() -> None:
+    store: Any = Recorder(stored(("a", "text")))
+    search = Search(encoder(), store, None)
+
+    async def work() -> Answer:
+        store.away = True
+        with pytest.raises(Unavailable):
+            await search.answer(query("text"))
+        store.away = False
+        return await search.answer(query("text"))
+
+    assert len(run(work).documents) == 1
+    search.close()
+
+
+class Stuck:
+    """A store that does not answer for a while."""
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        time.sleep(0.5)
+        return [[] for _ in lookups]
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        raise NotImplementedError(keys)
+
+
+def test_a_store_that_does_not_answer_in_time_makes_the_answer_too_late() -> None:
+    stuck: Searcher = Stuck()
+    search = Search(encoder(), stuck, None)
+    with pytest.raises(TooLate, match=r"within 0\.1 s"):
+        run(lambda: search.answer(query("text", timeout_s=0.1)))
+    search.close()
+
+
+def test_a_query_longer_than_the_models_window_is_refused() -> None:
+    search = Search(encoder(limit=5), stored(("a", "text")), None)
+    with pytest.raises(InvalidEvent, match="has 7 tokens with its instruction; the model takes 5"):
+        run(lambda: search.answer(query("one two three four five", instruction="task")))
+    search.close()
+
+
+class Watched(WordPairs):
+    """Remembers the tasks."""
+
+    def __init__(self) -> None:
+        self.tasks: list[str | None] = []
+
+    def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
+        self.tasks.append(instruction)
+        return super().encode(query, documents, instruction)
+
+
+def test_both_models_read_a_query_with_its_instruction_or_the_usual_one() -> None:
+    embedded: list[str | None] = []
+    pairs = Watched()
+
+    def prompt(task: str | None) -> str:
+        embedded.append(task)
+        return ""
+
+    search = Search(
+        Encoder(TOKENIZER, EMBEDDER, prompt, True, 64, 1000),
+        stored(("a", "text")),
+        Judge(pairs, OverlapReranker(), 64, "the settings' task"),
+    )
+    run(lambda: search.answer(query("text", instruction="my task")))
+    run(lambda: search.answer(query("text")))
+    search.close()
+    assert embedded == ["my task", None]
+    assert pairs.tasks == ["my task", "the settings' task"]
+
+
+def test_a_query_waits_for_the_record_that_it_names() -> None:
+    store, progress = MemoryStore(), MemoryProgress("documents")
+    search = Search(encoder(), store, None, progress)
+    asked = query("text", after=Place("documents", 0, 4))
+
+    async def work() -> Answer:
+        waiting = asyncio.ensure_future(search.answer(asked))
+        await asyncio.sleep(0.1)
+        assert not waiting.done()
+        store.points = stored(("new", "text")).points
+        progress.done[0] = 5
+        return await waiting
+
+    answer: Answer = run(work)
+    assert [one.hit.key.document for one in answer.documents] == ["new"]
+    assert "after" in answer.timings_ms
+    with pytest.raises(TooLate):
+        run(lambda: search.answer(query("text", after=Place("documents", 0, 5), timeout_s=0.1)))
+    with pytest.raises(InvalidEvent, match="not in the stream"):
+        run(lambda: search.answer(query("text", after=Place("elsewhere", 0, 5))))
+    search.close()
+
+
+def test_a_worker_that_does_not_follow_the_stream_says_so() -> None:
+    search = Search(encoder(), MemoryStore(), None)
+    with pytest.raises(InvalidEvent, match=r"query\.follow"):
+        run(lambda: search.answer(query("text", after=Place("documents", 0, 0))))
+    search.close()
+
+
+@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(-3, 3)), max_size=20), st.booleans())
+def test_documents_are_ranked_by_their_best_chunk(rows: list[tuple[str, int]], reranked: bool) -> None:
+    hits = [
+        Hit(ChunkKey("", name, i), 1.0 - i / 100, Stored(Order(1, 1), 1), "", "", {})
+        for i, (name, _) in enumerate(rows)
+    ]
+    logits = [float(logit) for _, logit in rows]
+    ranked = best_per_document(hits, logits if reranked else None)
+    by_retrieval = list(dict.fromkeys(name for name, _ in rows))
+    assert {one.hit.key.document for one in ranked} == set(by_retrieval)
+    assert all(by_retrieval[one.retrieval_rank - 1] == one.hit.key.document for one in ranked)
+    if reranked:
+        best = {name: max(logit for other, logit in rows if other == name) for name in by_retrieval}
+        assert [rows[one.hit.key.chunk][1] for one in ranked] == [best[one.hit.key.document] for one in ranked]
+        assert [best[one.hit.key.document] for one in ranked] == sorted(best.values(), reverse=True)
+    else:
+        assert [one.hit.key.document for one in ranked] == by_retrieval

@@ -1,0 +1,56 @@
+"""How far the index workers are: what their consumer group has committed is searchable."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+
+from worker.adapters.kafka.connection import connection, say
+from worker.errors import InvalidEvent, Unavailable
+from worker.settings import KafkaSettings
+from worker.types import Place
+
+
+class KafkaProgress:
+    """``ports.Progress`` by the committed offsets of the index workers' group. Connects at the first question."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """``settings`` are those of the index workers."""
+        self._settings = settings
+        self._admin: Any = None
+        self._partitions = 0
+
+    def searchable(self, places: Sequence[Place]) -> list[bool]:
+        """As the port says."""
+        for place in places:
+            if place.topic != self._settings.topic:
+                raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
+        found = self._asked(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
+        mine = self._settings.topic
+        done = {owned.partition: stored.offset for owned, stored in found.items() if owned.topic == mine}
+        for place in places:
+            if place.partition not in done and place.partition >= self._count():
+                raise InvalidEvent(
+                    f"after: topic {place.topic!r} has {self._partitions} partitions, no number {place.partition}"
+                )
+        return [done.get(place.partition, 0) > place.offset for place in places]
+
+    def close(self) -> None:
+        """Release the connection."""
+        if self._admin is not None:
+            self._admin.close()
+
+    def _count(self) -> int:
+        """The topic's partitions, looked up again where the number is beyond those known."""
+        (topic,) = self._asked(lambda admin: admin.describe_topics([self._settings.topic]))
+        self._partitions = len(topic["partitions"])
+        return self._partitions
+
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        try:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(**connection(self._settings))
+            return question(self._admin)
+        except kafka_errors.KafkaError as error:
+            raise Unavailable(f"Kafka: asking how far the index is: {say(error)}") from error

@@ -1,0 +1,179 @@
+"""Puts the query worker together: HTTP, the topic, and the search behind both."""
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+
+from worker import wiring
+from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer, make_topics
+from worker.adapters.kafka.dead_letters import KafkaDeadLetters
+from worker.adapters.kafka.replies import KafkaReplies
+from worker.adapters.kafka.source import KafkaSource
+from worker.adapters.qdrant.collection import Connection
+from worker.errors import InvalidEvent, Misconfigured
+from worker.query.admission import Keys
+from worker.query.background import Background, HttpServer
+from worker.query.http import Service, create_app
+from worker.query.model_api import ModelApi
+from worker.query.requests import Limits
+from worker.query.search import Search
+from worker.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
+from worker.searching import Models, limits, make_search, progress, reading
+from worker.settings import KafkaSettings, Settings
+from worker.stream.pipeline import Pipeline, Stage
+from worker.stream.worker import CLOSE_SHARE, DRAIN_SHARE
+from worker.telemetry import log
+from worker.types import OF_QUERIES
+
+POLL_BYTES = 1 << 30
+"""A poll of queries is bounded by their number; none of them is cut off."""
+
+
+def serve(
+    settings: Settings,
+    models: Models,
+    stop: threading.Event,
+    *,
+    once: bool = False,
+    listening: Callable[[int], None] = lambda _port: None,
+) -> None:
+    """Answer queries until ``stop`` is set; with ``once``, until the topic's present end.
+
+    ``listening`` hears of the port. HTTP answers before the collection is open, but is not ready.
+    """
+    bounds = limits(settings.query, settings.qdrant)
+    service = _service(settings, models, bounds)
+    with ExitStack() as opened:
+        background = Background()
+        opened.callback(background.close)
+        connection = opened.enter_context(reading(settings))
+        with ExitStack() as front:
+            if settings.http.enabled:
+                drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
+                server = HttpServer(background, create_app(service), settings.http.host, settings.http.port, drain_s)
+                front.callback(server.close)
+                server.when_ended(stop.set)
+                log.info("listening", host=settings.http.host, port=server.port)
+                listening(server.port)
+                threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
+            models.warm_up()
+            search = opened.enter_context(_open(settings, models, connection, stop))
+            service.open(search, _model_api(settings, models, search))
+            log.info("ready")
+            if settings.query.topic:
+                _follow_topic(settings, service, search, background, stop, once=once)
+            else:
+                stop.wait()
+
+
+def _leave(stop: threading.Event, service: Service, server: HttpServer) -> None:
+    """As soon as the worker is told to stop: no more requests, while the topic is drained beside."""
+    stop.wait()
+    service.stopping = True
+    server.leave()
+
+
+@contextmanager
+def _open(settings: Settings, models: Models, connection: Connection, stop: threading.Event) -> Iterator[Search]:
+    """The search, as soon as the store can be reached; raises Stopped, Misconfigured."""
+    following = progress(settings)
+    search = wiring.patience(stop).call(lambda: make_search(settings, models, connection, following))
+    try:
+        yield search
+    finally:
+        search.close()
+        if following is not None:
+            following.close()
+
+
+def _service(settings: Settings, models: Models, bounds: Limits) -> Service:
+    keys = {tenant: [key.get_secret_value() for key in own] for tenant, own in settings.http.api_keys.items()}
+    return Service(
+        bounds,
+        models.body,
+        Keys(keys),
+        settings.http.max_body_bytes,
+        settings.http.max_concurrency,
+        settings.model.instruction or models.instruction,
+        lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
+    )
+
+
+def _model_api(settings: Settings, models: Models, search: Search) -> ModelApi:
+    bundle = models.embedding.bundle
+
+    def dimension(wanted: int) -> int:
+        if wanted > models.embedding.dimension:
+            raise InvalidEvent(f"dimensions: {wanted} is more than {models.embedding.dimension}, which is served here")
+        try:
+            return bundle.dimension(wanted, "dimensions")
+        except Misconfigured as error:
+            raise InvalidEvent(str(error)) from None
+
+    return ModelApi(
+        search,
+        models.body,
+        dimension,
+        bundle.prompt("document"),
+        settings.http.max_inputs,
+        settings.query.max_query_chars,
+        settings.query.timeout_s,
+    )
+
+
+def query_topic(settings: Settings) -> KafkaSettings:
+    """Kafka, for the topic of queries."""
+    query = settings.query
+    return settings.kafka.model_copy(
+        update={
+            "topic": query.topic,
+            "dead_letter_topic": query.dead_letter_topic,
+            "group": query.group,
+            "max_poll_records": query.max_poll_records,
+        }
+    )
+
+
+def _follow_topic(
+    settings: Settings,
+    service: Service,
+    search: Search,
+    background: Background,
+    stop: threading.Event,
+    *,
+    once: bool,
+) -> None:
+    kafka, query = query_topic(settings), settings.query
+    rules = Rules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
+    abort = threading.Event()
+    waiting = wiring.patience(abort)
+    with ExitStack() as opened:
+        source, letters, replies = wiring.patience(stop).call(lambda: _topics(kafka, rules, once=once))
+        opened.callback(replies.close, settings.query.drain_timeout_s * CLOSE_SHARE)
+        stages: list[Stage[QueryWork]] = [
+            Stage("decode", Decode(rules)),
+            Stage("retrieve", Retrieve(search, background.run, waiting)),
+            Stage("rerank", Order(search, background.run)),
+            Stage("reply", Reply(replies, letters, waiting, service.model, service.metrics)),
+        ]
+        log.info("started", source=kafka.topic, replies=rules.replies[0])
+        pipeline = Pipeline(stages, abort)
+        terms = wiring.Terms(POLL_BYTES, settings.query.drain_timeout_s, OF_QUERIES)
+        report = wiring.follow(source, letters, pipeline, QueryWork, terms, waiting, stop)
+        report.summary("ended")
+
+
+def _topics(kafka: KafkaSettings, rules: Rules, *, once: bool) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
+    """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
+    check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
+    make_topics(kafka, rules.replies)
+    with ExitStack() as opened:
+        letters = KafkaDeadLetters(connect_producer(kafka), kafka.dead_letters, 0)
+        opened.callback(letters.close, 0.0)
+        replies = KafkaReplies(connect_producer(kafka))
+        opened.callback(replies.close, 0.0)
+        consumer = connect_consumer(kafka)
+        opened.callback(consumer.close)
+        source = KafkaSource(consumer, kafka.topic, once=once)
+        opened.pop_all()
+    return source, letters, replies

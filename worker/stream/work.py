@@ -1,0 +1,22 @@
+"""A batch on its way through the stages of a worker."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+
+from worker.errors import InvalidEvent
+from worker.types import Batch, Letter, Outcome, Record
+
+
+@dataclass(slots=True)
+class Work:
+    """What has become of a batch's records so far. ``tokens`` counts those that a model has seen."""
+
+    batch: Batch
+    letters: list[Letter] = field(default_factory=list)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    tokens: int = 0
+
+    def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
+        """The record becomes a dead letter."""
+        self.letters.append(Letter(record, error, stage))
+        self.outcomes[Outcome.DEAD_LETTERED] += 1
