@@ -1,5 +1,6 @@
 """What a real broker adds: codecs, transactions, rebalances, outages."""
 
+import socket
 import threading
 import time
 from collections import Counter
@@ -10,6 +11,7 @@ import kafka
 import pytest
 from kafka import KafkaProducer
 from kafka.coordinator.base import MemberState
+from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from tests.broker import Broker
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
@@ -360,6 +362,21 @@ def test_a_wrong_password_is_told_and_not_repeated(own_broker: Broker, mechanism
     with pytest.raises(Misconfigured, match="refuses: SaslAuthenticationFailedError") as caught:
         check_topic(KafkaSettings.model_validate(fields))
     assert "wrong" not in str(caught.value)
+
+
+@pytest.mark.parametrize("transport", [KafkaTCPTransport, KafkaSSLTransport])
+def test_what_a_broker_says_before_it_hangs_up_is_heard(transport: type) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        theirs.sendall(b"wrong password")
+        theirs.close()
+        reader = object.__new__(transport)
+        vars(reader).update(_sock=ours, host="broker", _closed=False)
+        assert reader._sock_recv() == (b"wrong password", None)
+        data, error = reader._sock_recv()
+    assert data == b""
+    assert "socket disconnected" in str(error)
 
 
 def test_a_certificate_of_an_unknown_authority_is_not_accepted(own_broker: Broker) -> None:

@@ -10,8 +10,11 @@ from kafka import errors as kafka_errors
 from kafka.admin import NewTopic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 
+from worker.adapters.kafka import last_words
 from worker.errors import Misconfigured, Unavailable
 from worker.settings import KafkaSettings
+
+last_words.heed()
 
 LARGEST_REQUEST = 64 << 20
 """Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""
