@@ -8,8 +8,9 @@ from dataclasses import asdict, dataclass, field
 from worker import searching
 from worker.errors import Misconfigured
 from worker.evaluate import exact
+from worker.evaluate.bootstrap import Gain, gain
 from worker.evaluate.labelled import Labelled
-from worker.evaluate.metrics import Judgments, measure
+from worker.evaluate.metrics import Judgments, measure, ndcg_by_query
 from worker.query.search import Answer, Search
 from worker.settings import Settings
 from worker.types import Hit, Query, Vector
@@ -18,6 +19,9 @@ Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 AT_ONCE = 32
 """Queries under way at once."""
+
+SEED = 0
+"""Of the bootstrap: the same figures every time."""
 
 NO_HURRY_S = 24 * 3600.0
 
@@ -44,9 +48,12 @@ class Row:
     trained: bool = True
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Report:
-    """All of them. ``missing`` counts relevant documents that are not in the collection: nothing can find those."""
+    """All of them. ``missing`` counts relevant documents that are not in the collection: nothing can find those.
+
+    ``reranking`` is what the reranker adds to nDCG@10 of the search as it is served.
+    """
 
     queries: int
     documents: int
@@ -54,10 +61,11 @@ class Report:
     missing: int
     model: dict[str, object]
     rows: list[Row] = field(default_factory=list)
+    reranking: Gain | None = None
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
-        return asdict(self)
+        return asdict(self) | {"reranking": self.reranking._asdict() if self.reranking else None}
 
 
 def evaluate(settings: Settings, labelled: Sequence[Labelled], options: Options, steps: Steps) -> Report:
@@ -77,9 +85,13 @@ def evaluate(settings: Settings, labelled: Sequence[Labelled], options: Options,
             missing = sum(name not in there for one in labelled for name in one.relevant)
             report = Report(len(labelled), len(there), len(chunks), missing, models.body.model_dump())
             dense, task = models.embedding.dimension, bool(models.embedding.query_prompt)
-            for reranked in (True, False) if search.judge is not None else (False,):
+            by_query: list[list[float]] = []
+            for reranked in (False, True) if search.judge is not None else (False,):
                 runs = asyncio.run(_served(search, labelled, options, steps, rerank=reranked))
                 report.rows.append(Row("as served", dense, task, reranked, _measured(judged, runs, options)))
+                by_query.append(ndcg_by_query(judged, runs))
+            if search.judge is not None:
+                report.reranking = gain(by_query[0], by_query[1], SEED)
             _add_exact(report, models, labelled, (chunks, rows), options)
         finally:
             search.close()

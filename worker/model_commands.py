@@ -1,4 +1,4 @@
-"""The commands about models: ``penstock export | embed | rerank | bench``."""
+"""The commands about models: ``penstock export | train | embed | rerank | bench``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -32,6 +32,9 @@ def add_to(app: typer.Typer) -> None:
         "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
         "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`"
     )(export)
+    app.command(
+        epilog="Example: `penstock train plan.toml`, then `penstock export runs/mine/embedding -o bundles/mine`"
+    )(train)
     app.command(
         epilog='Examples: `penstock embed --bundle bundles/qwen3 "water under pressure"` · '
         "`penstock embed --query --dimension 256 < texts.jsonl`"
@@ -89,6 +92,25 @@ def export(
 
         with steps("building engines", 0):
             loading.build_engines(output, build_engines)
+
+
+def train(
+    plan: Annotated[Path, typer.Argument(help="What is trained, on what, and how long: TOML.")],
+) -> None:
+    """Train an embedding model and a reranker on pairs of your own, from a checkpoint or from nothing.
+
+    Pairs are JSON lines {"query", "document", "group"?, "instruction"?, "negatives"?}. Interrupted, the same command
+    goes on from the last checkpoint. Needs the extra `train`; a GPU is used when PyTorch finds one.
+    """
+    try:
+        from worker.models.train import run  # noqa: PLC0415  # needs an extra
+        from worker.models.train.plan import load  # noqa: PLC0415
+
+        telemetry.set_up("warning", "auto")
+        for folder in run.run(load(plan), telemetry.steps(Console(stderr=True))):
+            typer.echo(folder)
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"penstock train needs the extra train: {error.name} is missing") from error
 
 
 def embed(

@@ -97,6 +97,7 @@ def evaluate(  # Typer reads options from signatures
     recall: Annotated[str, typer.Option(help="Cutoffs for recall.")] = "10,100",
     tenant: Annotated[str, typer.Option(help="Whose documents.")] = "",
     rerank: Annotated[bool, typer.Option(help="Measure the reranker, too, which takes longest.")] = True,
+    sample: Annotated[int | None, typer.Option(min=1, help="Only so many of the queries, always the same.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Measure how good the search is on queries whose answers are known: nDCG@10, recall and MRR@10.
@@ -106,9 +107,11 @@ def evaluate(  # Typer reads options from signatures
     vectors at every dimension, and without the model's task. Needs the extra `evaluate`.
     """
     from worker import evaluating  # noqa: PLC0415  # the models' libraries load slowly
-    from worker.evaluate.labelled import read  # noqa: PLC0415
+    from worker.evaluate.labelled import read, sampled  # noqa: PLC0415
 
     labelled = read(file, queries)
+    if sample is not None:
+        labelled = sampled(labelled, sample)
     if not all(part.strip().isdecimal() and int(part) > 0 for part in recall.split(",")):
         raise Misconfigured(f"--recall {recall!r}: numbers separated by commas, please")
     chosen = settings.load()
@@ -130,6 +133,9 @@ def evaluate(  # Typer reads options from signatures
     console = Console()
     console.print(table)
     console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
+    if (gain := report.reranking) is not None:
+        interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
+        console.print(f"reranking: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
     if report.missing:
         console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
     if not all(row.trained for row in report.rows):

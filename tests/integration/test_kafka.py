@@ -6,6 +6,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 import kafka
 import pytest
@@ -371,7 +372,7 @@ def test_what_a_broker_says_before_it_hangs_up_is_heard(transport: type) -> None
         ours.setblocking(False)
         theirs.sendall(b"wrong password")
         theirs.close()
-        reader = object.__new__(transport)
+        reader: Any = object.__new__(transport)
         vars(reader).update(_sock=ours, host="broker", _closed=False)
         assert reader._sock_recv() == (b"wrong password", None)
         data, error = reader._sock_recv()

@@ -9,9 +9,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from worker.errors import Misconfigured
+from worker.evaluate.bootstrap import gain
 from worker.evaluate.exact import dimensions, documents, ranked
-from worker.evaluate.labelled import Labelled, read
-from worker.evaluate.metrics import measure
+from worker.evaluate.labelled import Labelled, read, sampled
+from worker.evaluate.metrics import measure, ndcg_by_query
 from worker.models.quality import ndcg
 from worker.types import ChunkKey, Hit, Order, Stored
 
@@ -39,6 +40,35 @@ def test_grades_count_in_ndcg() -> None:
 def test_binary_ndcg_agrees_with_the_one_of_the_quality_gate(run: list[str], relevant: set[str]) -> None:
     judged = {"q": dict.fromkeys(relevant, 1)}
     assert measure(judged, {"q": run}, (10,))["nDCG@10"] == pytest.approx(ndcg(run, relevant))
+
+
+def test_each_query_has_its_own_ndcg_and_one_that_found_nothing_has_none() -> None:
+    judged = {"q2": {"c": 1}, "q1": {"a": 1}, "q3": {"d": 1}}
+    run = {"q1": ["x", "a"], "q2": ["c"], "q3": ["x"]}
+    assert ndcg_by_query(judged, run) == [1.0, pytest.approx(1 / math.log2(3)), 0.0]
+    assert ndcg_by_query(judged, {}) == [0.0, 0.0, 0.0]
+
+
+def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_many_queries() -> None:
+    rng = np.random.default_rng(3)
+    before = rng.uniform(size=2000)
+    after = before + rng.normal(0.05, 0.2, 2000)
+    found = gain(before.tolist(), after.tolist(), 1)
+    error = np.std(after - before) / math.sqrt(2000)
+    assert found.difference == pytest.approx(float(np.mean(after - before)))
+    assert found.low == pytest.approx(found.difference - 1.96 * error, abs=0.1 * error)
+    assert found.high == pytest.approx(found.difference + 1.96 * error, abs=0.1 * error)
+    assert gain(before.tolist(), after.tolist(), 1) == found
+    assert gain([0.2, 0.9], [0.2, 0.9], 1) == (0.0, 0.0, 0.0)
+
+
+def test_a_sample_of_the_queries_is_always_the_same_and_in_their_order() -> None:
+    labelled = [Labelled(str(n), "text", {"a": 1}) for n in range(100)]
+    some = sampled(labelled, 10)
+    assert some == sampled(labelled, 10)
+    assert [int(one.id) for one in some] == sorted({int(one.id) for one in some})
+    assert len(some) == 10
+    assert sampled(labelled, 1000) == labelled
 
 
 def test_the_shipped_queries_name_documents_of_the_demo() -> None:

@@ -1,17 +1,28 @@
-"""Makes the demo's corpus from a Debian machine's package lists; run by hand, never by a worker.
+"""Makes the demo's corpus, its labelled queries and the pairs to train its models on, from a Debian machine's lists.
 
-apt-get update -o Acquire::Languages=en
-apt-cache -o Acquire::Languages=en dumpavail > available
-python worker/data/debian_packages.py available /var/lib/apt/lists/*_main_i18n_Translation-en*
+Run by hand, never by a worker; the lists are those of Debian 12::
+
+    apt-get update -o Acquire::Languages=en,da,de,es,fr,it,ja,pt_BR,ru
+    apt-cache dumpavail > available
+    lists='/var/lib/apt/lists/*_dists_bookworm_main_i18n_Translation-*'
+    python worker/data/debian_packages.py available "$lists" pairs.jsonl
 """
 
+import glob
 import gzip
 import json
+import random
 import re
 import subprocess
 import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from hashlib import sha256
 from pathlib import Path
 
+HERE = Path(__file__).parent
+LANGUAGES = ("en", "da", "de", "es", "fr", "it", "ja", "pt_BR", "ru")
+ASKED_IN = ("en", "de", "fr", "it")
 SECTIONS = frozenset(
     [
         "admin",
@@ -50,12 +61,34 @@ SKIPPED = re.compile(
     r"|^task-|transitional|dummy"
 )
 MOST = 3200
+FOREIGN = 5
+"""Of five documents of the corpus that are translated, one is in another language than English."""
+GONE, REVISED, AGAIN = 60, 240, 300
+"""Documents of the stream that are deleted, that come in an older version first, that come twice."""
 SHORTEST, LONGEST = 120, 1000
+PASSAGE = 60
+"""Characters from which a paragraph may not be in the corpus and in a pair."""
 
 
-def stanzas(text: str) -> list[dict[str, str]]:
+@dataclass(slots=True)
+class Package:
+    """A binary package; ``texts`` are its (short, long) descriptions by language."""
+
+    name: str
+    source: str
+    section: str
+    homepage: str | None
+    tags: int
+    texts: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    @property
+    def family(self) -> str:
+        """The source package without its version: gcc-12 and gcc-13 describe themselves alike."""
+        return re.sub(r"[\d.]+", "", self.source)
+
+
+def stanzas(text: str) -> Iterator[dict[str, str]]:
     """The fields of each paragraph, continuation lines joined as they stand."""
-    found = []
     for paragraph in text.split("\n\n"):
         fields: dict[str, str] = {}
         name = ""
@@ -66,8 +99,7 @@ def stanzas(text: str) -> list[dict[str, str]]:
                 name, _, value = line.partition(":")
                 fields[name] = value.strip()
         if fields:
-            found.append(fields)
-    return found
+            yield fields
 
 
 def prose(description: str) -> str:
@@ -83,30 +115,144 @@ def prose(description: str) -> str:
     return text.strip()
 
 
-def main(available: str, *translations: str) -> None:
-    """Write the corpus beside this file."""
-    english = {}
+def read(available: str, translations: Iterable[str]) -> list[Package]:
+    """All packages that describe themselves in English, in the order of their names."""
+    packages = {}
+    for fields in stanzas(Path(available).read_text()):
+        source = fields.get("Source", fields["Package"]).split()[0]
+        packages[fields["Package"]] = Package(fields["Package"], source, fields.get("Section", ""),
+                                              fields.get("Homepage"), fields.get("Tag", "").count("::"))  # fmt: skip
     for path in translations:
+        language = path.rpartition("Translation-")[2].partition(".")[0].replace("%5f", "_")
+        if language not in LANGUAGES:
+            continue
         raw = subprocess.run(["/usr/lib/apt/apt-helper", "cat-file", path], check=True, capture_output=True)  # noqa: S603
         for fields in stanzas(raw.stdout.decode()):
-            english[fields["Package"]] = fields["Description-en"]
-    documents, ranks = {}, {}
-    for fields in stanzas(Path(available).read_text()):
-        name = fields["Package"]
-        if fields.get("Section") not in SECTIONS or SKIPPED.search(name) or name not in english:
+            short, _, long = fields.get(f"Description-{language}", "").partition("\n")
+            if fields["Package"] in packages and len(short) >= 8 and len(long) >= 40:  # noqa: PLR2004
+                packages[fields["Package"]].texts.setdefault(language, (short, prose(long)))
+    return sorted((one for one in packages.values() if "en" in one.texts), key=lambda one: one.name)
+
+
+def key(text: str) -> str:
+    """What two descriptions share that differ in digits, case and spaces only."""
+    return " ".join(re.sub(r"\d+", "0", text).casefold().split())
+
+
+def keys(package: Package) -> set[str]:
+    """Of all its descriptions."""
+    return {key(text) for both in package.texts.values() for text in both}
+
+
+def passages(package: Package) -> set[str]:
+    """Its descriptions and their longer paragraphs, which packages of one project repeat."""
+    parts = {key(part) for _, long in package.texts.values() for part in long.split("\n\n")}
+    return keys(package) | {part for part in parts if len(part) >= PASSAGE}
+
+
+def chance(name: str) -> int:
+    """A number that belongs to a name, the same for ever."""
+    return int(sha256(name.encode()).hexdigest()[:8], 16)
+
+
+def choose(packages: Iterable[Package], labelled: set[str]) -> tuple[list[Package], list[Package]]:
+    """The corpus and what the stream also holds for a while: programs, the well-known first, no text twice.
+
+    Well-known packages carry more tags.
+    """
+    seen: set[str] = set()
+    chosen = []
+    for one in sorted(packages, key=lambda one: (one.name not in labelled, -one.tags, one.name)):
+        short, long = one.texts["en"]
+        if one.section not in SECTIONS or SKIPPED.search(one.name) or "transitional" in short:
             continue
-        title, _, long = english[name].partition("\n")
-        text = prose(long)
-        if SHORTEST <= len(text) <= LONGEST and "transitional" not in title:
-            tags = {"section": fields["Section"], "homepage": fields.get("Homepage")}
-            documents[name] = {"id": name, "title": f"{name}: {title}", "text": text,
-                               "metadata": {k: v for k, v in tags.items() if v}}  # fmt: skip
-            ranks[name] = (-fields.get("Tag", "").count("::"), name)  # well-known packages carry more tags
-    chosen = [documents[name] for name in sorted(sorted(ranks, key=ranks.__getitem__)[:MOST])]
-    lines = "".join(json.dumps(document, ensure_ascii=False) + "\n" for document in chosen)
-    target = Path(__file__).with_name("debian-packages.jsonl.gz")
-    target.write_bytes(gzip.compress(lines.encode(), 9, mtime=0))
-    print(f"{len(chosen)} of {len(documents)} documents, {len(lines)} characters, {target.stat().st_size} bytes")
+        if SHORTEST <= len(long) <= LONGEST and not keys(one) & seen:
+            seen |= keys(one)
+            chosen.append(one)
+    return sorted(chosen[:MOST], key=lambda one: one.name), chosen[MOST : MOST + GONE]
+
+
+def language_of(package: Package) -> str:
+    """English, or for some of the translated ones the rarest of their languages."""
+    others = [one for one in ("ja", "ru", "es", "pt_BR", "de", "fr", "it") if one in package.texts]
+    return others[0] if others and chance(package.name) % FOREIGN == 0 else "en"
+
+
+def event(package: Package, text: str, language: str) -> dict[str, object]:
+    """The document's upsert."""
+    tags = {"section": package.section, "homepage": package.homepage}
+    return {"id": package.name, "language": language.partition("_")[0], "text": text,
+            "metadata": {k: v for k, v in tags.items() if v}}  # fmt: skip
+
+
+def stream(corpus: list[Package], gone: list[Package], labelled: set[str]) -> list[dict[str, object]]:
+    """Events that leave the corpus behind: some documents revised, some sent twice, some deleted."""
+    rng = random.Random(12)  # noqa: S311  # no secret
+    final = {one.name: event(one, one.texts[(lang := spoken(one, labelled))][1], lang) for one in corpus}
+    long = [name for name in final if "\n\n" in str(final[name]["text"])]
+    revised = set(rng.sample(long, REVISED))
+    first = [one | {"text": str(one["text"]).rpartition("\n\n")[0]} if name in revised else one
+             for name, one in final.items()]  # fmt: skip
+    first += [event(one, one.texts["en"][1], "en") for one in gone]
+    later: list[dict[str, object]] = [final[name] for name in revised]
+    later += [final[name] for name in rng.sample(sorted(final.keys() - revised), AGAIN)]
+    later += [{"id": one.name, "op": "delete"} for one in gone]
+    later.sort(key=lambda one: str(one["id"]))
+    rng.shuffle(later)
+    return first + later
+
+
+def spoken(package: Package, labelled: set[str]) -> str:
+    """The language of its document; what the queries written by hand ask for is in English."""
+    return "en" if package.name in labelled else language_of(package)
+
+
+def pairs(packages: Iterable[Package], held_out: Iterable[Package]) -> Iterator[dict[str, str]]:
+    """(short, long) across languages, of packages that share neither family nor passage with those held out."""
+    held = list(held_out)
+    families, texts = {one.family for one in held}, set[str]().union(*map(passages, held))
+    seen: set[tuple[str, str]] = set()
+    for one in packages:
+        if one.family in families or passages(one) & texts or "transitional" in one.texts["en"][0]:
+            continue
+        english = one.texts["en"]
+        rows = [(one.name, english[1])] if chance(one.name) % 4 == 0 else []
+        for short, long in one.texts.values():
+            rows += [(short, english[1]), (short, long), (english[0], long)]
+        for short, long in rows:
+            if (mark := (key(short), key(long))) not in seen:
+                seen.add(mark)
+                yield {"query": short, "document": long, "group": one.source}
+
+
+def lines(rows: Iterable[object]) -> str:
+    """One JSON value per line."""
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
+def main(available: str, translations: str, target: str) -> None:
+    """Write corpus and queries beside this file, the pairs to ``target``."""
+    packages = read(available, sorted(glob.glob(translations)))  # noqa: PTH207  # as the shell does
+    labelled = {name for line in (HERE / "debian-queries.jsonl").read_text().splitlines()
+                for name in json.loads(line)["relevant"]}  # fmt: skip
+    corpus, gone = choose(packages, labelled)
+    if missing := labelled - {one.name for one in corpus}:
+        sys.exit(f"labelled and not in the corpus: {sorted(missing)}")
+    events = stream(corpus, gone, labelled)
+    (HERE / "debian-packages.jsonl.gz").write_bytes(gzip.compress(lines(events).encode(), 9, mtime=0))
+    counts: dict[str, int] = {}
+    for language in ASKED_IN:
+        rows = [{"id": f"{language}/{one.name}", "query": one.texts[language][0], "relevant": [one.name]}
+                for one in corpus if language in one.texts and spoken(one, labelled) == "en"]  # fmt: skip
+        (HERE / "held-out").mkdir(exist_ok=True)
+        (HERE / "held-out" / f"{language}.jsonl").write_text(lines(rows))
+        counts[language] = len(rows)
+    rows = [{"id": f"other/{one.name}", "query": one.texts["en"][0], "relevant": [one.name]}
+            for one in corpus if spoken(one, labelled) != "en"]  # fmt: skip
+    (HERE / "held-out" / "other.jsonl").write_text(lines(rows))
+    taught = list(pairs(packages, [*corpus, *gone]))
+    Path(target).write_text(lines(taught))
+    print(f"{len(events)} events, {len(corpus)} documents, queries {counts}, other {len(rows)}, {len(taught)} pairs")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Queries with the documents that are relevant to them: JSON lines, or judgments and topics as TREC has them."""
 
 import json
-from collections.abc import Iterator, Mapping
+import random
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,12 @@ def read(path: Path, queries: Path | None) -> list[Labelled]:
     if len({one.id for one in found}) != len(found):
         raise Misconfigured(f"{path}: two queries have the same id")
     return found
+
+
+def sampled(labelled: Sequence[Labelled], count: int) -> list[Labelled]:
+    """``count`` of them, always the same, in their order."""
+    chosen = sorted(random.Random(0).sample(range(len(labelled)), min(count, len(labelled))))  # noqa: S311  # no secret
+    return [labelled[i] for i in chosen]
 
 
 def _json_lines(path: Path) -> Iterator[Labelled]:

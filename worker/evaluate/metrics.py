@@ -1,6 +1,7 @@
 """The metrics. The only importer of ir-measures."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from worker.errors import Misconfigured
 
@@ -16,21 +17,40 @@ def measure(judged: Judgments, run: Run, recall_at: Sequence[int]) -> dict[str, 
 
     Definitions and implementation are those of ir-measures.
     """
+    library = ir_measures()
+    wanted = [library.nDCG @ 10, *(library.R @ k for k in recall_at), library.RR @ 10]
+    found = library.calc_aggregate(wanted, _qrels(judged), _scored(run))
+    return {str(one): float(found[one]) for one in wanted}
+
+
+def ndcg_by_query(judged: Judgments, run: Run) -> list[float]:
+    """nDCG@10 of each judged query, in their order."""
+    library = ir_measures()
+    values = library.iter_calc([library.nDCG @ 10], _qrels(judged), _scored(run))
+    found = {one.query_id: float(one.value) for one in values}
+    return [found.get(query, 0.0) for query in judged]
+
+
+def ir_measures() -> Any:
+    """The library; raises Misconfigured where it is not installed."""
     try:
-        import ir_measures  # noqa: PLC0415  # an extra
-        from ir_measures import RR, R, nDCG  # noqa: PLC0415
+        import ir_measures as library  # noqa: PLC0415  # an extra
     except ImportError:
         raise Misconfigured(
             "penstock evaluate needs ir-measures, the extra evaluate; every file in requirements/ has it"
         ) from None
-    wanted = [nDCG @ 10, *(R @ k for k in recall_at), RR @ 10]
-    qrels = [
-        ir_measures.Qrel(query, document, grade) for query, own in judged.items() for document, grade in own.items()
-    ]
-    scored = [
-        ir_measures.ScoredDoc(query, document, float(-rank))
+    return library
+
+
+def _qrels(judged: Judgments) -> list[Any]:
+    make = ir_measures().Qrel
+    return [make(query, document, grade) for query, own in judged.items() for document, grade in own.items()]
+
+
+def _scored(run: Run) -> list[Any]:
+    make = ir_measures().ScoredDoc
+    return [
+        make(query, document, float(-rank))
         for query, documents in run.items()
         for rank, document in enumerate(documents)
     ]
-    found = ir_measures.calc_aggregate(wanted, qrels, scored)
-    return {str(one): float(found[one]) for one in wanted}

@@ -1,0 +1,77 @@
+"""A model before its first step: a checkpoint to go on from, or a small Qwen3 with random weights."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from sentence_transformers import SentenceTransformer, SentenceTransformerModelCardData
+from sentence_transformers.sentence_transformer.modules import Normalize, Pooling, Transformer
+from torch import Tensor
+
+from worker.models import prompts
+from worker.models.export.locate import locate
+from worker.models.train.plan import NewModel
+
+LONGEST = 256
+"""Tokens of a text that is ranked when negatives are mined."""
+
+PORTION = 48
+"""Texts of similar length that pass through the model together: a batch costs a third less than all padded alike."""
+
+
+class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
+    """Sends a batch through the model in portions of similar length, padded on the right no further than they need."""
+
+    def forward(self, features: dict[str, Tensor], **options: Any) -> dict[str, Tensor]:
+        """The features with sentence_embedding [texts, dimension], in their order."""
+
+        def embedded(rows: Tensor, longest: int) -> Tensor:
+            part = {name: features[name][rows, :longest] for name in ("input_ids", "attention_mask")}
+            vectors: Tensor = super(ByLength, self).forward(part, **options)["sentence_embedding"]
+            return vectors
+
+        return features | {"sentence_embedding": by_length(features["attention_mask"].sum(dim=1), embedded)}
+
+
+def by_length(lengths: Tensor, compute: Callable[[Tensor, int], Tensor]) -> Tensor:
+    """What ``compute`` makes of all rows, in their order; it gets some rows of similar length, and the longest."""
+    order = torch.argsort(lengths)
+    made = [compute(rows, int(lengths[rows[-1]])) for rows in order.split(PORTION)]
+    return torch.cat(made)[torch.argsort(order)]
+
+
+def create(shape: NewModel, folder: Path, seed: int) -> None:
+    """Write a small Qwen3 beside the tokenizer that ``folder`` holds."""
+    torch.manual_seed(seed)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(folder)
+    config = transformers.Qwen3Config(
+        vocab_size=shape.vocabulary,
+        hidden_size=shape.hidden,
+        intermediate_size=shape.inner,
+        num_hidden_layers=shape.layers,
+        num_attention_heads=shape.heads,
+        num_key_value_heads=shape.key_heads,
+        head_dim=shape.head_dim,
+        max_position_embeddings=shape.longest,
+        tie_word_embeddings=True,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+    )
+    transformers.Qwen3Model(config).save_pretrained(folder)
+
+
+def embedding(source: str, tokens: int, instruction: str) -> SentenceTransformer:
+    """A checkpoint as a trainable sentence-transformers model that pools the last token, with 32-bit weights."""
+    folder = str(locate(source, None).folder)
+    transformer = Transformer(folder, max_seq_length=tokens, model_kwargs={"dtype": torch.float32})
+    transformer.tokenizer.padding_side = "right"
+    transformer.auto_model.config.use_cache = False
+    width = transformer.get_embedding_dimension()
+    modules: list[Any] = [transformer, Pooling(width, "lasttoken"), Normalize()]
+    query = prompts.fill(prompts.QUERY, {"instruction": instruction})
+    card = SentenceTransformerModelCardData(generate_widget_examples=False)
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    return ByLength(modules=modules, device=device, prompts={"query": query, "document": ""}, model_card_data=card)
