@@ -93,7 +93,7 @@ def demo(
     port: Annotated[int, typer.Option(help="The page's port; 0 for any that is free.")] = 8080,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
 ) -> None:
-    """Index 3,200 descriptions of Debian packages and search them: from nothing to results.
+    """Index a stream of descriptions of Debian packages and search them: from nothing to results.
 
     The points live in an embedded Qdrant folder and stay there: a second run finds every text unchanged.
     """

@@ -55,6 +55,7 @@ QUERIES = (
     "make a website load faster",
 )
 TOP = 3
+WIDE = 70
 SEND_S = 30.0
 
 
@@ -83,7 +84,7 @@ def _run(options: Options, cache: Path, settings: Settings, stop: threading.Even
     console = Console(stderr=options.as_json, quiet=options.as_json)
     lines = gzip.decompress(CORPUS.read_bytes()).splitlines()
     model = load_model(ModelSettings(bundle=options.bundle or bundle(cache, console)))
-    console.print(f"indexing {len(lines):,} descriptions of Debian packages …", highlight=False)
+    console.print(f"indexing {len(lines):,} events about Debian packages, some revised or deleted …", highlight=False)
     started = time.monotonic()
     connect = partial(_topic_feed if options.bootstrap_servers else _file_feed, settings, lines)
     try:
@@ -193,7 +194,7 @@ def _summary(
         {
             "query": query,
             "hits": [
-                {"document": one.hit.key.document, "title": one.hit.title, "score": round(one.score, 4)} for one in hits
+                {"document": one.hit.key.document, "text": one.hit.text, "score": round(one.score, 4)} for one in hits
             ],
         }
         for query, hits in found
@@ -201,11 +202,17 @@ def _summary(
     return {"documents": counts[0], "chunks": counts[1], "seconds": round(seconds, 2), "queries": queries}
 
 
+def _headline(one: Ranked) -> str:
+    """The package and how its description begins."""
+    text = " ".join(one.hit.text.split())
+    return f"{one.hit.key.document}: {text if len(text) <= WIDE else text[: WIDE - 1] + '…'}"
+
+
 def _show(console: Console, found: Sequence[tuple[str, Sequence[Ranked]]], options: Options) -> None:
     table = Table("query", "score", "document", show_lines=False, title="Nearest by vector search")
     for query, hits in found:
         for i, one in enumerate(hits):
-            table.add_row("" if i else query, f"{one.score:.3f}", one.hit.title, end_section=i + 1 == len(hits))
+            table.add_row("" if i else query, f"{one.score:.3f}", _headline(one), end_section=i + 1 == len(hits))
     console.print(table)
     console.print("There is no reranker in this demo: this is the order of the vector search.", style="dim")
     if options.port is not None:

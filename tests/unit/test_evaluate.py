@@ -54,7 +54,7 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_many_queries() -> 
     before = rng.uniform(size=2000)
     after = before + rng.normal(0.05, 0.2, 2000)
     found = gain(before.tolist(), after.tolist(), 1)
-    error = np.std(after - before) / math.sqrt(2000)
+    error = float(np.std(after - before)) / math.sqrt(2000)
     assert found.difference == pytest.approx(float(np.mean(after - before)))
     assert found.low == pytest.approx(found.difference - 1.96 * error, abs=0.1 * error)
     assert found.high == pytest.approx(found.difference + 1.96 * error, abs=0.1 * error)
