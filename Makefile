@@ -42,6 +42,7 @@ lock: .venv/.dev
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra train --extra demo --group dev -o requirements/dev.txt
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra demo --group build -c requirements/dev.txt -o requirements/demo.txt
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate -c requirements/dev.txt -o requirements/optimum.txt
+	@$(LOCK) --extra cpu --extra export --extra evaluate --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate -c requirements/dev.txt -o requirements/export.txt
 	@$(LOCK) --extra cpu --extra evaluate -c requirements/dev.txt -o requirements/cpu.txt
 	@$(LOCK) --extra cuda --extra evaluate -o requirements/cuda.txt
