@@ -5,7 +5,7 @@ import json
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -16,6 +16,9 @@ from worker import settings, telemetry
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.query.requests import PlaceBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from worker.settings import Settings
+
+if TYPE_CHECKING:
+    from worker.evaluating import Report
 
 SNIPPET = 160
 
@@ -124,22 +127,7 @@ def evaluate(  # Typer reads options from signatures
     if as_json:
         typer.echo(json.dumps(report.as_json()))
         return
-    names = list(report.rows[0].metrics)
-    table = Table("search", "dimension", "task", "reranked", *names)
-    for row in report.rows:
-        dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
-        told = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
-        table.add_row(*told, *(f"{row.metrics[name]:.4f}" for name in names))
-    console = Console()
-    console.print(table)
-    console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
-    if (gain := report.reranking) is not None:
-        interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
-        console.print(f"reranking: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
-    if report.missing:
-        console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
-    if not all(row.trained for row in report.rows):
-        console.print("* the model was not trained for this dimension", style="dim")
+    _show_report(report)
 
 
 def _remote(chosen: Settings, url: str, asked: Mapping[str, Any]) -> ReplyBody:
@@ -213,6 +201,25 @@ def _show(reply: ReplyBody) -> None:
     steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())
     why = "reranked" if reply.reranked else f"not reranked: {reply.not_reranked}"
     console.print(Text(f"{why}; {steps}", style="dim"))
+
+
+def _show_report(report: "Report") -> None:
+    names = list(report.rows[0].metrics)
+    table = Table("search", "dimension", "task", "reranked", *names)
+    for row in report.rows:
+        dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
+        told = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
+        table.add_row(*told, *(f"{row.metrics[name]:.4f}" for name in names))
+    console = Console()
+    console.print(table)
+    console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
+    if (gain := report.reranking) is not None:
+        interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
+        console.print(f"reranking: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
+    if report.missing:
+        console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
+    if not all(row.trained for row in report.rows):
+        console.print("* the model was not trained for this dimension", style="dim")
 
 
 def _plain(text: str) -> str:
