@@ -32,7 +32,11 @@ def corpus() -> dict[str, dict[str, object]]:
     return documents
 
 
-def test_no_pair_shares_a_family_a_description_or_a_paragraph_with_what_is_held_out() -> None:
+def test_no_pair_shares_a_family_a_description_or_a_paragraph_with_what_is_held_out(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for share in ("NAMED", "WITHIN", "ACROSS", "DANISH"):
+        monkeypatch.setattr(debian, share, 1)
     held = [package("gcc-12"), package("blender", de=("3D-Programm", LONG + "Es ist auf Deutsch beschrieben."))]
     paragraph = held[0].texts["en"][1].split("\n\n")[1]
     others = [
@@ -48,7 +52,8 @@ def test_no_pair_shares_a_family_a_description_or_a_paragraph_with_what_is_held_
     assert not texts & {debian.key(text) for one in held for both in one.texts.values() for text in both}
     short, long = fine.texts["da"]
     crossed = {(pair["query"], pair["document"]) for pair in made}
-    assert {(short, long), (short, fine.texts["en"][1]), (fine.texts["en"][0], long), fine.texts["en"]} <= crossed
+    brief, english = fine.texts["en"]
+    assert {(short, long), (short, english), (brief, long), (brief, english), ("harmless", english)} <= crossed
 
 
 def test_a_stream_leaves_the_corpus_behind(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,7 +79,7 @@ def test_the_shipped_queries_are_about_the_shipped_documents() -> None:
             (name,) = one.relevant
             assert (documents[name]["language"] == "en") is (path.stem != "other")
             assert debian.key(one.text) != debian.key(str(documents[name]["text"]))
-        assert len({one.id for one in labelled}) == len(labelled) > 500
+        assert len({one.id for one in labelled}) == len(labelled) > 250
 
 
 def test_no_document_contains_the_query_that_asks_for_it_but_by_chance() -> None:

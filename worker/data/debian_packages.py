@@ -23,49 +23,30 @@ from pathlib import Path
 HERE = Path(__file__).parent
 LANGUAGES = ("en", "da", "de", "es", "fr", "it", "ja", "pt_BR", "ru")
 ASKED_IN = ("en", "de", "fr", "it")
-SECTIONS = frozenset(
-    [
-        "admin",
-        "comm",
-        "database",
-        "editors",
-        "education",
-        "electronics",
-        "games",
-        "gnome",
-        "graphics",
-        "hamradio",
-        "httpd",
-        "interpreters",
-        "kde",
-        "mail",
-        "math",
-        "misc",
-        "net",
-        "news",
-        "science",
-        "shells",
-        "sound",
-        "tex",
-        "text",
-        "utils",
-        "vcs",
-        "video",
-        "web",
-        "x11",
-        "xfce",
-    ]
+SECTIONS = re.compile(
+    r"admin|comm|database|editors|education|electronics|games|gnome|graphics|hamradio|httpd|interpreters|kde|mail|math"
+    r"|misc|net|news|science|shells|sound|tex|text|utils|vcs|video|web|x11|xfce"
 )
 SKIPPED = re.compile(
     r"^lib|-(dev|dbg|doc|data|common|doc-.*|locale.*|l10n.*|examples|server-dev|plugins?)$"
     r"|^task-|transitional|dummy"
 )
+DRAWN = 24
+"""Of so many families of source packages, one is held out by chance, with every package that has a text of its own."""
 MOST = 3200
-FOREIGN = 5
-"""Of five documents of the corpus that are translated, one is in another language than English."""
+"""Documents of the corpus: the rest are well-known programs, held out as well."""
+FOREIGN = 3
+"""Of three programs that are translated, one is described in another language than English."""
 GONE, REVISED, AGAIN = 60, 240, 300
 """Documents of the stream that are deleted, that come in an older version first, that come twice."""
 SHORTEST, LONGEST = 120, 1000
+SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
+SENTENCE_LENGTHS = range(20, 200)
+NAMED, WITHIN, ACROSS = 0.15, 0.5, 0.3
+"""Shares: of the packages that are asked for by name, of the descriptions that are asked for in their own language,
+and of those that are asked for in English."""
+DANISH = 0.3
+"""Share of the Danish descriptions that are used: there are as many as of all other languages together."""
 PASSAGE = 60
 """Characters from which a paragraph may not be in the corpus and in a pair."""
 
@@ -116,7 +97,7 @@ def prose(description: str) -> str:
 
 
 def read(available: str, translations: Iterable[str]) -> list[Package]:
-    """All packages that describe themselves in English, in the order of their names."""
+    """All packages that describe themselves in English, in the order of their names, but for empty ones."""
     packages = {}
     for fields in stanzas(Path(available).read_text()):
         source = fields.get("Source", fields["Package"]).split()[0]
@@ -131,7 +112,8 @@ def read(available: str, translations: Iterable[str]) -> list[Package]:
             short, _, long = fields.get(f"Description-{language}", "").partition("\n")
             if fields["Package"] in packages and len(short) >= 8 and len(long) >= 40:  # noqa: PLR2004
                 packages[fields["Package"]].texts.setdefault(language, (short, prose(long)))
-    return sorted((one for one in packages.values() if "en" in one.texts), key=lambda one: one.name)
+    described = (one for one in packages.values() if "en" in one.texts and "transitional" not in one.texts["en"][0])
+    return sorted(described, key=lambda one: one.name)
 
 
 def key(text: str) -> str:
@@ -155,21 +137,35 @@ def chance(name: str) -> int:
     return int(sha256(name.encode()).hexdigest()[:8], 16)
 
 
-def choose(packages: Iterable[Package], labelled: set[str]) -> tuple[list[Package], list[Package]]:
-    """The corpus and what the stream also holds for a while: programs, the well-known first, no text twice.
+def drawn(package: Package) -> bool:
+    """Whether chance has chosen its family."""
+    return chance(f"family {package.family}") % DRAWN == 0
 
-    Well-known packages carry more tags.
+
+def choose(packages: Iterable[Package], labelled: set[str]) -> tuple[list[Package], list[Package]]:
+    """The corpus, and what the stream also holds for a while. No text is there twice.
+
+    The corpus is what chance has drawn; then what the queries written by hand ask for, and well-known programs: those
+    that carry more tags.
     """
     seen: set[str] = set()
-    chosen = []
-    for one in sorted(packages, key=lambda one: (one.name not in labelled, -one.tags, one.name)):
-        short, long = one.texts["en"]
-        if one.section not in SECTIONS or SKIPPED.search(one.name) or "transitional" in short:
-            continue
-        if SHORTEST <= len(long) <= LONGEST and not keys(one) & seen:
+    chosen: list[Package] = []
+
+    def order(one: Package) -> tuple[bool, bool, int, str]:
+        return one.name not in labelled, not drawn(one), -one.tags, one.name
+
+    for one in sorted(packages, key=order):
+        if (one.name in labelled or drawn(one) or _program(one)) and not keys(one) & seen:
             seen |= keys(one)
             chosen.append(one)
     return sorted(chosen[:MOST], key=lambda one: one.name), chosen[MOST : MOST + GONE]
+
+
+def _program(package: Package) -> bool:
+    long = package.texts["en"][1]
+    return bool(
+        SECTIONS.fullmatch(package.section) and not SKIPPED.search(package.name) and SHORTEST <= len(long) <= LONGEST
+    )
 
 
 def language_of(package: Package) -> str:
@@ -203,8 +199,8 @@ def stream(corpus: list[Package], gone: list[Package], labelled: set[str]) -> li
 
 
 def spoken(package: Package, labelled: set[str]) -> str:
-    """The language of its document; what the queries written by hand ask for is in English."""
-    return "en" if package.name in labelled else language_of(package)
+    """The language of its document; what is drawn and what the queries written by hand ask for is in English."""
+    return "en" if package.name in labelled or drawn(package) else language_of(package)
 
 
 def pairs(packages: Iterable[Package], held_out: Iterable[Package]) -> Iterator[dict[str, str]]:
@@ -213,16 +209,33 @@ def pairs(packages: Iterable[Package], held_out: Iterable[Package]) -> Iterator[
     families, texts = {one.family for one in held}, set[str]().union(*map(passages, held))
     seen: set[tuple[str, str]] = set()
     for one in packages:
-        if one.family in families or passages(one) & texts or "transitional" in one.texts["en"][0]:
+        if one.family in families or passages(one) & texts:
             continue
-        english = one.texts["en"]
-        rows = [(one.name, english[1])] if chance(one.name) % 4 == 0 else []
-        for short, long in one.texts.values():
-            rows += [(short, english[1]), (short, long), (english[0], long)]
-        for short, long in rows:
-            if (mark := (key(short), key(long))) not in seen:
+        for query, document in sorted(set(asked(one))):
+            if (mark := (key(query), key(document))) not in seen:
                 seen.add(mark)
-                yield {"query": short, "document": long, "group": one.source}
+                yield {"query": query, "document": document, "group": one.source}
+
+
+def asked(package: Package) -> Iterator[tuple[str, str]]:
+    """Queries for a package, each with the description that answers it: in most the English one.
+
+    The short description in each language; across languages and within one; a sentence; for some, the name.
+    """
+    rng = random.Random(package.name)  # noqa: S311  # no secret
+    brief, english = package.texts["en"]
+    if sentences := [one for one in SENTENCE.split(english) if len(one) in SENTENCE_LENGTHS and one != english]:
+        yield rng.choice(sentences), english
+    if rng.random() < NAMED:
+        yield package.name, english
+    for language, (short, long) in package.texts.items():
+        if language == "da" and rng.random() > DANISH:
+            continue
+        yield short, english
+        if rng.random() < WITHIN:
+            yield short, long
+        if rng.random() < ACROSS:
+            yield brief, long
 
 
 def lines(rows: Iterable[object]) -> str:
@@ -240,19 +253,20 @@ def main(available: str, translations: str, target: str) -> None:
         sys.exit(f"labelled and not in the corpus: {sorted(missing)}")
     events = stream(corpus, gone, labelled)
     (HERE / "debian-packages.jsonl.gz").write_bytes(gzip.compress(lines(events).encode(), 9, mtime=0))
-    counts: dict[str, int] = {}
-    for language in ASKED_IN:
-        rows = [{"id": f"{language}/{one.name}", "query": one.texts[language][0], "relevant": [one.name]}
-                for one in corpus if language in one.texts and spoken(one, labelled) == "en"]  # fmt: skip
-        (HERE / "held-out").mkdir(exist_ok=True)
-        (HERE / "held-out" / f"{language}.jsonl").write_text(lines(rows))
-        counts[language] = len(rows)
-    rows = [{"id": f"other/{one.name}", "query": one.texts["en"][0], "relevant": [one.name]}
-            for one in corpus if spoken(one, labelled) != "en"]  # fmt: skip
-    (HERE / "held-out" / "other.jsonl").write_text(lines(rows))
+    (HERE / "held-out").mkdir(exist_ok=True)
+    by_chance = [one for one in corpus if drawn(one)]
+    programs = [one for one in corpus if not drawn(one) and spoken(one, labelled) == "en"]
+    others = [one for one in corpus if spoken(one, labelled) != "en"]
+    asking = {language: (by_chance, language) for language in ASKED_IN}
+    asking |= {"programs": (programs, "en"), "other": (others, "en")}
+    for name, (about, language) in asking.items():
+        rows = [{"id": f"{name}/{one.name}", "query": one.texts[language][0], "relevant": [one.name]}
+                for one in about if language in one.texts]  # fmt: skip
+        (HERE / "held-out" / f"{name}.jsonl").write_text(lines(rows))
+        print(f"{name}: {len(rows)} queries")
     taught = list(pairs(packages, [*corpus, *gone]))
     Path(target).write_text(lines(taught))
-    print(f"{len(events)} events, {len(corpus)} documents, queries {counts}, other {len(rows)}, {len(taught)} pairs")
+    print(f"{len(events)} events, {len(corpus)} documents, {len(taught)} pairs")
 
 
 if __name__ == "__main__":
