@@ -88,8 +88,7 @@ def log_odds(model: Any, ids: Tensor, lengths: Tensor, answers: tuple[int, int])
     """[pairs]: the logit of yes minus that of no after the last token."""
 
     def last(rows: Tensor, longest: int) -> Tensor:
-        mask = torch.arange(longest, device=ids.device) < lengths[rows, None]
-        states = model.model(input_ids=ids[rows, :longest], attention_mask=mask.long()).last_hidden_state
+        states = model.model(input_ids=ids[rows, :longest]).last_hidden_state  # causal: padding on the right is unseen
         return states[torch.arange(len(rows)), lengths[rows] - 1]
 
     yes, no = answers

@@ -22,17 +22,25 @@ PORTION = 48
 
 
 class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
-    """Sends a batch through the model in portions of similar length, padded on the right no further than they need."""
+    """Sends a batch through the model in portions of similar length, padded on the right no further than they need.
 
-    def forward(self, features: dict[str, Tensor], **options: Any) -> dict[str, Tensor]:
+    Without a mask, which costs a third of the time: the model is causal, so no token of a text sees the padding.
+    """
+
+    def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
         """The features with sentence_embedding [texts, dimension], in their order."""
+        transformer, *others = self
+        mask = features["attention_mask"]
 
         def embedded(rows: Tensor, longest: int) -> Tensor:
-            part = {name: features[name][rows, :longest] for name in ("input_ids", "attention_mask")}
-            vectors: Tensor = super(ByLength, self).forward(part, **options)["sentence_embedding"]
+            part = transformer({"input_ids": features["input_ids"][rows, :longest]})
+            part["attention_mask"] = mask[rows, :longest]
+            for module in others:
+                part = module(part)
+            vectors: Tensor = part["sentence_embedding"]
             return vectors
 
-        return features | {"sentence_embedding": by_length(features["attention_mask"].sum(dim=1), embedded)}
+        return features | {"sentence_embedding": by_length(mask.sum(dim=1), embedded)}
 
 
 def by_length(lengths: Tensor, compute: Callable[[Tensor, int], Tensor]) -> Tensor:

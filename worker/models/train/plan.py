@@ -114,7 +114,7 @@ class Plan(Section):
     base: str = ""
     """A checkpoint to fine-tune, a folder or a hub id; empty: a new model."""
     precision: Literal["fp32", "bf16"] = "fp32"
-    """bf16: products in 16 bits, weights and sums in 32."""
+    """bf16: products in 16 bits, weights and sums in 32; on processors without instructions for it very slow."""
     data: Data
     model: NewModel = NewModel()
     pretrain: Pretrain | None = None
