@@ -54,13 +54,14 @@ def export(
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
     dialect: Annotated[str, typer.Option(help="Graphs to make of a Qwen3 model: cuda, cpu, tensorrt.")] = "cpu",
     precision: Annotated[
-        str, typer.Option(help="bf16, fp16, fp32, int8; a dialect takes those that it knows [default: its first].")
+        str,
+        typer.Option(help="bf16, fp16, fp32, int8, int7; a dialect takes those that it knows [default: its first]."),
     ] = "",
     dimensions: Annotated[
         str, typer.Option(help="Shorter dimensions: of Qwen3 the largest wanted; else those the model was trained for.")
     ] = "",
     quality: Annotated[
-        Path | None, typer.Option(help="Labelled set that decides whether int8 is good enough, else fp32.")
+        Path | None, typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32.")
     ] = None,
     task: Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")] = None,
     separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",
@@ -212,7 +213,7 @@ def _say(manifest: "Manifest", output: Path) -> None:
         typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
     if (found := manifest.quality) is not None:
         verdict = "kept" if found.kept else "too much lost, left out"
-        typer.echo(f"nDCG@10 fp32 {found.ndcg_fp32:.4f}, int8 {found.ndcg:.4f}: {verdict}", err=True)
+        typer.echo(f"nDCG@10 fp32 {found.ndcg_fp32:.4f}, {found.precision} {found.ndcg:.4f}: {verdict}", err=True)
 
 
 def _table(results: "Sequence[Result]") -> Table:

@@ -20,7 +20,7 @@ TOLERANCE = 1e-5
 TEXTS = ["water", "the pressure rises with the height of the fall", "水は水圧管を通って流れる", "a " * 300, "?"]
 
 
-@pytest.fixture(params=["hash", "onnx", "fp32", "int8"])
+@pytest.fixture(params=["hash", "onnx", "fp32", "int7"])
 def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> Embedder:
     if request.param == "hash":
         return HashEmbedder(16)

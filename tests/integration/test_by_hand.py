@@ -19,7 +19,7 @@ pytest.importorskip("transformers")
 def embedding(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("embedding")
     checkpoint(folder / "checkpoint", Shape())
-    return str(bundle(folder / "checkpoint", folder / "bundle", "cpu-int8").folder)
+    return str(bundle(folder / "checkpoint", folder / "bundle", "cpu-int7").folder)
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_bench_measures_and_tunes(tmp_path: Path, embedding: str) -> None:
 
 def test_the_demo_runs_on_a_qwen3_bundle(tmp_path: Path) -> None:
     checkpoint(tmp_path / "checkpoint", Shape(layers=1), longest=1024)
-    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-int8")
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-int7")
     done = penstock(tmp_path, "demo", "--json", "--bundle", str(made.folder), seconds=170)
     assert done.returncode == 0, done.stderr.decode()
     summary = json.loads(done.stdout)
@@ -134,7 +134,7 @@ def test_the_index_worker_runs_on_a_qwen3_bundle_unchanged(tmp_path: Path, embed
     done = penstock(tmp_path, "index", "--from", "events.jsonl", variables=variables)
     assert ended(done)["indexed"] == 20
     loaded = next(line for line in map(json.loads, done.stderr.splitlines()) if line["event"] == "model_loaded")
-    assert (loaded["provider"], loaded["precision"]) == ("CPUExecutionProvider", "int8")
+    assert (loaded["provider"], loaded["precision"]) == ("CPUExecutionProvider", "int7")
     assert loaded["onnxruntime"]
     found = stored(QdrantSettings(path=tmp_path / "qdrant"), Path(embedding), 32)
     assert set(found) == {f"d{n}" for n in range(20)}

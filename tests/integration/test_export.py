@@ -166,14 +166,15 @@ def test_each_dialect_takes_the_precisions_that_it_knows() -> None:
         (["cuda", "cpu"], ["int8"], False, ["cuda bf16", "cpu int8"]),
         (["cpu"], [], True, ["cpu int8", "cpu fp32"]),
         (["cpu"], ["int8"], True, ["cpu int8", "cpu fp32"]),
+        (["cpu"], ["int7"], True, ["cpu int7", "cpu fp32"]),
         (["cuda", "cpu", "cpu"], ["fp16", "fp32"], False, ["cuda fp16", "cpu fp32"]),
     ):
         assert [" ".join(one) for one in qwen3.plan(dialects, precisions, gated=gated)] == made
 
 
-def test_a_labelled_set_needs_an_int8_graph_to_judge() -> None:
-    for dialects, precisions in ((["cuda"], []), (["cpu"], ["fp32"])):
-        with pytest.raises(Misconfigured, match="--quality decides about int8 on processors"):
+def test_a_labelled_set_needs_one_graph_to_judge() -> None:
+    for dialects, precisions in ((["cuda"], []), (["cpu"], ["fp32"]), (["cpu"], ["int8", "int7"])):
+        with pytest.raises(Misconfigured, match="--quality decides about int8 or int7"):
             qwen3.plan(dialects, precisions, gated=True)
 
 
@@ -240,23 +241,23 @@ def labelled(folder: Path, bundle_folder: Path) -> Path:
     return folder
 
 
-def test_the_gate_keeps_int8_where_it_is_as_good_and_says_how_good(sound: Path, tmp_path: Path) -> None:
+def test_the_gate_keeps_bytes_where_they_are_as_good_and_says_how_good(sound: Path, tmp_path: Path) -> None:
     bundle(sound, tmp_path / "plain", "cpu-fp32")
     texts = labelled(tmp_path / "set", tmp_path / "plain")
     easy = tmp_path / "easy"
     shutil.copytree(texts, easy)
     rows = [f"q{q}\td{d}\t1" for q in range(40) for d in range(120)]
     (easy / "qrels.tsv").write_text("\n".join(rows))
-    made = bundle(sound, tmp_path / "bundle", "cpu-int8", labelled_set=easy)
-    assert [graph.precision for graph in made.manifest.graphs] == ["int8", "fp32"]
+    made = bundle(sound, tmp_path / "bundle", "cpu-int7", labelled_set=easy)
+    assert [graph.precision for graph in made.manifest.graphs] == ["int7", "fp32"]
     assert made.manifest.quality is not None
     assert made.manifest.quality.kept
     assert made.manifest.quality.queries == 40
     assert made.manifest.quality.ndcg_fp32 == made.manifest.quality.ndcg == 1
 
 
-def test_the_gate_falls_back_to_fp32_where_int8_loses(tmp_path: Path) -> None:
-    """A few channels that drown all others when they share a scale per token: int8 finds other documents."""
+def test_the_gate_falls_back_to_fp32_where_bytes_lose(tmp_path: Path) -> None:
+    """A few channels that drown all others when they share a scale per token: bytes find other documents."""
     folder = tmp_path / "checkpoint"
     checkpoint(folder, Shape())
 
@@ -270,13 +271,13 @@ def test_the_gate_falls_back_to_fp32_where_int8_loses(tmp_path: Path) -> None:
     tensors(drown)(folder)
     bundle(folder, tmp_path / "plain", "cpu-fp32")
     texts = labelled(tmp_path / "set", tmp_path / "plain")
-    made = bundle(folder, tmp_path / "bundle", "cpu-int8", labelled_set=texts)
+    made = bundle(folder, tmp_path / "bundle", "cpu-int7", labelled_set=texts)
     assert [graph.precision for graph in made.manifest.graphs] == ["fp32"]
     assert made.manifest.quality is not None
     assert made.manifest.quality.ndcg_fp32 == 1
     assert made.manifest.quality.ndcg < 0.995
     assert not made.manifest.quality.kept
-    assert not [name for name in made.manifest.files if "int8" in name]
+    assert not [name for name in made.manifest.files if "int7" in name]
 
 
 def test_a_reranker_passes_the_gate_with_its_own_ranking(tmp_path: Path) -> None:
@@ -287,7 +288,7 @@ def test_a_reranker_passes_the_gate_with_its_own_ranking(tmp_path: Path) -> None
     (tmp_path / "set" / "corpus.jsonl").write_text("\n".join(documents))
     (tmp_path / "set" / "queries.jsonl").write_text('{"id": "q", "query": "water"}')
     (tmp_path / "set" / "qrels.tsv").write_text("\n".join(["q\t29\t0", *(f"q\t{n}\t1" for n in range(12))]))
-    made = bundle(folder, tmp_path / "bundle", "cpu-int8", labelled_set=tmp_path / "set")
+    made = bundle(folder, tmp_path / "bundle", "cpu-int7", labelled_set=tmp_path / "set")
     assert made.manifest.quality is not None
     assert made.manifest.quality.queries == 1
     assert 0 < made.manifest.quality.ndcg_fp32 <= 1

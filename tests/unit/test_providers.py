@@ -10,10 +10,12 @@ import onnxruntime
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from onnx import TensorProto, helper, numpy_helper
 
 from tests.conftest import ROOT
 from worker.errors import Misconfigured
 from worker.models.bundle import Bundle, Graph, Manifest, Work
+from worker.models.export.weights import IN_BYTES, quantize_rows
 from worker.models.forward import Forward
 from worker.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
 from worker.models.runtime import Routed, Wish, load
@@ -175,6 +177,26 @@ def test_int8_is_run_only_where_bytes_are_multiplied_exactly(tmp_path: Path) -> 
         (tmp_path / "cpuinfo").write_text(f"processor : 0\nflags : {flags}\n")
         assert multiplies_bytes(tmp_path / "cpuinfo") is exact
     assert not multiplies_bytes(tmp_path / "nowhere")
+
+
+def test_seven_bits_are_exact_on_every_processor(tmp_path: Path) -> None:
+    """The worst that a matrix can hold times the worst that a token can: no sum of two products leaves 16 bits."""
+    matrix = np.where(np.arange(64)[:, None] % 2, 1.0, -1.0) * np.ones((64, 96))
+    matrix[:2] = np.abs(matrix[:2])
+    quantized, _ = quantize_rows(matrix.T, IN_BYTES["int7"])
+    names = ["x", "weights", "one", "scale", "zero"]
+    node = helper.make_node("MatMulIntegerToFloat", names, ["y"], domain="com.microsoft")
+    constants = {"weights": quantized.T, "one": np.float32(1), "scale": np.ones(96, np.float32), "zero": np.uint8(0)}
+    held = [numpy_helper.from_array(np.ascontiguousarray(value), name) for name, value in constants.items()]
+    x = helper.make_tensor_value_info("x", TensorProto.UINT8, ["n", 64])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n", 96])
+    opsets = [helper.make_opsetid("", 21), helper.make_opsetid("com.microsoft", 1)]
+    model = helper.make_model(helper.make_graph([node], "product", [x], [y], held), opset_imports=opsets, ir_version=10)
+    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    given = np.full((7, 64), 255, np.uint8)
+    (product,) = session.run(None, {"x": given})
+    assert np.array_equal(product, given.astype(np.int64) @ quantized.T.astype(np.int64))
+    assert np.abs(quantized).max() == 63
 
 
 def test_the_better_graph_of_a_provider_comes_first(tmp_path: Path) -> None:

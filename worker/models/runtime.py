@@ -127,7 +127,7 @@ def _choose(bundle: Bundle, provider: str) -> Graph:
     if not exact:
         raise Misconfigured(
             f"{bundle.folder}: the graph for {provider} is int8, which this processor, without VNNI, computes wrongly; "
-            "export with --precision fp32"
+            "export with --precision int7 or fp32"
         )
     return exact[0]
 

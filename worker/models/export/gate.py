@@ -38,20 +38,24 @@ def holds(exact: float, reduced: float) -> bool:
 
 
 class Gate:
-    """Compares a bundle's int8 graph with its fp32 graph."""
+    """Compares a bundle's graph of reduced precision with its fp32 graph."""
 
-    def __init__(self, folder: Path, progress: Progress) -> None:
+    def __init__(self, folder: Path, precision: str, progress: Progress) -> None:
         """``folder`` holds the labelled set; raises Misconfigured when it does not, or where int8 cannot be judged."""
-        if not multiplies_bytes():
-            raise Misconfigured("--quality: this processor, without VNNI, computes int8 wrongly; export on another one")
+        if precision == "int8" and not multiplies_bytes():
+            raise Misconfigured(
+                "--quality: this processor, without VNNI, computes int8 wrongly; add --precision int7, or export on "
+                "another one"
+            )
+        self._precision = precision
         self._set: LabelledSet = read_labelled_set(folder)
         self._progress = progress
 
     def decide(self, bundle: Bundle) -> Manifest:
-        """The manifest with what was measured, and without the int8 graph if that fell short."""
+        """The manifest with what was measured, and without the reduced graph if that fell short."""
         graphs = {graph.precision: graph for graph in bundle.manifest.graphs if graph.dialect == "cpu"}
         try:
-            exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", "int8"))
+            exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", self._precision))
         except InvalidEvent as error:
             raise Misconfigured(f"labelled set {self._set.name}: {error}") from None
         kept = holds(exact, reduced)
@@ -59,15 +63,15 @@ class Gate:
             labelled_set=self._set.name,
             queries=len(self._set.queries),
             ndcg_fp32=round(exact, 5),
-            precision="int8",
+            precision=self._precision,
             ndcg=round(reduced, 5),
             kept=kept,
         )
         left = bundle.manifest.graphs
         if not kept:
-            left = tuple(graph for graph in left if graph is not graphs["int8"])
+            left = tuple(graph for graph in left if graph is not graphs[self._precision])
             for suffix in (".onnx", ".weights"):
-                (bundle.folder / graphs["int8"].file).with_suffix(suffix).unlink()
+                (bundle.folder / graphs[self._precision].file).with_suffix(suffix).unlink()
         files = fingerprints(bundle.folder)
         return bundle.manifest.model_copy(update={"graphs": left, "quality": quality, "files": files})
 

@@ -20,7 +20,7 @@ from worker.models.export.checkpoint import Array, Checkpoint, Config
 from worker.models.export.dialects import DIALECTS
 from worker.models.export.gate import Gate, Progress
 from worker.models.export.locate import Located
-from worker.models.export.weights import Weights
+from worker.models.export.weights import IN_BYTES, Weights
 
 POOLING = "last_token"
 LONGEST = 32768
@@ -57,20 +57,23 @@ def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> 
         own = DIALECTS[name].precisions
         default = ["int8", "fp32"] if gated and name == "cpu" else [own[0]]
         chosen = [precision for precision in dict.fromkeys(precisions) if precision in own] or default
-        if gated and "int8" in chosen and "fp32" not in chosen:
+        if gated and IN_BYTES.keys() & chosen and "fp32" not in chosen:
             chosen.append("fp32")
         made += [(name, precision) for precision in chosen]
     if not made:
         raise Misconfigured(f"--dialect: choose of {', '.join(sorted(DIALECTS))}")
-    if gated and ("cpu", "int8") not in made:
-        raise Misconfigured("--quality decides about int8 on processors: add --dialect cpu --precision int8")
+    if gated and sum(precision in IN_BYTES for _, precision in made) != 1:
+        raise Misconfigured("--quality decides about int8 or int7: add --dialect cpu, and --precision with one of them")
     return made
 
 
 def export(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
     """Write the bundle; raises Misconfigured, and then nothing is left behind."""
-    gate = Gate(options.labelled_set, progress) if options.labelled_set is not None else None
-    graphs = plan(options.dialects, options.precisions, gated=gate is not None)
+    labelled = options.labelled_set
+    graphs = plan(options.dialects, options.precisions, gated=labelled is not None)
+    gate = None
+    if labelled is not None:
+        gate = Gate(labelled, next(precision for _, precision in graphs if precision in IN_BYTES), progress)
     checkpoint = Checkpoint(located.folder)
     checkpoint.require(decoder.tensors(checkpoint.config))
     _refuse_unknown(checkpoint)

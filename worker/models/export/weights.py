@@ -20,7 +20,12 @@ TYPES = {
     "fp16": (TensorProto.FLOAT16, np.dtype(np.float16)),
     "bf16": (TensorProto.BFLOAT16, np.dtype(ml_dtypes.bfloat16)),
     "int8": (TensorProto.INT8, np.dtype(np.int8)),
+    "int7": (TensorProto.INT8, np.dtype(np.int8)),
 }
+
+IN_BYTES = {"int8": 127, "int7": 63}
+"""Precisions whose matrices are bytes, and their largest magnitude. Processors without VNNI add two products of an
+unsigned and a signed byte in 16 bits, which 2 * 255 * 127 would leave and 2 * 255 * 63 does not."""
 
 Advance = Callable[[int], None]
 
@@ -33,7 +38,7 @@ class Weights:
     """
 
     def __init__(self, checkpoint: Checkpoint, path: Path, precision: str, advance: Advance) -> None:
-        """``precision`` is that of the matrices: fp32, fp16, bf16 or int8."""
+        """``precision`` is that of the matrices: fp32, fp16, bf16, int8 or int7."""
         self._checkpoint = checkpoint
         self._path = path
         self._precision = precision
@@ -46,28 +51,31 @@ class Weights:
         self._file.close()
 
     def linear(self, names: Sequence[str], label: str) -> list[TensorProto]:
-        """Matrices ``[out, in]`` side by side as one ``[in, sum of out]``; for int8 also its scales ``[sum of out]``.
+        """Matrices ``[out, in]`` side by side as one ``[in, sum of out]``; of bytes also its scales ``[sum of out]``.
 
-        Per output channel: scale = largest magnitude / 127.
+        Per output channel: scale = largest magnitude / 127, or / 63.
         """
         if label in self._written:
             return [self._written[key] for key in (label, f"{label}.scale") if key in self._written]
         matrix = np.concatenate([self._checkpoint.read(name) for name in names])
         self._advance(matrix.size)
-        if self._precision != "int8":
+        if self._precision not in IN_BYTES:
             return [self._write(label, self._precision, matrix.T.shape, [self._cast(label, matrix).T])]
-        quantized, scale = quantize_rows(matrix)
+        quantized, scale = quantize_rows(matrix, IN_BYTES[self._precision])
         return [
             self._write(label, "int8", quantized.T.shape, [quantized.T]),
             self._write(f"{label}.scale", "fp32", scale.shape, [scale]),
         ]
 
     def table(self, name: str) -> list[TensorProto]:
-        """The embedding table ``[vocabulary, hidden]``; for int8 also a scale per row, ``[vocabulary, 1]``."""
+        """The embedding table ``[vocabulary, hidden]``; of bytes also a scale per row, ``[vocabulary, 1]``.
+
+        Nothing is multiplied with it, so its bytes have all their 8 bits.
+        """
         shape = self._checkpoint.shape(name)
         if name in self._written:
             return [self._written[key] for key in (name, f"{name}.scale") if key in self._written]
-        if self._precision != "int8":
+        if self._precision not in IN_BYTES:
             cast = (self._cast(name, block) for block in self._blocks(name))
             return [self._write(name, self._precision, shape, cast)]
         scales: list[Array] = []
@@ -103,10 +111,10 @@ class Weights:
         return tensor
 
 
-def quantize_rows(matrix: Array) -> tuple[Array, Array]:
-    """``[rows, n]`` to int8 and a scale per row, symmetric: value = int8 * scale, and the largest is 127."""
+def quantize_rows(matrix: Array, largest: int = IN_BYTES["int8"]) -> tuple[Array, Array]:
+    """``[rows, n]`` to int8 and a scale per row, symmetric: value = int8 * scale, and the ``largest`` is reached."""
     values = matrix.astype(np.float32)
-    scale = np.abs(values).max(axis=1) / 127
+    scale = np.abs(values).max(axis=1) / largest
     scale[scale == 0] = 1
     return np.rint(values / scale[:, None]).astype(np.int8), scale.astype(np.float32)
 

@@ -6,7 +6,7 @@ from onnx import TensorProto
 from worker.models.export.checkpoint import Checkpoint
 from worker.models.export.dialects.standard import Standard
 from worker.models.export.graph import CONTRIB, IDS
-from worker.models.export.weights import Weights
+from worker.models.export.weights import IN_BYTES, Weights
 
 LARGEST = 127
 MIDDLE = 128
@@ -26,18 +26,18 @@ class Cpu(Standard):
     """
 
     name = "cpu"
-    precisions = ("fp32", "int8")
+    precisions = ("fp32", "int8", "int7")
 
     def __init__(self, checkpoint: Checkpoint, weights: Weights, precision: str) -> None:
         """As in Standard."""
         super().__init__(checkpoint, weights, precision)
-        self._int8 = precision == "int8"
+        self._bytes = precision in IN_BYTES
         self._quantized: dict[str, tuple[str, str]] = {}
         self._by_block: tuple[str, str, str] | tuple[()] = ()
 
     def embed(self, ids: str) -> str:
-        """As in Standard; int8 rows are scaled after they are looked up."""
-        if not self._int8:
+        """As in Standard; rows of bytes are scaled after they are looked up."""
+        if not self._bytes:
             return super().embed(ids)
         g = self.graph
         table, scale = (g.weight(tensor) for tensor in self._weights.table("embed_tokens.weight"))
@@ -46,7 +46,7 @@ class Cpu(Standard):
 
     def linear(self, x: str, *names: str) -> str:
         """As in Standard; int8 times int8 with a scale per token and one per output channel."""
-        if not self._int8:
+        if not self._bytes:
             return super().linear(x, *names)
         g = self.graph
         matrix, scale = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))

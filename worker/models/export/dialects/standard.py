@@ -10,12 +10,12 @@ from onnx import numpy_helper
 from worker.models.batching import round_up
 from worker.models.export.checkpoint import Array, Checkpoint, Config
 from worker.models.export.graph import Graph
-from worker.models.export.weights import TYPES, Weights, cast
+from worker.models.export.weights import IN_BYTES, TYPES, Weights, cast
 from worker.models.providers import MULTIPLE
 
 
 class Standard:
-    """Operators of opset 23. ``precision`` is that of the matrices; int8 computes everything else in fp32."""
+    """Operators of opset 23. ``precision`` is that of the matrices; beside bytes everything else is in fp32."""
 
     name = "tensorrt"
     opset = 23
@@ -27,7 +27,7 @@ class Standard:
         self.config: Config = checkpoint.config
         self._checkpoint = checkpoint
         self._weights = weights
-        self.precision = "fp32" if precision == "int8" else precision
+        self.precision = "fp32" if precision in IN_BYTES else precision
 
     def embed(self, ids: str) -> str:
         """``[batch, length]`` to ``[batch, length, hidden]``."""
