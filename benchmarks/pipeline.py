@@ -8,7 +8,6 @@ benchmarks/results/.
 """
 
 import argparse
-import gzip
 import json
 import random
 import statistics
@@ -25,12 +24,14 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from tests.broker import Broker, missing  # noqa: E402
 from tests.kafka_tools import new_topic, produce, source  # noqa: E402
 from tests.store_server import StoreServer  # noqa: E402
-from worker import demo, wiring  # noqa: E402
+from worker import wiring  # noqa: E402
 from worker.adapters.qdrant.collection import Connection, open_collection  # noqa: E402
+from worker.demo.corpus import events  # noqa: E402
 from worker.events import Rules, decode  # noqa: E402
 from worker.fakes import MemoryDeadLetters  # noqa: E402
 from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
@@ -94,8 +95,8 @@ class Result:
 
 def corpus(count: int) -> list[tuple[str, bytes]]:
     """Documents of about 1 KB of English, made of the demo's sentences."""
-    lines = gzip.decompress(demo.CORPUS.read_bytes()).splitlines()
-    words = " ".join(json.loads(line)["text"] for line in lines).split()
+    english = (event["text"] for event in map(json.loads, events()) if event.get("language") == "en")
+    words = " ".join(english).split()
     chance = random.Random(1)
     documents = []
     for n in range(count):
@@ -207,7 +208,7 @@ def main() -> None:
         broker = Broker(Path(folder))
         broker.start()
         try:
-            model = load_model(ModelSettings(bundle=demo.bundle(Path(folder))))
+            model = load_model(ModelSettings(bundle=minilm.bundle(Path(folder))))
             parts = [
                 f"# Pipeline\n\n{machine()}. The broker, the worker and the stand-in for Qdrant share these cores.\n",
                 overhead(broker.bootstrap_servers, model.tokenizer, 40_000 // scale),

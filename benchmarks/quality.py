@@ -16,8 +16,8 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
-from worker import demo  # noqa: E402
 from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
 from worker.models.bundle import Bundle, load  # noqa: E402
 from worker.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg  # noqa: E402
@@ -37,7 +37,7 @@ def main() -> None:
     options = parser.parse_args()
     labelled = read_labelled_set(options.labelled_set)
     with tempfile.TemporaryDirectory() as folder:
-        bundle = load(options.bundle or demo.bundle(Path(folder)))
+        bundle = load(options.bundle or minilm.bundle(Path(folder)))
         rows = ours(bundle, labelled)
         if options.bundle is None:
             rows.append(("sentence-transformers, cut", "384", f"{original(labelled):.4f}"))

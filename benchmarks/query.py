@@ -10,7 +10,6 @@ Overhead is what neither model spends: the whole time, as a client sees it, less
 """
 
 import argparse
-import gzip
 import json
 import os
 import random
@@ -21,21 +20,23 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
 sys.path.insert(0, str(ROOT))
 
+from rich.console import Console  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 
-from benchmarks import checkpoints  # noqa: E402
+from benchmarks import checkpoints, minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from tests.checkpoints import NOT_SPECIAL, SPECIAL, silent  # noqa: E402
-from worker import demo, searching, serving, settings, telemetry, wiring  # noqa: E402
+from worker import searching, serving, settings, telemetry  # noqa: E402
+from worker.demo import corpus  # noqa: E402
+from worker.demo.here import Here  # noqa: E402
 from worker.evaluate.labelled import read  # noqa: E402
 from worker.loading import load_model  # noqa: E402
 from worker.models.export import qwen3  # noqa: E402
@@ -45,6 +46,7 @@ from worker.query.search import Search  # noqa: E402
 from worker.settings import ModelSettings  # noqa: E402
 from worker.types import ChunkKey, Hit, Lookup, Stored  # noqa: E402
 
+CACHE = Path.home() / ".cache" / "penstock" / "bundles"
 CLIENTS = (1, 8, 64)
 CANDIDATES = 20
 VOCABULARY = 16_000
@@ -104,7 +106,7 @@ def worker(folder: Path, reranker: Path | None, *, instant: bool = False) -> Ite
     variables = {
         "QDRANT__PATH": folder / "qdrant",
         "QDRANT__COLLECTION": "demo",
-        "MODEL__BUNDLE": demo.bundle(Path.home() / ".cache" / "penstock"),
+        "MODEL__BUNDLE": minilm.bundle(CACHE),
         "RERANK__ENABLED": reranker is not None,
         "RERANK__BUNDLE": reranker or "",
         "HTTP__PORT": 0,
@@ -133,7 +135,7 @@ def load(port: int, clients: int, seconds: float, bodies: bytes) -> dict[str, An
 def bodies(*, rerank: bool) -> bytes:
     """The demo's labelled queries, and some words of the corpus."""
     chance = random.Random(0)
-    words = [one.text for one in read(demo.LABELLED, None)]
+    words = [one.text for one in read(corpus.LABELLED, None)]
     asked = [*words, *(" ".join(chance.sample(" ".join(words).split(), 5)) for _ in range(200))]
     given = {"rerank": rerank, "timeout_ms": 60_000} | ({"candidates": CANDIDATES} if rerank else {})
     return b"\n".join(json.dumps({"query": text} | given).encode() for text in asked)
@@ -182,12 +184,11 @@ def soak(port: int, pid: int, minutes: float, *, rerank: bool) -> str:
 
 def index(folder: Path) -> list[str]:
     """The demo's index; returns the corpus."""
-    options = demo.Options(None, folder / "qdrant", None, None, as_json=True)
-    chosen = demo._settings(options, folder / "qdrant")  # noqa: SLF001
-    lines = gzip.decompress(demo.CORPUS.read_bytes()).splitlines()
-    model = load_model(ModelSettings(bundle=demo.bundle(Path.home() / ".cache" / "penstock")))
-    wiring.index(chosen, model, partial(demo._file_feed, chosen, lines), threading.Event())  # noqa: SLF001
-    return [json.loads(line)["text"] for line in lines]
+    models = searching.Models(load_model(ModelSettings(bundle=minilm.bundle(CACHE))), None)
+    lines = corpus.events()
+    with closing(Here(models, folder / "qdrant", threading.Event(), Console(quiet=True))) as stage:
+        stage.send(lines)
+    return [event["text"] for event in map(json.loads, lines) if "text" in event]
 
 
 def main() -> None:

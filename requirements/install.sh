@@ -4,7 +4,7 @@
 set -eu
 lock=$1
 python=${PYTHON:-python3}
-needed_gb=9
+case $lock in dev) needed_gb=9 ;; *) needed_gb=1 ;; esac
 fail() { echo "penstock: $1" >&2; exit 1; }
 
 command -v "$python" >/dev/null || fail "$python is missing: install Python 3.11 or later, or say make PYTHON=..."
@@ -14,10 +14,10 @@ command -v "$python" >/dev/null || fail "$python is missing: install Python 3.11
   fail "$python has no venv module: install it (Debian: apt-get install python3-venv)"
 free_gb=$(($(df -Pk . | awk 'NR == 2 { print $4 }') / 1048576))
 [ "$free_gb" -ge "$needed_gb" ] || [ -e .venv/.dev ] || [ -e .venv/.demo ] ||
-  fail "$free_gb GB are free here; PyTorch, which exports the demo's model, and the rest need $needed_gb GB"
+  fail "$free_gb GB are free here; requirements/$lock.txt needs $needed_gb GB"
 
 [ -x .venv/bin/python ] || "$python" -m venv .venv
-echo "penstock: installing requirements/$lock.txt into .venv (PyTorch included: some minutes) ..." >&2
+echo "penstock: installing requirements/$lock.txt into .venv ..." >&2
 .venv/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r "requirements/$lock.txt"
 .venv/bin/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
 touch .venv/.demo

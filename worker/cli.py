@@ -88,20 +88,23 @@ def index(
 def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
-    bundle: Annotated[Path | None, typer.Option(help="Another model [default: all-MiniLM-L6-v2, made once].")] = None,
+    bundle: Annotated[Path | None, typer.Option(help="Another embedding model [default: the shipped one].")] = None,
+    reranker: Annotated[Path | None, typer.Option(help="Another reranker [default: the shipped one].")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Then open a page to search on.")] = False,
     port: Annotated[int, typer.Option(help="The page's port; 0 for any that is free.")] = 8080,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
 ) -> None:
-    """Index a stream of descriptions of Debian packages and search them: from nothing to results.
+    """Index a stream of descriptions of Debian packages and search them, with the small models that are shipped.
 
-    The points live in an embedded Qdrant folder and stay there: a second run finds every text unchanged.
+    The points live in an embedded Qdrant folder and stay there: a second run finds most texts unchanged. With Kafka
+    they pass through a topic of their own, and `penstock index` and `penstock query` run as processes of their own.
     """
-    from worker import demo as show  # noqa: PLC0415  # the models' libraries load slowly
+    from worker.demo import story  # noqa: PLC0415  # the models' libraries load slowly
+    from worker.demo.stage import Options  # noqa: PLC0415
 
     telemetry.set_up("warning", "auto")
     stop = _stop_on_signals()
-    show.run(show.Options(bootstrap_servers, folder, bundle, port if serve else None, as_json), stop)
+    story.run(Options(bootstrap_servers, folder, bundle, reranker, port if serve else None, as_json), stop)
 
 
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")

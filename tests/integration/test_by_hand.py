@@ -117,16 +117,6 @@ def test_bench_measures_and_tunes(tmp_path: Path, embedding: str) -> None:
     assert {row["token_budget"] for row in again["results"]} == {kept}
 
 
-def test_the_demo_runs_on_a_qwen3_bundle(tmp_path: Path) -> None:
-    checkpoint(tmp_path / "checkpoint", Shape(layers=1), longest=1024)
-    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-int7")
-    done = penstock(tmp_path, "demo", "--json", "--bundle", str(made.folder), seconds=170)
-    assert done.returncode == 0, done.stderr.decode()
-    summary = json.loads(done.stdout)
-    assert summary["documents"] >= 3000
-    assert all(len(query["hits"]) == 3 for query in summary["queries"])
-
-
 def test_the_index_worker_runs_on_a_qwen3_bundle_unchanged(tmp_path: Path, embedding: str) -> None:
     events = [{"id": f"d{n}", "title": "water", "text": f"text {n} " * (1 + n)} for n in range(20)]
     (tmp_path / "events.jsonl").write_text("\n".join(map(json.dumps, events)))

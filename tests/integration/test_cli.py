@@ -282,29 +282,6 @@ def test_export_refuses_what_it_cannot_export(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_the_demo_prints_json_and_nothing_else(minilm: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (tmp_path / "penstock" / "bundles").mkdir(parents=True)
-    import shutil
-
-    shutil.copytree(minilm, tmp_path / "penstock" / "bundles" / "all-minilm-l6-v2")
-    command = [sys.executable, "-m", "worker", "demo", "--json"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, timeout=170, check=False)
-    assert done.returncode == 0, done.stderr.decode()
-    summary = json.loads(done.stdout)
-    assert set(summary) == {"documents", "chunks", "seconds", "queries"}
-    assert summary["documents"] == 3200
-    assert summary["chunks"] >= summary["documents"]
-    assert len(summary["queries"]) == 5
-    for query in summary["queries"]:
-        assert set(query) == {"query", "hits"}
-        scores = [hit["score"] for hit in query["hits"]]
-        assert scores == sorted(scores, reverse=True)
-        assert {"document", "text", "score"} == set(query["hits"][0])
-    stars = next(query for query in summary["queries"] if "stars" in query["query"])
-    assert {"stellarium", "kstars"} & {hit["document"] for hit in stars["hits"]}
-
-
 def test_a_signal_in_the_middle_of_a_wait_is_no_deadlock(tmp_path: Path) -> None:
     """It comes while the main thread holds the lock of the very event that the signal is to set."""
     program = """

@@ -72,13 +72,12 @@ def test_a_sample_of_the_queries_is_always_the_same_and_in_their_order() -> None
 
 
 def test_the_shipped_queries_name_documents_of_the_demo() -> None:
-    import gzip
     import json
 
-    from worker.demo import CORPUS, LABELLED
+    from worker.demo import corpus
 
-    names = {json.loads(line)["id"] for line in gzip.decompress(CORPUS.read_bytes()).splitlines()}
-    labelled = read(LABELLED, None)
+    names = {json.loads(line)["id"] for line in corpus.events()}
+    labelled = read(corpus.LABELLED, None)
     assert len(labelled) == 64
     assert {document for one in labelled for document in one.relevant} <= names
 

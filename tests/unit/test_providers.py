@@ -179,7 +179,7 @@ def test_int8_is_run_only_where_bytes_are_multiplied_exactly(tmp_path: Path) -> 
     assert not multiplies_bytes(tmp_path / "nowhere")
 
 
-def test_seven_bits_are_exact_on_every_processor(tmp_path: Path) -> None:
+def test_seven_bits_are_exact_on_every_processor() -> None:
     """The worst that a matrix can hold times the worst that a token can: no sum of two products leaves 16 bits."""
     matrix = np.where(np.arange(64)[:, None] % 2, 1.0, -1.0) * np.ones((64, 96))
     matrix[:2] = np.abs(matrix[:2])

@@ -1,0 +1,138 @@
+"""The models that are shipped, beside BM25 and all-MiniLM-L6-v2, on queries held out of their training:
+python benchmarks/small_models.py [--quick]
+
+Each model through Penstock itself: the demo's stream is indexed, then what `penstock evaluate` measures on the files of
+worker/data/held-out. MiniLM in chunks of its own 256 tokens; BM25 over whole documents, words folded to lower case.
+"""
+
+import argparse
+import json
+import re
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+import bm25s  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from benchmarks import minilm  # noqa: E402
+from benchmarks.report import machine, table, write  # noqa: E402
+from tests.checkpoints import silent  # noqa: E402
+from worker import evaluating, searching  # noqa: E402
+from worker.demo import corpus  # noqa: E402
+from worker.demo.here import Here, settings  # noqa: E402
+from worker.evaluate.labelled import Labelled, read, sampled  # noqa: E402
+from worker.evaluate.metrics import measure  # noqa: E402
+from worker.evaluating import Report  # noqa: E402
+from worker.loading import load_model  # noqa: E402
+from worker.settings import IndexSettings, ModelSettings, RerankSettings, Settings  # noqa: E402
+
+SETS = {
+    "en": "English",
+    "de": "German",
+    "fr": "French",
+    "it": "Italian",
+    "programs": "English, well-known programs",
+    "other": "English, for documents in another language",
+}
+RECALL = (10,)
+FOUR = ("en", "de", "fr", "it")
+RERANKED, CANDIDATES = 800, 50
+MINILM_TOKENS = 256
+
+
+def documents() -> dict[str, str]:
+    """What the stream leaves behind."""
+    left: dict[str, str] = {}
+    for event in map(json.loads, corpus.events()):
+        left[event["id"]] = event.get("text", "")
+    return {name: text for name, text in left.items() if text}
+
+
+def words(text: str) -> list[str]:
+    return re.findall(r"\w+", text.casefold())
+
+
+def lexical(texts: dict[str, str], asked: Sequence[Labelled]) -> dict[str, float]:
+    """BM25's own metrics."""
+    names, index = list(texts), bm25s.BM25()
+    index.index([words(text) for text in texts.values()], show_progress=False)
+    runs = {}
+    for one in asked:
+        scores = index.get_scores(words(one.text))
+        runs[one.id] = [names[i] for i in (-scores).argsort(kind="stable")[:CANDIDATES]]
+    return measure({one.id: one.relevant for one in asked}, runs, RECALL)
+
+
+def indexed(folder: Path, bundle: Path, index: IndexSettings | None, *, rerank: bool) -> Settings:
+    """The settings that evaluate the model on an index of its own."""
+    model = ModelSettings(bundle=bundle)
+    made = settings(folder)
+    made = made.model_copy(update={"index": index or made.index})
+    with closing(Here(searching.Models(load_model(model), None), folder, threading.Event(), Console(quiet=True),
+                      made)) as stage:  # fmt: skip
+        stage.send(corpus.events())
+    reranking = RerankSettings(bundle=corpus.RERANKER) if rerank else RerankSettings(enabled=False)
+    return made.model_copy(update={"model": model, "rerank": reranking})
+
+
+def evaluated(chosen: Settings, asked: Sequence[Labelled]) -> Report:
+    options = evaluating.Options(CANDIDATES, RECALL, "", rerank=chosen.rerank.enabled)
+    return evaluating.evaluate(chosen, asked, options, silent)
+
+
+def figures(metrics: dict[str, float]) -> tuple[str, str]:
+    return f"{metrics['R@10']:.3f}", f"{metrics['nDCG@10']:.3f}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--quick", action="store_true", help="40 queries of each, nothing written")
+    quick = parser.parse_args().quick
+    sets = {name: read(corpus.HELD_OUT / f"{name}.jsonl", None) for name in SETS}
+    sets = {name: sampled(asked, 40) if quick else asked for name, asked in sets.items()}
+    texts = documents()
+    found, dimensions, reranked = [], [], []
+    with tempfile.TemporaryDirectory() as passing:
+        ours = indexed(Path(passing) / "ours", corpus.EMBEDDING, None, rerank=True)
+        plain = ours.model_copy(update={"rerank": RerankSettings(enabled=False)})
+        theirs = indexed(Path(passing) / "minilm", minilm.bundle(Path(passing)),
+                         IndexSettings(chunk_tokens=MINILM_TOKENS, chunk_overlap=16), rerank=False)  # fmt: skip
+        for name, asked in sets.items():
+            label = f"{SETS[name]}, {len(asked)}"
+            own = evaluated(plain, asked)
+            rows = [("BM25", lexical(texts, asked)), ("all-MiniLM-L6-v2", evaluated(theirs, asked).rows[0].metrics),
+                    ("shipped", own.rows[0].metrics), ("shipped, without its task", own.rows[-1].metrics)]  # fmt: skip
+            found += [(label, way, *figures(metrics)) for way, metrics in rows]
+            dimensions.append((label, *[figures(row.metrics)[0] for row in own.rows if row.search == "exact"][:-1]))
+            print(*found[-4:], dimensions[-1], sep="\n", flush=True)
+        for label, names in (("in all four languages", FOUR), (SETS["programs"], ("programs",))):
+            some = sampled([one for name in names for one in sets[name]], RERANKED)
+            report = evaluated(ours, some)
+            gain = report.reranking
+            assert gain is not None
+            before, after = (row.metrics["nDCG@10"] for row in report.rows[:2])
+            interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
+            row = f"{label}, {len(some)}", f"{before:.3f}", f"{after:.3f}", f"{gain.difference:+.3f}", interval
+            reranked.append(row)
+            print(row, flush=True)
+    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
+    text = f"# The shipped models on their own corpus\n\n{machine()}. {len(texts):,} documents. {about}\n\n"
+    text += table(found, ("queries", "model", "R@10", "nDCG@10"))
+    text += "\nR@10 by dimension, exact search over the stored vectors:\n\n"
+    text += table(dimensions, ("queries", "32", "64", "128", "256"))
+    text += f"\nnDCG@10 before and after reranking the first {CANDIDATES} chunks; 95 % of paired resamples:\n\n"
+    text += table(reranked, ("queries", "before", "after", "gain", "interval"))
+    print(text)
+    if not quick:
+        write("small-models", text)
+
+
+if __name__ == "__main__":
+    main()

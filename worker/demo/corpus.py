@@ -1,0 +1,39 @@
+"""What the demo shows: its events, its queries, and the models that come with the package."""
+
+import gzip
+import json
+from pathlib import Path
+
+DATA = Path(__file__).parent.parent / "data"
+CORPUS = DATA / "debian-packages.jsonl.gz"
+LABELLED = DATA / "debian-queries.jsonl"
+"""Queries written by hand for this corpus, some not in English, each with the packages that were meant."""
+
+HELD_OUT = DATA / "held-out"
+"""The short descriptions of the corpus as queries, a file per language."""
+
+EMBEDDING, RERANKER = DATA / "models" / "embedding", DATA / "models" / "reranker"
+
+CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16
+"""The models have seen no longer texts in their training."""
+
+QUERIES = (
+    ("English", "record and edit sound from a microphone"),
+    ("Deutsch", "Schach gegen den Computer spielen"),
+    ("français", "regarder les planètes du système solaire"),
+)
+
+CHANGED = "xplanet"
+NEWS = "Since yesterday it can also be asked for the tide tables of a harbour."
+NEWS_QUERY = "tide tables of a harbour"
+
+
+def events() -> list[bytes]:
+    """The stream, a JSON line each."""
+    return gzip.decompress(CORPUS.read_bytes()).splitlines()
+
+
+def change(lines: list[bytes]) -> bytes:
+    """The latest event of a document, with a sentence more."""
+    latest = [event for event in map(json.loads, lines) if event["id"] == CHANGED][-1]
+    return json.dumps(latest | {"text": f"{latest['text']}\n\n{NEWS}"}, ensure_ascii=False).encode()
