@@ -13,6 +13,10 @@ class Unavailable(Exception):
     """A service is away: the same call is made again later, for ever, and nothing is let go."""
 
 
+class Overdue(Unavailable):
+    """No answer in time: the service hangs, or this very request takes it too long."""
+
+
 class OwnershipLost(Exception):
     """Another consumer has taken this worker's place: let go, it does the rest."""
 

@@ -40,6 +40,8 @@ DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 DEEPEST = 8
 LONGEST_LIST = 5000
+MOST_PARTS = 10_000
+"""Elements of a filter, lists and objects together, that are read at all."""
 _INT64 = range(-(2**63), 2**63)
 
 
@@ -69,6 +71,19 @@ def not_endless(value: object) -> object:
     """Ends the reading of a list that has too much in it: each element could be a fault to be told."""
     if isinstance(value, list) and len(value) > LONGEST_LIST:
         raise ValueError(f"{len(value)} elements; at most {LONGEST_LIST} are read")
+    return value
+
+
+def not_vast(value: object) -> object:
+    """Ends the reading of a filter that has too much in it altogether, as ``not_endless`` does for one list."""
+    left, parts = [value], 0
+    while left:
+        one = left.pop()
+        inside = list(one.values()) if isinstance(one, Mapping) else one if isinstance(one, list) else []
+        parts += len(inside)
+        if parts > MOST_PARTS:
+            raise ValueError(f"more than {MOST_PARTS} parts")
+        left += inside
     return value
 
 

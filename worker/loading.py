@@ -64,12 +64,12 @@ def load_model(settings: ModelSettings) -> Model:
     return Model(bundle, HubTokenizer(bundle.tokenizer), embedder, loaded, prompt, dimension)
 
 
-def load_reranker(settings: RuntimeSettings) -> Reranker:
-    """Verify and load a reranker's bundle; raises Misconfigured."""
+def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> Reranker:
+    """Verify and load a reranker's bundle, for pairs of at most so many tokens; raises Misconfigured."""
     bundle = load(settings.bundle)
     bundle.expect("reranker")
     manifest = bundle.manifest
-    pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, manifest.max_tokens)
+    pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))
     forward = start(bundle, settings).forward
     return Reranker(bundle, pairs, OnnxReranker(forward), forward.at_once)
 

@@ -4,9 +4,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import NoReturn
 
 from worker.adapters.kafka.progress import KafkaProgress
-from worker.adapters.qdrant.collection import Collection, Connection, find_collection
+from worker.adapters.qdrant.collection import Collection, Connection, NoCollection, find_collection
 from worker.adapters.qdrant.store import QdrantStore
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.loading import Model, Reranker, load_model, load_reranker
@@ -67,7 +68,9 @@ def load_models(settings: Settings) -> Models:
             "or PENSTOCK_RERANK__ENABLED=false to serve the order of the search"
         )
     embedding = load_model(settings.model)
-    return Models(embedding, load_reranker(settings.rerank) if settings.rerank.enabled else None)
+    return Models(
+        embedding, load_reranker(settings.rerank, settings.rerank.max_tokens) if settings.rerank.enabled else None
+    )
 
 
 def limits(settings: QuerySettings, qdrant: QdrantSettings) -> Limits:
@@ -91,8 +94,17 @@ def find(settings: Settings, models: Models, connection: Connection) -> Collecti
     return find_collection(connection, settings.qdrant.collection, models.embedding.identity)
 
 
-def make_search(settings: Settings, models: Models, connection: Connection, following: Progress | None) -> Search:
-    """Opens the collection; raises Misconfigured when there is none or it is of another model, or Unavailable."""
+def make_search(
+    settings: Settings,
+    models: Models,
+    connection: Connection,
+    following: Progress | None,
+    unfit: Callable[[str], None] = lambda _: None,
+) -> Search:
+    """Opens the collection; raises Misconfigured when there is none or it is of another model, or Unavailable.
+
+    ``unfit`` hears when the alias later points to one that this worker cannot search.
+    """
     model = models.embedding
     collection = find(settings, models, connection)
     model = model.wide(collection.shape.widest)
@@ -102,7 +114,7 @@ def make_search(settings: Settings, models: Models, connection: Connection, foll
         model.embedder,
         _prompts(model),
         takes_instruction(model.bundle.manifest.prompts.get("query", "")),
-        model.bundle.manifest.max_tokens,
+        min(model.bundle.manifest.max_tokens, settings.query.max_query_tokens),
         model.loaded.forward.at_once,
     )
     judge = None
@@ -116,7 +128,7 @@ def make_search(settings: Settings, models: Models, connection: Connection, foll
         found = find(settings, models, connection)
         return connection.store(found), found
 
-    return Search(encoder, Followed(connection.store(collection), collection, look), judge, following)
+    return Search(encoder, Followed(connection.store(collection), collection, look, unfit), judge, following)
 
 
 def _prompts(model: Model) -> Callable[[str | None], str]:
@@ -134,10 +146,18 @@ def _prompts(model: Model) -> Callable[[str | None], str]:
 class Followed:
     """A Searcher that follows the alias: where it points to another collection of this model, that is searched."""
 
-    def __init__(self, store: QdrantStore, now: Collection, look: Callable[[], tuple[QdrantStore, Collection]]) -> None:
+    def __init__(
+        self,
+        store: QdrantStore,
+        now: Collection,
+        look: Callable[[], tuple[QdrantStore, Collection]],
+        unfit: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``unfit`` hears of a collection that this worker cannot search, which only another start can mend."""
         self._store = store
         self._now = now
         self._look = look
+        self._unfit = unfit
         self._looked = time.monotonic()
 
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
@@ -157,14 +177,22 @@ class Followed:
     def _follow(self) -> None:
         try:
             store, found = self._look()
+        except NoCollection as error:
+            raise Unavailable(str(error)) from None
         except Misconfigured as error:
-            raise Unavailable(f"{error}; restart the worker with what fits") from None
+            self._end(str(error))
+        except Unavailable:
+            return  # the search itself tells whether the store is away
         self._looked = time.monotonic()
         if found.shape != self._now.shape:
-            raise Unavailable(f"{found.name} has vectors {found.shape}, not {self._now.shape}: restart the worker")
+            self._end(f"{found.name} has vectors {found.shape}, not {self._now.shape}: start the worker again")
         if found != self._now:
             log.info("collection_opened", collection=found.name, instead_of=self._now.name)
             self._store, self._now = store, found
+
+    def _end(self, reason: str) -> NoReturn:
+        self._unfit(reason)
+        raise Unavailable(reason)
 
 
 def progress(settings: Settings) -> KafkaProgress | None:

@@ -57,13 +57,33 @@ def serve(
                 listening(server.port)
                 threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
             models.warm_up()
-            search = opened.enter_context(_open(settings, models, connection, stop))
+            ending = Ending(stop)
+            search = opened.enter_context(_open(settings, models, connection, ending))
             service.open(search, _model_api(settings, models, search))
             log.info("ready")
             if settings.query.topic:
                 _follow_topic(settings, service, search, background, stop, once=once)
             else:
                 stop.wait()
+            ending.check()
+
+
+class Ending:
+    """Stops the worker when it meets a collection that it cannot search; started again, it says so, or fits."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        self.stop = stop
+        self._reason = ""
+
+    def unfit(self, reason: str) -> None:
+        """The worker ends, for this reason."""
+        self._reason = reason
+        self.stop.set()
+
+    def check(self) -> None:
+        """Raises Misconfigured where that was why it ended."""
+        if self._reason:
+            raise Misconfigured(self._reason)
 
 
 def _leave(stop: threading.Event, service: Service, server: HttpServer) -> None:
@@ -74,10 +94,12 @@ def _leave(stop: threading.Event, service: Service, server: HttpServer) -> None:
 
 
 @contextmanager
-def _open(settings: Settings, models: Models, connection: Connection, stop: threading.Event) -> Iterator[Search]:
+def _open(settings: Settings, models: Models, connection: Connection, ending: Ending) -> Iterator[Search]:
     """The search, as soon as the store can be reached; raises Stopped, Misconfigured."""
     following = progress(settings)
-    search = wiring.patience(stop).call(lambda: make_search(settings, models, connection, following))
+    search = wiring.patience(ending.stop).call(
+        lambda: make_search(settings, models, connection, following, ending.unfit)
+    )
     try:
         yield search
     finally:

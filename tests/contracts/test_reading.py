@@ -3,8 +3,11 @@
 With longer vectors beside the short ones, too: then the store searches in two stages.
 """
 
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
@@ -21,7 +24,7 @@ from tests.conftest import connect
 from worker.adapters.qdrant.collection import Collection, Connection, find_collection, open_collection
 from worker.adapters.qdrant.points import Shape
 from worker.adapters.qdrant.store import QdrantStore
-from worker.errors import InvalidEvent, Misconfigured
+from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.fakes import MemoryStore
 from worker.filters import Filter, check, matches
 from worker.ports import Searcher, VectorStore
@@ -231,6 +234,42 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
     assert reader.search(lookups) == [[]]  # not looked again yet
     monkeypatch.setattr("worker.searching.LOOK_AGAIN_S", -1)
     assert [hit.key.document for hit in reader.search(lookups)[0]] == ["rebuilt"]
+
+
+def test_a_reader_whose_alias_points_to_another_model_ends(qdrant: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, told = uuid4().hex, list[str]()
+    first = open_collection(qdrant, name, IDENTITY, None)
+    other = open_collection(qdrant, f"{name}-other", replace(IDENTITY, source="another"), None)
+
+    def look() -> tuple[QdrantStore, Collection]:
+        found = find_collection(qdrant, name, IDENTITY)
+        return qdrant.store(found), found
+
+    reader = Followed(qdrant.store(first), first, look, told.append)
+    alias = grpc.CreateAlias(collection_name=other.name, alias_name=name)
+    gone = grpc.DeleteAlias(alias_name=name)
+    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(delete_alias=gone)]))
+    monkeypatch.setattr("worker.searching.LOOK_AGAIN_S", -1)
+    with pytest.raises(Unavailable, match="index something first"):
+        reader.search([Lookup(vector(1), "acme", 5, NOW)])
+    assert not told  # it may come back
+    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
+    with pytest.raises(Unavailable, match="was built by another model"):
+        reader.search([Lookup(vector(1), "acme", 5, NOW)])
+    assert len(told) == 1
+
+
+def test_a_server_that_says_nothing_is_away_and_nothing_waits_for_it_for_ever() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        settings = QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port, timeout_s=0.5)
+        with closing(Connection(settings)) as connection:
+            started = time.monotonic()
+            with pytest.raises(Unavailable):
+                open_collection(connection, "documents", IDENTITY, None)
+            with pytest.raises(Unavailable):
+                find_collection(connection, "documents", IDENTITY)
+            assert time.monotonic() - started < 20
 
 
 def test_a_collection_says_whether_it_has_longer_vectors(qdrant: Connection) -> None:

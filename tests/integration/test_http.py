@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -79,6 +79,27 @@ def here() -> Iterator[Served]:
         yield made
 
 
+def test_a_head_that_does_not_end_ends_its_connection(here: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def answered(request: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking:
+            with suppress(ConnectionError):
+                asking.sendall(request)
+            answer = b""
+            with suppress(ConnectionError):
+                while part := asking.recv(65536):
+                    answer += part
+            return answer
+
+    start = b"POST /v1/search HTTP/1.1\r\nHost: here\r\n"
+    assert answered(start + b"X-Long: y\r\n" * 100_000) == b""
+    body = b'{"query": "water"}'
+    head = start + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
+    assert answered(head + body).startswith(b"HTTP/1.1 200 OK")
+    monkeypatch.setattr("worker.query.background.HEAD_S", 0.2)
+    assert answered(start) == b""
+    assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
 def test_a_search_is_answered_by_the_schema(here: Served) -> None:
     answer = here.post("/v1/search", {"id": "mine", "query": "water turbine", "top_k": 2})
     assert answer.status_code == 200
@@ -104,6 +125,7 @@ def test_a_search_is_answered_by_the_schema(here: Served) -> None:
         ("/v1/search", {"query": "x", "fliter": {}}, 400, "fliter"),
         ("/v1/search", b"x" * 1_000_001, 413, "larger than 1000000 bytes"),
         ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "any_of": [True] * 6000}}, 400, "at most 5000"),
+        ("/v1/search", {"query": "x", "filter": {"any": [{"all": [1] * 4000}] * 9}}, 400, "more than 10000 parts"),
         ("/v1/embeddings", {"input": [1] * 200_000}, 400, "200000 elements; at most 5000 are read"),
         ("/v1/embeddings", {"input": ["a"] * 4, "input_type": "query", "instruction": "x" * 9000}, 400, "instruction"),
         ("/v1/rerank", {"query": "x" * 9000, "documents": ["a"] * 4}, 400, "query: has 9000 characters"),
@@ -112,7 +134,7 @@ def test_a_search_is_answered_by_the_schema(here: Served) -> None:
         ("/v1/embeddings", {"input": []}, 400, "input"),
         ("/v1/embeddings", {"input": [1, 2]}, 400, "input"),
         ("/v1/embeddings", {"input": ["a"] * 5}, 400, "5 texts; at most 4"),
-        ("/v1/embeddings", {"input": "word " * 70}, 400, "input.0: has 71 tokens; the model takes 64"),
+        ("/v1/embeddings", {"input": "word " * 70}, 400, "input.0: has 71 tokens; at most 64 are allowed"),
         ("/v1/embeddings", {"input": "a", "dimensions": 9}, 400, "dimensions: 9"),
         ("/v1/rerank", {"query": "a", "documents": []}, 400, "documents"),
         ("/v1/rerank", {"query": "a", "documents": ["a"] * 5}, 400, "5 texts; at most 4"),

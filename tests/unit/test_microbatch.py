@@ -3,13 +3,14 @@
 import asyncio
 import threading
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import InvalidEvent, Unavailable
+from worker.errors import InvalidEvent, Overdue, Unavailable
 from worker.query.microbatch import HALF_LIFE_S, MicroBatcher
 
 
@@ -168,6 +169,26 @@ def test_jobs_for_later_get_what_room_others_leave() -> None:
 
     run(work)
     assert doubler.batches == [[20, 21, 22, 23], [1, 2, 3, 24], [25, 26, 27, 28], [29]]
+
+
+def test_what_takes_the_service_too_long_fails_alone_and_two_of_it_are_an_outage() -> None:
+    calls: list[list[int]] = []
+
+    def call(numbers: Sequence[int]) -> list[int]:
+        calls.append(list(numbers))
+        if any(n < 0 for n in numbers):
+            raise Overdue("too long")
+        return [2 * n for n in numbers]
+
+    async def work(*given: int) -> Any:
+        batcher: MicroBatcher[int, int] = MicroBatcher(call, 100)
+        return await asyncio.gather(*(batcher.submit([n]) for n in given), return_exceptions=True)
+
+    first, slow, third = run(partial(work, 1, -1, 3))
+    assert (first, type(slow), third) == ([2], Overdue, [6])
+    calls.clear()
+    assert {type(one) for one in run(partial(work, -1, -2, 3, 4))} == {Overdue}
+    assert calls == [[-1, -2, 3, 4], [-1], [-2]]
 
 
 def test_in_an_outage_nobody_is_tried_alone_for_long_and_who_has_gone_not_at_all() -> None:

@@ -10,7 +10,7 @@ import pytest
 
 from tests.unit.test_search import Recorder, encoder, judge, stored
 from worker import wiring
-from worker.errors import Unavailable
+from worker.errors import Overdue, Unavailable
 from worker.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource
 from worker.query.background import Background
 from worker.query.metrics import Metrics
@@ -133,7 +133,7 @@ def test_the_answer_goes_where_the_header_wants_if_that_is_allowed(bench: Bench)
         ({"query": "x", "top_k": 10**6}, "1000000 is more than 100"),
         ({"query": "x", "candidates": 501}, "501 is more than 500"),
         ({"query": "x", "timeout_ms": 60001}, "60001 is more than 60000"),
-        ({"query": "word " * 70}, "the model takes 64"),
+        ({"query": "word " * 70}, "at most 64 are allowed"),
         ({"query": "x", "filter": {"field": "tenant", "equals": "other"}}, "there is no field 'tenant'"),
         ({"query": "x", "after": {"topic": "t", "partition": 0, "offset": 1}}, r"query\.follow"),
         ({"query": b"\xed\xa0\x80".decode("utf-8", "surrogatepass")}, "surrogate|unicode|Invalid JSON"),
@@ -166,6 +166,23 @@ def test_an_outage_of_the_store_is_waited_out_and_nothing_is_lost(bench: Bench) 
     assert len(bench.store.searches) > 2
     assert report.totals == {Outcome.ANSWERED: 1}
     assert bench.letters.letters == []
+
+
+def test_a_query_that_takes_the_store_too_long_is_given_up_and_the_others_are_answered(bench: Bench) -> None:
+    search: Callable[..., Any] = bench.store.search
+
+    def slow(lookups: Sequence[Lookup]) -> Any:
+        if any(one.tenant == "huge" for one in lookups):
+            raise Overdue("deadline_exceeded")
+        return search(lookups)
+
+    bench.store.search = slow
+    bench.ask({"id": "slow", "query": "water", "tenant": "huge"})
+    bench.ask({"id": "fast", "query": "water"})
+    assert bench.run().totals == {Outcome.ANSWERED: 1, Outcome.TOO_LATE: 1}
+    said = {body["id"]: body.get("error", "") for _, body in bench.answers()}
+    assert said["fast"] == ""
+    assert "no answer in time" in said["slow"]
 
 
 def test_an_outage_of_the_topic_for_answers_is_waited_out(bench: Bench) -> None:

@@ -246,9 +246,9 @@ def test_a_store_that_does_not_answer_in_time_makes_the_answer_too_late() -> Non
     search.close()
 
 
-def test_a_query_longer_than_the_models_window_is_refused() -> None:
+def test_a_query_of_too_many_tokens_is_refused() -> None:
     search = Search(encoder(limit=5), stored(("a", "text")), None)
-    with pytest.raises(InvalidEvent, match="has 7 tokens with its instruction; the model takes 5"):
+    with pytest.raises(InvalidEvent, match="has 7 tokens with its instruction; at most 5 are allowed"):
         run(lambda: search.answer(query("one two three four five", instruction="task")))
     search.close()
 

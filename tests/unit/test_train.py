@@ -7,12 +7,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given
+import transformers
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from worker.errors import Misconfigured
 from worker.models import prompts
 from worker.models.train import pairs as reading
+from worker.models.train.first_layer import last_state, prepare
 from worker.models.train.judge import loss
 from worker.models.train.merge import merged, slerp
 from worker.models.train.model import PORTION, by_length
@@ -170,6 +172,29 @@ def test_rows_by_length_come_back_in_their_order(lengths: list[int]) -> None:
     made = by_length(torch.tensor(lengths), compute)
     assert made[:, 0].tolist() == list(range(len(lengths)))
     assert max(count for count, _ in portions) <= PORTION
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.sampled_from([1, 2, 4]))
+def test_the_first_layer_alone_is_what_the_whole_model_computes(lengths: list[int], key_heads: int) -> None:
+    config = transformers.Qwen3Config(
+        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=key_heads, head_dim=16, max_position_embeddings=64,
+    )  # fmt: skip
+    torch.manual_seed(1)
+    model = transformers.Qwen3Model(config).eval()
+    prepare(model, 2)
+    for name, values in model.named_parameters():
+        if "norm" in name:
+            torch.nn.init.uniform_(values, 0.5, 1.5)
+    ids = torch.randint(50, (len(lengths), max(lengths)))
+    ours = last_state(model, ids, torch.tensor(lengths))
+    for row, length in enumerate(lengths):
+        whole = model(input_ids=ids[row : row + 1, :length]).last_hidden_state[0, -1]
+        assert torch.allclose(ours[row], whole, atol=1e-5)
+    trained = {name for name, values in model.named_parameters() if values.requires_grad}
+    assert trained >= {"embed_tokens.weight", "norm.weight", "layers.0.self_attn.k_norm.weight"}
+    assert not [name for name in trained if "mlp" in name or "layers.1" in name]
 
 
 def test_the_templates_words_are_single_tokens() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from worker.query.requests import HitBody, ReplyBody
 
-WIDE = 70
 BYTES_PER_NUMBER = 4
 
 
@@ -24,8 +24,7 @@ class Cost:
 
 def headline(hit: HitBody) -> str:
     """The package and how its description begins."""
-    text = " ".join(hit.text.split())
-    return f"{hit.document}: {text if len(text) <= WIDE else text[: WIDE - 1] + '…'}"
+    return f"{hit.document}: {' '.join(hit.text.split())}"
 
 
 def moved(rank: int, hit: HitBody) -> str:
@@ -36,14 +35,13 @@ def moved(rank: int, hit: HitBody) -> str:
 
 def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
     """The queries, each with its language and its hits."""
-    table = Table("query", "score", "moved", "document", title="Found by vector search, ordered by the reranker")
+    console.print("Found by vector search, ordered by the reranker", style="bold")
     for language, query, reply in answers:
+        console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
         for rank, hit in enumerate(reply.hits, 1):
-            asked = f"{query} ({language})" if rank == 1 else ""
-            last = rank == len(reply.hits)
-            table.add_row(asked, f"{hit.score:.3f}", moved(rank, hit), headline(hit), end_section=last)
-    console.print(table)
-    console.print("moved: places that the reranker has lifted (▲) or lowered (▼) a document.", style="dim")
+            line = f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}"
+            console.print(Text(line if len(line) <= console.width else f"{line[: console.width - 1]}…"))
+    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it\n", style="dim")
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
@@ -61,7 +59,7 @@ def what_next(console: Console, tries: Sequence[tuple[str, str]], variables: Seq
     if shutil.which("penstock") is None:
         console.print(f"  (the command is {sys.argv[0]})", highlight=False)
     for command, meaning in tries:
-        console.print(f"  {command:<54} {meaning}", highlight=False)
+        console.print(f"  {command:<51} {meaning}", highlight=False, soft_wrap=True)
     if variables:
         console.print("\nThe other commands work on this index, too, after", style="bold")
         for line in variables:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import uvicorn
 import uvloop
 from fastapi import FastAPI
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from worker.errors import Misconfigured
 
@@ -17,6 +18,8 @@ T = TypeVar("T")
 
 BACKLOG = 512
 CLOSE_S = 2.0
+HEAD_S, HEAD_BYTES = 10.0, 64 << 10
+"""For a request's line and headers."""
 
 
 class Background:
@@ -50,6 +53,51 @@ class Background:
         await asyncio.gather(*others, return_exceptions=True)
 
 
+class Bounded(HttpToolsProtocol):
+    """HTTP whose requests have heads that end: soon, and before they fill the memory."""
+
+    _head_bytes = 0
+    _deadline: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: Any) -> None:
+        """The first head is awaited."""
+        super().connection_made(transport)
+        self._await_head()
+
+    def data_received(self, data: bytes) -> None:
+        """Closes the connection where the head goes on and on."""
+        super().data_received(data)
+        if self._deadline is not None:
+            self._head_bytes += len(data)
+            if self._head_bytes > HEAD_BYTES:
+                self.transport.close()
+
+    def on_message_begin(self) -> None:
+        """Another request on the same connection."""
+        super().on_message_begin()
+        if self._deadline is None:
+            self._await_head()
+
+    def on_headers_complete(self) -> None:
+        """The head is there."""
+        self._cancel()
+        super().on_headers_complete()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Nothing more is awaited."""
+        self._cancel()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._head_bytes = 0
+        self._deadline = self.loop.call_later(HEAD_S, self.transport.close)
+
+    def _cancel(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+        self._deadline = None
+
+
 class HttpServer:
     """Serves an application until it is closed."""
 
@@ -64,7 +112,7 @@ class HttpServer:
         except OSError as error:
             raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         self.port: int = self._socket.getsockname()[1]
-        quiet = uvicorn.Config(app, http="httptools", lifespan="off", log_config=None, access_log=False)
+        quiet = uvicorn.Config(app, http=Bounded, lifespan="off", log_config=None, access_log=False)
         quiet.timeout_graceful_shutdown = max(1, int(drain_s))
         self._server = uvicorn.Server(quiet)
         self._served = background.start(self._server.serve(sockets=[self._socket]))

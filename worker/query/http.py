@@ -97,12 +97,12 @@ def _add_work(app: FastAPI, service: Service, gate: Gate) -> None:
     @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_takes(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Vectors, as in OpenAI's API."""
-        return await gate(request, "embeddings", lambda body, _: _made(_models(service).embeddings(body)))
+        return await gate(request, "embeddings", lambda body, _: _embeddings(service, body))
 
     @app.post("/v1/rerank", summary="Rerank texts", responses=ERRORS, openapi_extra=_takes(RerankBody))
     async def rerank(request: Request) -> Response:
         """How well each document answers a query, best first, as in Cohere's API."""
-        return await gate(request, "rerank", lambda body, _: _made(_models(service).rerank(body)))
+        return await gate(request, "rerank", lambda body, _: _rerank(service, body))
 
 
 async def _search(service: Service, value: bytes, tenant: str | None) -> Response:
@@ -123,8 +123,12 @@ def _models(service: Service) -> ModelApi:
     return service.models
 
 
-async def _made(work: Any) -> Response:
-    return JSONResponse(await work)
+async def _embeddings(service: Service, value: bytes) -> Response:
+    return Response(await _models(service).embeddings(value), media_type="application/json")
+
+
+async def _rerank(service: Service, value: bytes) -> Response:
+    return JSONResponse(await _models(service).rerank(value))
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from worker.errors import Unavailable
+from worker.errors import Overdue, Unavailable
 
 I = TypeVar("I")  # noqa: E741  # an item
 O = TypeVar("O")  # noqa: E741  # its outcome
@@ -145,20 +145,24 @@ class MicroBatcher(Generic[I, O]):
             self._under_way = 0
 
     async def _blame(self, batch: Sequence[tuple[_Job[I, O], int]], error: Exception) -> None:
-        """Find out whose fault it was: each job's items once more, alone. An outage is nobody's, and everybody's."""
+        """Find out whose fault it was: each job's items once more, alone. An outage is nobody's, and everybody's.
+
+        What is overdue may be one job's fault: only when a second one is, too, it is an outage.
+        """
         own: dict[_Job[I, O], list[tuple[_Job[I, O], int]]] = {}
         for job, i in batch:
             own.setdefault(job, []).append((job, i))
-        alone = len(own) == 1
+        alone, overdue = len(own) == 1, 0
         for job, items in own.items():
-            if alone or isinstance(error, Unavailable):
+            if alone or _outage(error) or overdue > 1:
                 job.fail(error)
             elif not job.future.done():
                 try:
                     await self._deliver(items)
                 except Unavailable as outage:
-                    error = outage
-                    job.fail(error)
+                    overdue += isinstance(outage, Overdue)
+                    error = outage if _outage(outage) or overdue > 1 else error
+                    job.fail(outage)
                 except Exception as its_own:  # noqa: BLE001  # as above
                     job.fail(its_own)
 
@@ -169,3 +173,7 @@ class MicroBatcher(Generic[I, O]):
             raise ValueError(f"{len(results)} results of {len(items)} items. This is a bug.")
         for (job, i), result in zip(batch, results, strict=True):
             job.finish(i, result)
+
+
+def _outage(error: Exception) -> bool:
+    return isinstance(error, Unavailable) and not isinstance(error, Overdue)

@@ -2,7 +2,8 @@
 
 import asyncio
 import base64
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import uuid4
@@ -73,8 +74,8 @@ class ModelApi:
     max_characters: int
     timeout_s: float
 
-    async def embeddings(self, value: bytes) -> dict[str, Any]:
-        """The response to an EmbeddingsBody; raises InvalidEvent, TooLate."""
+    async def embeddings(self, value: bytes) -> bytes:
+        """The response to an EmbeddingsBody, as JSON; raises InvalidEvent, TooLate."""
         body = parse(EmbeddingsBody, value)
         texts = [body.input] if isinstance(body.input, str) else list(body.input)
         self._check("input", len(texts), instruction=body.instruction)
@@ -83,19 +84,26 @@ class ModelApi:
         ids = await self._in_time(self.search.aside(encoder.tokenizer.encode, [prompt + text for text in texts]))
         for number, one in enumerate(ids):
             if len(one) > encoder.limit:
-                raise InvalidEvent(f"input.{number}: has {len(one)} tokens; the model takes {encoder.limit}")
+                raise InvalidEvent(f"input.{number}: has {len(one)} tokens; at most {encoder.limit} are allowed here")
+        if self.search.embed.expected_s(sum(map(len, ids))) > self.timeout_s:
+            raise Unavailable(f"{len(ids)} texts would take longer than {self.timeout_s:g} s now")
         width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
-        vectors = truncate(np.stack(await self._in_time(self.search.embed.submit(ids, later=True))), width)
-        tokens = sum(map(len, ids))
-        return {
+        rows = await self._in_time(self.search.embed.submit(ids, later=True))
+        written: bytes = await self.search.aside(self._written, rows, width, body.encoding_format, sum(map(len, ids)))
+        return written
+
+    def _written(self, rows: Sequence[Any], width: int, form: str, tokens: int) -> bytes:
+        """Megabytes, at times: too much for the event loop."""
+        vectors = truncate(np.stack(rows), width)
+        answer = {
             "object": "list",
             "model": self.model.embedding,
             "data": [
-                {"object": "embedding", "index": i, "embedding": _written(row, body.encoding_format)}
-                for i, row in enumerate(vectors)
+                {"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)
             ],
             "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
         }
+        return json.dumps(answer, separators=(",", ":")).encode()
 
     async def rerank(self, value: bytes) -> dict[str, Any]:
         """The response to a RerankBody; raises InvalidEvent, TooLate."""
@@ -133,7 +141,7 @@ class ModelApi:
             raise TooLate(f"no answer within {self.timeout_s:g} s") from None
 
 
-def _written(vector: Any, form: str) -> list[float] | str:
+def _numbers(vector: Any, form: str) -> list[float] | str:
     if form == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     numbers: list[float] = vector.tolist()

@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     JsonValue,
@@ -17,7 +18,7 @@ from pydantic import (
 
 from worker.errors import InvalidEvent
 from worker.events import LARGEST_INTEGER, TENANT, parse
-from worker.filters import FieldType, Filter, check
+from worker.filters import FieldType, Filter, check, not_vast
 from worker.query.ranking import Ranked
 from worker.query.search import Answer
 from worker.types import Place, Query
@@ -48,7 +49,7 @@ class QueryBody(_Body):
     top_k: Positive | None = None
     candidates: Positive | None = None
     rerank: StrictBool | None = None
-    filter: Filter | None = None
+    filter: Annotated[Filter | None, BeforeValidator(not_vast)] = None
     after: PlaceBody | None = None
     timeout_ms: Positive | None = None
 

@@ -71,7 +71,7 @@ class Encoder:
     """The embedding side.
 
     ``prompt`` is what goes before a query for a task, None for the usual one; it raises InvalidEvent where the model
-    takes no task. ``limit`` is the model's window in tokens, ``budget`` what it works on at once.
+    takes no task. ``limit`` is the most tokens of a text, ``budget`` what the model works on at once.
     """
 
     tokenizer: Tokenizer
@@ -89,7 +89,9 @@ class Encoder:
         task = query.instruction if self.takes_task or not judged else None
         (ids,) = self.tokenizer.encode([self.prompt(task) + query.text])
         if len(ids) > self.limit:
-            raise InvalidEvent(f"query: has {len(ids)} tokens with its instruction; the model takes {self.limit}")
+            raise InvalidEvent(
+                f"query: has {len(ids)} tokens with its instruction; at most {self.limit} are allowed here"
+            )
         return ids
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from worker.errors import InvalidEvent, Refused, Unavailable
+from worker.errors import InvalidEvent, Overdue, Refused, Unavailable
 from worker.events import header_tenant
 from worker.ports import DeadLetters, Replies
 from worker.query.metrics import Metrics
@@ -22,6 +22,8 @@ from worker.stream.work import Work
 from worker.types import Message, Outcome, Query, Record
 
 LONGEST_ID = 1024
+MOST_OVERDUE = 3
+"""How often a query may keep the store too long until it is given up: others wait behind it."""
 REPLY_TO, CORRELATION_ID = "reply_to", "correlation_id"
 
 T = TypeVar("T")
@@ -47,6 +49,7 @@ class Asked:
     query: Query
     found: Found | None = None
     answer: Answer | None = None
+    overdue: int = 0
 
 
 @dataclass(slots=True)
@@ -129,7 +132,10 @@ class Retrieve:
                 case Found():
                     one.found = result
                     work.tokens += result.tokens
+                case Overdue() if one.overdue + 1 >= MOST_OVERDUE:
+                    drop(work, one, TooLate(f"the store gave no answer in time: {result}"), "retrieve")
                 case Unavailable():
+                    one.overdue += isinstance(result, Overdue)
                     away = result
                 case _:
                     drop(work, one, result, "retrieve")

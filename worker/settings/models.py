@@ -51,3 +51,5 @@ class RerankSettings(RuntimeSettings):
 
     enabled: bool = True
     """Let a second model order what the search finds; false serves the order of the search."""
+    max_tokens: Annotated[int, Field(ge=128)] = 4096
+    """Most tokens of a query with a document in the reranker's template; longer documents are cut at their end."""

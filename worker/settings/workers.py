@@ -89,6 +89,8 @@ class QuerySettings(Group):
     """Longest time that a query may ask for."""
     max_query_chars: Count = 8192
     """Longest text of a query, and of an instruction."""
+    max_query_tokens: Count = 2048
+    """Most tokens of a query with its instruction, and of a text for /v1/embeddings: one text is one pass."""
     max_filter_conditions: Count = 64
     """Most conditions in a filter."""
     max_filter_values: Count = 1000
@@ -110,6 +112,8 @@ class QuerySettings(Group):
     def _consistent(self) -> Self:
         if self.top_k > self.max_top_k or self.candidates > self.max_candidates:
             raise ValueError("top_k and candidates may not be above max_top_k and max_candidates")
+        if self.max_top_k > self.max_candidates:
+            raise ValueError("max_top_k may not be above max_candidates: documents come from the candidates")
         if self.timeout_s > self.max_timeout_s:
             raise ValueError("timeout_s may not be above max_timeout_s")
         if self.tenant and not TENANT.fullmatch(self.tenant):

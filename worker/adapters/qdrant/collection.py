@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -48,6 +49,21 @@ MEMORY = Path(":memory:")
 """As embedded folder: keep nothing."""
 
 
+class NoCollection(Misconfigured):
+    """There is nothing to read yet, or no more."""
+
+
+class InTime:
+    """A gRPC service whose calls have a deadline: a server that vanished would otherwise be waited for for ever."""
+
+    def __init__(self, service: Any, timeout_s: float) -> None:
+        self._service, self._timeout_s = service, timeout_s
+
+    def __getattr__(self, name: str) -> Any:
+        """One of the service's calls."""
+        return partial(getattr(self._service, name), timeout=self._timeout_s)
+
+
 class Collection(NamedTuple):
     """A collection's own name, not an alias, and what its vectors look like."""
 
@@ -72,8 +88,9 @@ class Connection:
 
     @property
     def collections(self) -> Any:
-        """The Collections service."""
-        return self._local.collections if self._local else self._remote.grpc_collections
+        """The Collections service; each of its calls ends in time."""
+        service = self._local.collections if self._local else self._remote.grpc_collections
+        return InTime(service, self._settings.timeout_s)
 
     def store(self, collection: "Collection") -> QdrantStore:
         """The store port on a collection."""
@@ -95,7 +112,8 @@ class Connection:
                 field_name=field,
                 field_type=KINDS[kind],
                 field_index_params=params,
-            )
+            ),
+            timeout=self._settings.timeout_s,
         )
 
     def index_fields(self, collection: str) -> None:
@@ -193,7 +211,7 @@ def find_collection(connection: Connection, name: str, identity: ModelIdentity) 
     try:
         actual = _behind(connection.collections, name)
         if actual is None:
-            raise Misconfigured(f"there is no collection {name!r} yet: index something first")
+            raise NoCollection(f"there is no collection {name!r} yet: index something first")
         metadata, full = _describe(connection.collections, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
     except rpc.RpcError as error:

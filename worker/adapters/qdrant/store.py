@@ -12,7 +12,7 @@ from qdrant_client import grpc
 
 from worker.adapters.qdrant import points as convert
 from worker.adapters.qdrant.filters import living, readable
-from worker.errors import Refused, Unavailable
+from worker.errors import Overdue, Refused, Unavailable
 from worker.types import ChunkKey, DocumentKey, Hit, Lookup, Point, Stored, Vector, owned
 
 T = TypeVar("T")
@@ -225,6 +225,8 @@ def failure(error: Any, during: str) -> Unavailable | Refused:
     """What a gRPC error means for the worker."""
     code, details = error.code(), (error.details() or "").splitlines() or [""]
     line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
+    if code == rpc.StatusCode.DEADLINE_EXCEEDED:
+        return Overdue(line)
     return Refused(line) if code in _WRONG_REQUEST else Unavailable(line)
 
 

@@ -71,7 +71,7 @@ def create(shape: NewModel, folder: Path, seed: int) -> None:
     transformers.Qwen3Model(config).save_pretrained(folder)
 
 
-def embedding(source: str, tokens: int, instruction: str) -> SentenceTransformer:
+def embedding(source: str, tokens: int, instruction: str, kind: type[ByLength] = ByLength) -> SentenceTransformer:
     """A checkpoint as a trainable sentence-transformers model that pools the last token, with 32-bit weights."""
     folder = str(locate(source, None).folder)
     transformer = Transformer(folder, max_seq_length=tokens, model_kwargs={"dtype": torch.float32})
@@ -82,4 +82,4 @@ def embedding(source: str, tokens: int, instruction: str) -> SentenceTransformer
     query = prompts.fill(prompts.QUERY, {"instruction": instruction})
     card = SentenceTransformerModelCardData(generate_widget_examples=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return ByLength(modules=modules, device=device, prompts={"query": query, "document": ""}, model_card_data=card)
+    return kind(modules=modules, device=device, prompts={"query": query, "document": ""}, model_card_data=card)

@@ -66,6 +66,10 @@ class Contrast(Stage):
     """Share of the queries with their instruction before them."""
 
 
+class FirstLayer(Contrast):
+    """Stage 0, of a new model: token embeddings and the first attention, see ``first_layer.py``."""
+
+
 class Pretrain(Contrast):
     """Stage 1: weakly supervised, on as many pairs as there are."""
 
@@ -117,6 +121,7 @@ class Plan(Section):
     """bf16: products in 16 bits, weights and sums in 32; on processors without instructions for it very slow."""
     data: Data
     model: NewModel = NewModel()
+    first_layer: FirstLayer | None = None
     pretrain: Pretrain | None = None
     finetune: Finetune | None = None
     merge: Merge = Merge()
@@ -126,6 +131,8 @@ class Plan(Section):
     def _consistent(self) -> "Plan":
         if self.base and self.model != NewModel():
             raise ValueError("base and model: a checkpoint has its shape already, name one of the two")
+        if self.first_layer and (self.base or self.pretrain is None):
+            raise ValueError("first_layer: is for a new model, which goes on with [pretrain]")
         if self.finetune and not self.base and self.pretrain is None:
             raise ValueError("without base a new model is trained from nothing: add a table [pretrain]")
         if self.rerank and not (self.pretrain or self.finetune) and not (self.rerank.base and self.rerank.miner):

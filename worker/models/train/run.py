@@ -11,7 +11,7 @@ from worker.models.export.gate import Progress
 from worker.models.train import pairs as reading
 from worker.models.train import tokenizer
 from worker.models.train.pairs import Pair
-from worker.models.train.plan import Finetune, Mined, Plan, Pretrain, Rerank
+from worker.models.train.plan import Finetune, FirstLayer, Mined, Plan, Pretrain, Rerank
 
 PLAN = "plan.json"
 MINED = "pairs.jsonl"
@@ -60,9 +60,14 @@ def _embedding(plan: Plan, pairs: Sequence[Pair], progress: Progress) -> Path:
     start = plan.base or str(_once(plan.output / "start", lambda folder: _new(plan, pairs, folder, progress)))
     known = start
     if plan.pretrain:
-        stage = plan.pretrain
+        stage, begun = plan.pretrain, known
+        if plan.first_layer:
+            first = plan.first_layer
+            begun = str(
+                _once(plan.output / "first-layer", lambda folder: _look(plan, first, start, pairs, folder, progress))
+            )
         known = str(
-            _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, start, pairs, folder, progress))
+            _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, begun, pairs, folder, progress))
         )
     if plan.finetune is None:
         return Path(known)
@@ -80,6 +85,17 @@ def _new(plan: Plan, pairs: Sequence[Pair], folder: Path, progress: Progress) ->
         learnt = tokenizer.learn(texts, plan.model.vocabulary, instructions)
     tokenizer.save(learnt, folder, ends=True)
     model.create(plan.model, folder, plan.seed)
+
+
+def _look(plan: Plan, stage: FirstLayer, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
+    from worker.models.train import contrast, first_layer, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(start, stage.tokens, plan.data.instruction, first_layer.FirstLayer)
+    first_layer.prepare(trained[0].auto_model, plan.seed)
+    seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
+    with progress("learning the first layer", stage.steps) as advance:
+        contrast.train(plan, "first-layer", stage, trained, seen, 2, advance)
+    trained.save(str(folder), create_model_card=False)
 
 
 def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
