@@ -66,8 +66,9 @@ class Bounded(HttpToolsProtocol):
 
     def data_received(self, data: bytes) -> None:
         """Closes the connection where the head goes on and on."""
+        awaited = self._deadline
         super().data_received(data)
-        if self._deadline is not None:
+        if awaited is not None and self._deadline is awaited:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES:
                 self.transport.close()
