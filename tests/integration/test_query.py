@@ -22,7 +22,7 @@ from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from worker.adapters.kafka.connection import connect_producer, create_topic
 from worker.adapters.kafka.progress import KafkaProgress
 from worker.adapters.kafka.replies import KafkaReplies
-from worker.errors import InvalidEvent, Refused, Unavailable
+from worker.errors import InvalidEvent, Misconfigured, Refused, Unavailable
 from worker.settings import KafkaSettings, QdrantSettings
 from worker.types import Message, Place
 
@@ -325,6 +325,8 @@ def test_progress_is_what_the_group_has_committed(broker: str) -> None:
     progress.close()
     with pytest.raises(Unavailable):
         KafkaProgress(KafkaSettings(bootstrap_servers="127.0.0.1:1", topic="t")).searchable([Place("t", 0, 0)])
+    with pytest.raises(Misconfigured, match=r"127\.0\.0\.1:port"):
+        KafkaProgress(KafkaSettings(bootstrap_servers="127.0.0.1:port", topic="t")).searchable([Place("t", 0, 0)])
 
 
 def test_an_answer_that_the_topic_does_not_take_is_refused(broker: str) -> None:

@@ -200,14 +200,15 @@ def _overhearing() -> Iterator[_Overheard]:
 def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
     with _overhearing() as overheard:
         try:
-            return _translated(connect, settings)
+            return translated(connect, settings)
         except Unavailable as error:
             if overheard.refusal:
                 raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {overheard.refusal}") from error
             raise
 
 
-def _translated(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+def translated(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+    """The call's result; its failures as Misconfigured, where waiting will not mend them, or Unavailable."""
     try:
         return connect()
     except REFUSALS as error:

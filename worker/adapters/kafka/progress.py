@@ -4,10 +4,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient
-from kafka import errors as kafka_errors
 
-from worker.adapters.kafka.connection import connection, say
-from worker.errors import InvalidEvent, Unavailable
+from worker.adapters.kafka.connection import connection, translated
+from worker.errors import InvalidEvent
 from worker.settings import KafkaSettings
 from worker.types import Place
 
@@ -48,9 +47,9 @@ class KafkaProgress:
         return self._partitions
 
     def _asked(self, question: Callable[[Any], Any]) -> Any:
-        try:
+        def ask() -> Any:
             if self._admin is None:
                 self._admin = KafkaAdminClient(**connection(self._settings))
             return question(self._admin)
-        except kafka_errors.KafkaError as error:
-            raise Unavailable(f"Kafka: asking how far the index is: {say(error)}") from error
+
+        return translated(ask, self._settings)

@@ -6,8 +6,8 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from worker.adapters.kafka.connection import say
-from worker.errors import Refused, Unavailable
+from worker.adapters.kafka.connection import REFUSALS, say
+from worker.errors import Misconfigured, Refused, Unavailable
 from worker.types import Message
 
 REQUEST_S = 10.0
@@ -27,6 +27,8 @@ class KafkaReplies:
                 future.get(timeout=REQUEST_S)
         except kafka_errors.MessageSizeTooLargeError as error:
             raise Refused(f"the answer is too large for its topic ({say(error)}): ask for fewer documents") from error
+        except REFUSALS as error:
+            raise Misconfigured(f"answers cannot be sent: {say(error)}") from error
         except kafka_errors.KafkaError as error:
             raise Unavailable(f"sending answers: {say(error)}") from error
 
