@@ -43,7 +43,7 @@ SETS = {
 }
 RECALL = (10,)
 FOUR = ("en", "de", "fr", "it")
-RERANKED, CANDIDATES = 800, 50
+CANDIDATES = 50
 MINILM_TOKENS = 256
 
 
@@ -112,8 +112,8 @@ def main() -> None:
             found += [(label, way, *figures(metrics)) for way, metrics in rows]
             dimensions.append((label, *[figures(row.metrics)[0] for row in own.rows if row.search == "exact"][:-1]))
             print(*found[-4:], dimensions[-1], sep="\n", flush=True)
-        for label, names in (("in all four languages", FOUR), (SETS["programs"], ("programs",))):
-            some = sampled([one for name in names for one in sets[name]], RERANKED)
+        for label, names, most in (("in all four languages", FOUR, 800), (SETS["programs"], ("programs",), 200)):
+            some = sampled([one for name in names for one in sets[name]], most)
             report = evaluated(ours, some)
             gain = report.reranking
             assert gain is not None

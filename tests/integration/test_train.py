@@ -150,7 +150,7 @@ def test_the_reranker_runs_as_it_was_trained(trained: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "stage", "at"),
     [
-        ("learning the first layer", "first-layer", 5),
+        ("learning the first layer", "begun", 5),
         ("pretraining", "pretrained", 7),
         ("fine-tuning", "embedding", 3),
     ],

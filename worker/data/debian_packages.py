@@ -41,11 +41,11 @@ GONE, REVISED, AGAIN = 60, 240, 300
 """Documents of the stream that are deleted, that come in an older version first, that come twice."""
 SHORTEST, LONGEST = 120, 1000
 SENTENCE = re.compile(r"(?<=[.!?])\s+|\n+")
-SENTENCE_LENGTHS = range(20, 200)
-NAMED, WITHIN, ACROSS = 0.15, 0.5, 0.3
+SENTENCES, SENTENCE_LENGTHS = 2, range(20, 200)
+NAMED, WITHIN, ACROSS = 0.15, 0.6, 0.5
 """Shares: of the packages that are asked for by name, of the descriptions that are asked for in their own language,
 and of those that are asked for in English."""
-DANISH = 0.3
+DANISH = 0.4
 """Share of the Danish descriptions that are used: there are as many as of all other languages together."""
 PASSAGE = 60
 """Characters from which a paragraph may not be in the corpus and in a pair."""
@@ -225,7 +225,8 @@ def asked(package: Package) -> Iterator[tuple[str, str]]:
     rng = random.Random(package.name)  # noqa: S311  # no secret
     brief, english = package.texts["en"]
     if sentences := [one for one in SENTENCE.split(english) if len(one) in SENTENCE_LENGTHS and one != english]:
-        yield rng.choice(sentences), english
+        for sentence in rng.sample(sentences, min(SENTENCES, len(sentences))):
+            yield sentence, english
     if rng.random() < NAMED:
         yield package.name, english
     for language, (short, long) in package.texts.items():

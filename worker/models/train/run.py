@@ -63,9 +63,7 @@ def _embedding(plan: Plan, pairs: Sequence[Pair], progress: Progress) -> Path:
         stage, begun = plan.pretrain, known
         if plan.first_layer:
             first = plan.first_layer
-            begun = str(
-                _once(plan.output / "first-layer", lambda folder: _look(plan, first, start, pairs, folder, progress))
-            )
+            begun = str(_once(plan.output / "begun", lambda folder: _look(plan, first, start, pairs, folder, progress)))
         known = str(
             _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, begun, pairs, folder, progress))
         )
