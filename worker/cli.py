@@ -89,12 +89,12 @@ def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Another embedding model [default: the shipped one].")] = None,
-    reranker: Annotated[Path | None, typer.Option(help="Another reranker [default: the shipped one].")] = None,
+    reranker: Annotated[Path | None, typer.Option(help="A reranker's bundle, for what it moves.")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Then open a page to search on.")] = False,
     port: Annotated[int, typer.Option(help="The page's port; 0 for any that is free.")] = 8080,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,
 ) -> None:
-    """Index a stream of descriptions of Debian packages and search them, with the small models that are shipped.
+    """Index a stream of descriptions of Debian packages and search them, with a small model that is shipped.
 
     The points live in an embedded Qdrant folder and stay there: a second run finds most texts unchanged. With Kafka
     they pass through a topic of their own, and `penstock index` and `penstock query` run as processes of their own.

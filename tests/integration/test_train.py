@@ -201,6 +201,21 @@ def test_a_checkpoint_is_fine_tuned_and_merged_back(tmp_path: Path) -> None:
     HubTokenizer(tmp_path / "merged-0.5" / "run" / "embedding" / "tokenizer.json")
 
 
+def test_queries_that_leave_no_room_for_a_document_are_left_out_and_said_where_they_are_most(tmp_path: Path) -> None:
+    base = tmp_path / "base"
+    checkpoints.checkpoint(base, checkpoints.SHAPES["tied"], longest=1024)
+    head = f'output = "run"\n[data]\npairs = "pairs.jsonl"\n[rerank]\nbase = "{base}"\nminer = "{base}"\n'
+    stage = "steps = 1\nbatch = 4\nrate = 1e-3\nnegatives = 1\nceiling = 1.5\n"
+    path = write(tmp_path, head + stage + "tokens = 700\n")
+    pairs = [json.loads(line) for line in (tmp_path / "pairs.jsonl").read_text().splitlines()]
+    pairs[0]["query"] = "water " * 700
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(pair) + "\n" for pair in pairs))
+    assert train(path) == [tmp_path / "run" / "reranker"]
+    path = write(tmp_path / "short", head + stage + "tokens = 100\n")
+    with pytest.raises(Misconfigured, match=r"rerank.tokens = 100: only 0 of 60 queries leave room"):
+        train(path)
+
+
 def test_too_few_negatives_are_said(tmp_path: Path) -> None:
     path = write(tmp_path, PLAN + PRETRAIN + FINETUNE.replace("negatives = 2", "negatives = 99"))
     with pytest.raises(Misconfigured, match=r"no pair has 99 documents that do not answer it.*finetune.ceiling"):

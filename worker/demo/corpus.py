@@ -12,7 +12,8 @@ LABELLED = DATA / "debian-queries.jsonl"
 HELD_OUT = DATA / "held-out"
 """The short descriptions of the corpus as queries, a file per language."""
 
-EMBEDDING, RERANKER = DATA / "models" / "embedding", DATA / "models" / "reranker"
+EMBEDDING = DATA / "models" / "embedding"
+"""The model that comes with the package."""
 
 CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16
 """The models have seen no longer texts in their training."""
@@ -24,7 +25,7 @@ QUERIES = (
 )
 
 CHANGED = "xplanet"
-NEWS = "Since yesterday it can also be asked for the tide tables of a harbour."
+NEWS = "Xplanet shows the tide tables of a harbour and the phases of the moon on the desktop."
 NEWS_QUERY = "tide tables of a harbour"
 
 
@@ -34,6 +35,6 @@ def events() -> list[bytes]:
 
 
 def change(lines: list[bytes]) -> bytes:
-    """The latest event of a document, with a sentence more."""
+    """A document written anew."""
     latest = [event for event in map(json.loads, lines) if event["id"] == CHANGED][-1]
-    return json.dumps(latest | {"text": f"{latest['text']}\n\n{NEWS}"}, ensure_ascii=False).encode()
+    return json.dumps(latest | {"text": NEWS}).encode()

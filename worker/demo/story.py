@@ -5,7 +5,7 @@ import os
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 
@@ -33,10 +33,9 @@ MEASURED = 400
 def run(options: Options, stop: threading.Event) -> None:
     """Index the corpus, search it, change it, and say what became of every record. Raises Misconfigured."""
     console = Console(stderr=options.as_json, quiet=options.as_json)
-    bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
-    models = searching.Models(
-        load_model(ModelSettings(bundle=bundles[0])), load_reranker(RerankSettings(bundle=bundles[1]))
-    )
+    bundles = options.bundle or corpus.EMBEDDING, options.reranker
+    reranker = None if options.reranker is None else load_reranker(RerankSettings(bundle=options.reranker))
+    models = searching.Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
         with (
             tempfile.TemporaryDirectory() as passing,
@@ -49,7 +48,7 @@ def run(options: Options, stop: threading.Event) -> None:
 
 @contextmanager
 def _stage(
-    options: Options, models: searching.Models, bundles: tuple[Path, Path], passing: Path, stop: threading.Event,
+    options: Options, models: searching.Models, bundles: tuple[Path, Path | None], passing: Path, stop: threading.Event,
     console: Console,
 ) -> Iterator[Stage]:  # fmt: skip
     made: Stage
@@ -99,6 +98,7 @@ def _play(stage: Stage, options: Options, model: Model, stop: threading.Event, c
                     "chunks": len(chunks),
                     "seconds": round(seconds, 2),
                     "outcomes": outcomes,
+                    "reranked": options.reranker is not None,
                     "queries": [_told(*one) for one in answers],
                     "dimensions": [{"dimension": one.dimension, "recall": round(one.recall, 4)} for one in measured],
                     "change": changed,
@@ -119,12 +119,12 @@ def _change(stage: Stage, lines: list[bytes], console: Console) -> dict[str, obj
     """A document is changed and found by what is new in it."""
     event = corpus.change(lines)
     started = time.monotonic()
-    reply = stage.change(event, _body(corpus.NEWS_QUERY))
+    reply = stage.change(event, QueryBody(query=corpus.NEWS_QUERY, top_k=TOP, rerank=False))
     took_ms = (time.monotonic() - started) * 1000
     place = next((rank for rank, hit in enumerate(reply.hits, 1) if hit.document == corpus.CHANGED), None)
     where = "not among the first three" if place is None else f"at place {place}"
     console.print(
-        f'\n{corpus.CHANGED} was changed ("{corpus.NEWS}"), and {took_ms:.0f} ms later a search for '
+        f'\n{corpus.CHANGED} was written anew ("{corpus.NEWS}"), and {took_ms:.0f} ms later a search for '
         f'"{corpus.NEWS_QUERY}" has it {where}.', highlight=False,
     )  # fmt: skip
     return {"document": corpus.CHANGED, "ms": round(took_ms), "place": place}
@@ -176,10 +176,13 @@ def _variables(options: Options) -> Sequence[str]:
     """What ``penstock search`` and ``evaluate`` need to work on the demo's index."""
     if options.bootstrap_servers:
         return ()
-    values: Mapping[str, object] = {
+    values: dict[str, object] = {
         "QDRANT__PATH": _folder(options),
         "QDRANT__COLLECTION": COLLECTION,
         "MODEL__BUNDLE": (options.bundle or corpus.EMBEDDING).resolve(),
-        "RERANK__BUNDLE": (options.reranker or corpus.RERANKER).resolve(),
     }
+    if options.reranker is None:
+        values |= {"RERANK__ENABLED": "false"}
+    else:
+        values |= {"RERANK__BUNDLE": options.reranker.resolve()}
     return [f"PENSTOCK_{name}={value}" for name, value in values.items()]

@@ -42,13 +42,13 @@ class Gate:
 
     def __init__(self, folder: Path, precision: str, progress: Progress) -> None:
         """``folder`` holds the labelled set; raises Misconfigured when it does not, or where int8 cannot be judged."""
+        self._set: LabelledSet = read_labelled_set(folder)
         if precision == "int8" and not multiplies_bytes():
             raise Misconfigured(
                 "--quality: this processor, without VNNI, computes int8 wrongly; add --precision int7, or export on "
                 "another one"
             )
         self._precision = precision
-        self._set: LabelledSet = read_labelled_set(folder)
         self._progress = progress
 
     def decide(self, bundle: Bundle) -> Manifest:

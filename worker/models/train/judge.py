@@ -9,6 +9,7 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from worker.errors import InvalidEvent, Misconfigured
 from worker.models.export import card
 from worker.models.export.locate import locate
 from worker.models.prompts import SEPARATORS
@@ -41,7 +42,7 @@ def train(
     trainer = _Judging(
         model=model,
         args=transformers.TrainingArguments(**made, remove_unused_columns=False),
-        train_dataset=list(pairs),
+        train_dataset=_fitting(pairs, collate.templates, stage.tokens),
         data_collator=collate,
         callbacks=[loop.Progress(plan.output / loop.CURVES, "rerank", advance)],
     )
@@ -50,6 +51,24 @@ def train(
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=loop.last_checkpoint(checkpoints))
     model.save_pretrained(folder)
+
+
+def _fitting(pairs: Sequence[Pair], templates: PairTokenizer, most: int) -> list[Pair]:
+    """The pairs whose queries leave room for a document; raises Misconfigured where too few are left."""
+
+    def fits(pair: Pair) -> bool:
+        try:
+            templates.encode(pair.query, [], pair.instruction)
+        except InvalidEvent:
+            return False
+        return True
+
+    kept = [pair for pair in pairs if fits(pair)]
+    if len(kept) < len(pairs) / 2:
+        raise Misconfigured(
+            f"rerank.tokens = {most}: only {len(kept)} of {len(pairs)} queries leave room for a document; set more"
+        )
+    return kept
 
 
 @dataclass(frozen=True, slots=True)
