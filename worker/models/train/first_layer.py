@@ -25,7 +25,8 @@ class FirstLayer(ByLength):
         def embedded(rows: Tensor, longest: int) -> Tensor:
             return last_state(model, features["input_ids"][rows, :longest], lengths[rows])
 
-        return features | normalize({"sentence_embedding": by_length(lengths, embedded)})
+        vectors: Tensor = normalize({"sentence_embedding": by_length(lengths, embedded)})["sentence_embedding"]
+        return features | {"sentence_embedding": vectors}
 
 
 def prepare(model: Any, seed: int) -> None:
