@@ -6,6 +6,7 @@ import time
 import webbrowser
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
@@ -45,6 +46,9 @@ class Here:
         self._collection = open_collection(self._connection, COLLECTION, models.embedding.identity, None, 0)
         self._recipe = number_recipe(self._connection, self._collection.name, self._chunker.rules.fingerprint)
         self._background = Background()
+        self._opened = ExitStack()
+        for part in (self._connection, self._background):
+            self._opened.callback(part.close)
 
     def send(self, lines: Sequence[bytes]) -> None:
         """As in Stage."""
@@ -69,6 +73,7 @@ class Here:
         """As in Stage."""
         if self._search is None:
             self._search = searching.make_search(self._settings, self._models, self._connection, None)
+            self._opened.callback(self._search.close)
         answer = self._background.run(self._search.answer(to_query(body, Limits(), "demo", "")))
         return to_reply(answer, self._models.body)
 
@@ -100,11 +105,7 @@ class Here:
 
     def close(self) -> None:
         """As in Stage."""
-        if self._search is not None:
-            self._search.close()
-        self._search = None
-        self._background.close()
-        self._connection.close()
+        self._opened.close()
 
 
 def settings(folder: Path) -> Settings:

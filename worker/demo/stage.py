@@ -43,4 +43,4 @@ class Stage(Protocol):
         """The page, until the demo is stopped."""
 
     def close(self) -> None:
-        """Release everything."""
+        """Release everything; a second time does nothing."""
