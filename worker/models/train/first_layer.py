@@ -2,7 +2,7 @@
 
 A whole model that is trained from nothing spends most of its time on learning what the words mean. So layers that
 change nothing at first (their outputs are zero, as in LLaMA Pro, arXiv 2401.02415) leave a model whose pooled state is
-one attention over the token embeddings. Since only the last token asks, that costs less than a twentieth of the whole.
+one attention over the token embeddings. Since only the last token asks, that costs a small part of the whole.
 """
 
 from typing import Any

@@ -24,7 +24,7 @@ PORTION = 48
 class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
     """Sends a batch through the model in portions of similar length, padded on the right no further than they need.
 
-    Without a mask, which costs a third of the time: the model is causal, so no token of a text sees the padding.
+    Without a mask: the model is causal, so no token of a text sees the padding.
     """
 
     def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
