@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import transformers
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from worker.errors import Misconfigured
@@ -118,6 +118,7 @@ def test_a_negative_is_of_another_group_and_not_too_near(
 vectors = st.lists(st.floats(-2, 2), min_size=3, max_size=3).filter(lambda values: math.hypot(*values) > 0.1)
 
 
+@example([0.0, 0.0, 1.0], [0.0, 0.0, -1.0], 0.2887798223058065)
 @given(vectors, vectors, st.floats(0, 1))
 def test_slerp_goes_along_the_arc(a: list[float], b: list[float], t: float) -> None:
 

@@ -16,6 +16,9 @@ from worker.models.train.plan import Plan
 PARALLEL = 0.9995
 """Cosine from which the arc is too short to divide by its sine: a straight line does the same."""
 
+OPPOSITE = 1e-6
+"""Sine from which two directions count as opposite: the sine of pi itself is no zero in floating point."""
+
 
 def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     """The point at share ``t`` of the way from a to b: the direction along the arc, the length in proportion.
@@ -27,7 +30,7 @@ def slerp(a: Tensor, b: Tensor, t: float) -> Tensor:
     if not long or not wide or (cosine := torch.dot(x, y) / (long * wide)) > PARALLEL:
         return torch.lerp(a.double(), b.double(), t).to(a.dtype)
     angle = torch.arccos(cosine.clamp(-1, 1))
-    if not angle.sin():  # opposite: there is no one shortest way
+    if angle.sin() < OPPOSITE:  # there is no one shortest way
         return torch.lerp(a.double(), b.double(), t).to(a.dtype)
     direction = (torch.sin((1 - t) * angle) * x / long + torch.sin(t * angle) * y / wide) / torch.sin(angle)
     return (direction * ((1 - t) * long + t * wide)).view(a.shape).to(a.dtype)
