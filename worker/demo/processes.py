@@ -120,7 +120,7 @@ class Processes:
             self._index = Process("index", shared | INDEXING, folder)
             opened.callback(self._index.end)
             self._index.hear("started")
-            querying = {"QUERY__FOLLOW": "true", "HTTP__PORT": port or 0, **_reranking(bundles[1])}
+            querying = {"QUERY__FOLLOW": "true", "HTTP__PORT": port or 0, **reranking(bundles[1])}
             query = Process("query", shared | querying, folder)
             opened.callback(query.end)
             self._url = f"http://127.0.0.1:{query.hear('listening')['port']}"
@@ -189,7 +189,8 @@ def _shared(kafka: KafkaSettings, store_port: int, bundle: Path) -> dict[str, ob
     }
 
 
-def _reranking(bundle: Path | None) -> dict[str, object]:
+def reranking(bundle: Path | None) -> dict[str, object]:
+    """Settings of a query worker, by their variables: with this reranker, or without any."""
     return {"RERANK__ENABLED": "false"} if bundle is None else {"RERANK__BUNDLE": bundle.resolve()}
 
 

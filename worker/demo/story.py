@@ -14,7 +14,7 @@ from rich.console import Console
 from worker import searching
 from worker.demo import corpus, tables
 from worker.demo.here import COLLECTION, Here
-from worker.demo.processes import Processes
+from worker.demo.processes import Processes, reranking
 from worker.demo.stage import Options, Stage
 from worker.demo.tables import Cost
 from worker.errors import Misconfigured, Unavailable
@@ -180,9 +180,6 @@ def _variables(options: Options) -> Sequence[str]:
         "QDRANT__PATH": _folder(options),
         "QDRANT__COLLECTION": COLLECTION,
         "MODEL__BUNDLE": (options.bundle or corpus.EMBEDDING).resolve(),
+        **reranking(options.reranker),
     }
-    if options.reranker is None:
-        values |= {"RERANK__ENABLED": "false"}
-    else:
-        values |= {"RERANK__BUNDLE": options.reranker.resolve()}
     return [f"PENSTOCK_{name}={value}" for name, value in values.items()]
