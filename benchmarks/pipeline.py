@@ -114,7 +114,9 @@ def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder
         pass
     chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
     started = time.perf_counter()
-    report = wiring.run(IndexSettings(batch_bytes=500_000), feed, store, chunker, 1, embedder, threading.Event())
+    report = wiring.run(
+        IndexSettings(batch_bytes=500_000), wiring.Parts(feed, store, chunker, 1, embedder), threading.Event()
+    )
     seconds = report.last_s - started
     return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
 

@@ -69,16 +69,20 @@ def index(
     """
     from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly, and other commands need none
     from worker.loading import load_model  # noqa: PLC0415
+    from worker.monitoring import Monitor, served  # noqa: PLC0415
 
     chosen = _load()
     stop = _stop_on_signals()
-    model = load_model(chosen.model)
+    monitor = Monitor.of(chosen)
     if source is None:
-        connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, once=once)  # noqa: E731
+        connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, monitor.watch, once=once)  # noqa: E731
     else:
         connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
     bar = (once or source is not None) and sys.stderr.isatty()
-    wiring.index(chosen, model, connect, stop, bar=bar).summary("ended")
+    with served(monitor, chosen.monitor):
+        model = load_model(chosen.model)
+        monitor.loaded(model)
+        wiring.index(chosen, model, connect, stop, bar=bar, monitor=monitor).summary("ended")
 
 
 @app.command(

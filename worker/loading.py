@@ -47,7 +47,12 @@ class Reranker:
     bundle: Bundle
     pairs: PairTokenizer
     reranker: OnnxReranker
-    at_once: int
+    loaded: Loaded
+
+    @property
+    def at_once(self) -> int:
+        """Padded tokens that it works on at one time."""
+        return self.loaded.forward.at_once
 
 
 def load_model(settings: ModelSettings) -> Model:
@@ -70,8 +75,8 @@ def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> Rerank
     bundle.expect("reranker")
     manifest = bundle.manifest
     pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))
-    forward = start(bundle, settings).forward
-    return Reranker(bundle, pairs, OnnxReranker(forward), forward.at_once)
+    loaded = start(bundle, settings)
+    return Reranker(bundle, pairs, OnnxReranker(loaded.forward), loaded)
 
 
 def start(bundle: Bundle, settings: RuntimeSettings) -> Loaded:

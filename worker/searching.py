@@ -11,6 +11,7 @@ from worker.adapters.qdrant.collection import Collection, Connection, NoCollecti
 from worker.adapters.qdrant.store import QdrantStore
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.loading import Model, Reranker, load_model, load_reranker
+from worker.metrics import Running
 from worker.models.prompts import takes_instruction
 from worker.ports import Progress
 from worker.query.requests import Limits, ModelBody
@@ -45,6 +46,13 @@ class Models:
         """The task that queries have unless they or the settings name one; empty where no model takes any."""
         both = (self.embedding.bundle, self.reranker.bundle if self.reranker else self.embedding.bundle)
         return next(filter(None, (bundle.manifest.prompts.get("instruction") for bundle in both)), "")
+
+    @property
+    def running(self) -> list[Running]:
+        """What metrics say of them."""
+        both = {"embedding": self.embedding, "reranking": self.reranker}
+        manifests = {task: (one.bundle.manifest, one.loaded) for task, one in both.items() if one is not None}
+        return [Running(task, said.source, said.revision, loaded) for task, (said, loaded) in manifests.items()]
 
     def warm_up(self) -> None:
         """The first pass through a graph takes longer: no query should wait for it."""

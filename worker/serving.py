@@ -11,6 +11,7 @@ from worker.adapters.kafka.replies import KafkaReplies
 from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.qdrant.collection import Connection
 from worker.errors import InvalidEvent, Misconfigured
+from worker.health import Health
 from worker.query.admission import Keys
 from worker.query.background import Background, HttpServer
 from worker.query.http import Service, create_app
@@ -57,6 +58,7 @@ def serve(
                 listening(server.port)
                 threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
             models.warm_up()
+            service.metrics.models(models.running)
             ending = Ending(stop)
             search = opened.enter_context(_open(settings, models, connection, ending))
             service.open(search, _model_api(settings, models, search))
@@ -118,6 +120,7 @@ def _service(settings: Settings, models: Models, bounds: Limits) -> Service:
         settings.http.max_concurrency,
         settings.model.instruction or models.instruction,
         lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
+        Health(settings.monitor.stall_s),
     )
 
 
@@ -180,8 +183,11 @@ def _follow_topic(
         ]
         log.info("started", source=kafka.topic, replies=rules.replies[0])
         pipeline = Pipeline(stages, abort)
-        terms = wiring.Terms(POLL_BYTES, settings.query.drain_timeout_s, OF_QUERIES)
-        report = wiring.follow(source, letters, pipeline, QueryWork, terms, waiting, stop)
+        terms = wiring.Terms(
+            POLL_BYTES, settings.query.drain_timeout_s, OF_QUERIES, retry=service.metrics.retry,
+            turned=service.health.turn,
+        )  # fmt: skip
+        report = wiring.follow(source, letters, pipeline, QueryWork, terms, abort, stop)
         report.summary("ended")
 
 

@@ -39,7 +39,8 @@ class Position(NamedTuple):
 class Record:
     """One record as it was read, bytes untouched.
 
-    ``damage`` says why this is not a record but the bytes of a batch that could not be decoded.
+    ``damage`` says why this is not a record but the bytes of a batch that could not be decoded. ``timestamp_ms`` is
+    the topic's: when the record was produced, in milliseconds since 1970.
     """
 
     partition: Partition
@@ -48,6 +49,7 @@ class Record:
     value: bytes | None
     headers: Headers = ()
     damage: str = ""
+    timestamp_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

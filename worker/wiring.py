@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
@@ -13,10 +14,13 @@ from worker.adapters.kafka.connection import check_topic, connect_consumer, conn
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
+from worker.errors import Unavailable
 from worker.events import Rules, epoch_base
 from worker.index.chunking import Chunker, ChunkRules
+from worker.index.metrics import IndexMetrics, TimedStore
 from worker.index.stages import Embed, IndexWork, InPipe, Prepare, WriteOut, completer
 from worker.loading import Model
+from worker.monitoring import Monitor
 from worker.ports import DeadLetters, Embedder, Source, VectorStore
 from worker.settings import IndexSettings, Settings
 from worker.stream.patience import Patience, PatientDeadLetters, PatientStore, backoff
@@ -25,6 +29,7 @@ from worker.stream.work import Work
 from worker.stream.worker import CLOSE_SHARE, StreamWorker
 from worker.telemetry import Reporter, log, outage
 from worker.types import OF_DOCUMENTS, Batch, Origin, Outcome
+from worker.watch import Watch
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
@@ -34,11 +39,18 @@ W = TypeVar("W", bound=Work)
 
 
 class Terms(NamedTuple):
-    """Bytes to which a poll is cut, seconds for the end after a stop, and what a record can become."""
+    """Bytes to which a poll is cut, seconds for the end after a stop, and what a record can become.
+
+    With a progress bar, or log lines. ``retry`` hears the name of a service that was away in a call, ``turned`` of
+    every turn of the loop.
+    """
 
     batch_bytes: int
     drain_timeout_s: float
     outcomes: Sequence[Outcome]
+    bar: bool = False
+    retry: Callable[[str], None] = lambda _: None
+    turned: Callable[[], None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +76,8 @@ def rules(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Rules:
     )
 
 
-def kafka_feed(settings: Settings, *, once: bool) -> Feed:
-    """The topic; raises Misconfigured or Unavailable."""
+def kafka_feed(settings: Settings, watch: Watch | None = None, *, once: bool) -> Feed:
+    """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances."""
     topic = check_topic(settings.kafka)
     base = epoch_base(settings.index.epoch)
     with ExitStack() as opened:
@@ -73,7 +85,7 @@ def kafka_feed(settings: Settings, *, once: bool) -> Feed:
         opened.callback(letters.close, 0.0)
         consumer = connect_consumer(settings.kafka)
         opened.callback(consumer.close)
-        source = KafkaSource(consumer, settings.kafka.topic, once=once)
+        source = KafkaSource(consumer, settings.kafka.topic, once=once, watch=watch)
         opened.pop_all()
     origin = Origin(settings.kafka.topic, topic.id, topic.partitions, settings.index.epoch)
     return Feed(source, letters, rules(settings.index, base, keyed=True), origin)
@@ -95,9 +107,14 @@ def chunker(settings: IndexSettings, model: Model) -> Chunker:
     return Chunker(model.tokenizer, ChunkRules(size, overlap, settings.title, prompt, settings.max_chunks))
 
 
-def patience(stop: threading.Event) -> Patience:
-    """Waits out outages, a little differently in every worker, and says so."""
-    return Patience(lambda failures: backoff(failures, random.random()), outage, stop)  # noqa: S311  # no secret
+def patience(stop: threading.Event, retry: Callable[[], None] = lambda: None) -> Patience:
+    """Waits out outages, a little differently in every worker, and says so; ``retry`` hears of each call."""
+
+    def told(error: Unavailable, failures: int, pause_s: float) -> None:
+        retry()
+        outage(error, failures, pause_s)
+
+    return Patience(lambda failures: backoff(failures, random.random()), told, stop)  # noqa: S311  # no secret
 
 
 def index(
@@ -107,9 +124,10 @@ def index(
     stop: threading.Event,
     *,
     bar: bool = False,
+    monitor: Monitor | None = None,
 ) -> Reporter:
     """Run the index worker until its source ends or ``stop`` is set; returns what became of the records."""
-    waiting = patience(stop)
+    waiting, monitor = patience(stop), monitor or Monitor.of(settings)
     with _qdrant(settings) as connection:
         feed = waiting.call(connect)
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
@@ -119,27 +137,36 @@ def index(
         source = feed.origin.topic if feed.origin else "file"
         log.info("started", collection=collection.name, recipe=recipe, source=source)
         store = connection.store(collection)
-        return run(settings.index, feed, store, chunks, recipe, model.embedder, stop, bar=bar)
+        monitor.health.ready = True
+        parts = Parts(feed, store, chunks, recipe, model.embedder)
+        return run(settings.index, parts, stop, bar=bar, monitor=monitor)
+
+
+class Parts(NamedTuple):
+    """Implementations of the ports, and how documents are cut, under which number."""
+
+    feed: Feed
+    store: VectorStore
+    chunks: Chunker
+    recipe: int
+    embedder: Embedder
 
 
 def run(
     settings: IndexSettings,
-    feed: Feed,
-    store: VectorStore,
-    chunks: Chunker,
-    recipe: int,
-    embedder: Embedder,
+    parts: Parts,
     stop: threading.Event,
     *,
     bar: bool = False,
+    monitor: Monitor | None = None,
 ) -> Reporter:
     """The stages, their pipeline and the loop, over any implementation of the ports."""
-    abort = threading.Event()
-    waiting = patience(abort)
-    stages = _stages(feed, store, chunks, recipe, embedder, waiting)
-    terms = Terms(settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS)
-    pipeline = Pipeline(stages, abort)
-    return follow(feed.source, feed.dead_letters, pipeline, IndexWork, terms, waiting, stop, bar=bar)
+    abort, monitor = threading.Event(), monitor or Monitor.of(Settings(index=settings))
+    metrics, turned = monitor.metrics, monitor.health.turn
+    terms = Terms(settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS, bar, metrics.retry, turned)
+    pipeline = Pipeline(_stages(parts, abort, metrics), abort)
+    metrics.watch(monitor.watch, pipeline.busy_s, pipeline.waited_s)
+    return follow(parts.feed.source, parts.feed.dead_letters, pipeline, IndexWork, terms, abort, stop, metrics.batch)
 
 
 def follow(
@@ -148,22 +175,27 @@ def follow(
     pipeline: Pipeline[W],
     begin: Callable[[Batch], W],
     terms: Terms,
-    waiting: Patience,
+    abort: threading.Event,
     stop: threading.Event,
-    *,
-    bar: bool = False,
+    done: Callable[[W], None] = lambda _: None,
 ) -> Reporter:
-    """The loop over a source until it ends or ``stop`` is set; then everything is closed."""
-    reporter = Reporter(source.remaining, pipeline.busy_s, outcomes=terms.outcomes, bar=bar)
+    """The loop over a source until it ends or ``stop`` is set; then everything is closed. ``done`` hears of batches."""
+    reporter = Reporter(source.remaining, pipeline.busy_s, outcomes=terms.outcomes, bar=terms.bar)
+
+    def report(work: W) -> None:
+        done(work)
+        reporter(work)
+
     worker = StreamWorker(
         source=source,
         pipeline=pipeline,
         begin=begin,
         batch_bytes=terms.batch_bytes,
         drain_timeout_s=terms.drain_timeout_s,
-        outage=waiting.pause_s,
-        report=reporter,
+        outage=patience(abort, lambda: terms.retry("kafka")).pause_s,
+        report=report,
         ending=lambda: log.info("draining", stopped=stop.is_set()),
+        turned=terms.turned,
     )
     leave_s = terms.drain_timeout_s * CLOSE_SHARE
     try:
@@ -176,14 +208,15 @@ def follow(
     return reporter
 
 
-def _stages(
-    feed: Feed, store: VectorStore, chunks: Chunker, recipe: int, embedder: Embedder, waiting: Patience
-) -> list[Stage[IndexWork]]:
-    patient, letters, in_pipe = PatientStore(store, waiting), PatientDeadLetters(feed.dead_letters, waiting), InPipe()
+def _stages(parts: Parts, abort: threading.Event, metrics: IndexMetrics) -> list[Stage[IndexWork]]:
+    qdrant, kafka = (patience(abort, partial(metrics.retry, name)) for name in ("qdrant", "kafka"))
+    store = PatientStore(TimedStore(parts.store, metrics.stored), qdrant)
+    letters, in_pipe = PatientDeadLetters(parts.feed.dead_letters, kafka), InPipe()
+    complete = completer(parts.chunks, parts.embedder)
     return [
-        Stage("prepare", Prepare(feed.rules, patient, chunks, recipe, in_pipe)),
-        Stage("embed", Embed(embedder)),
-        Stage("write", WriteOut(patient, letters, completer(chunks, embedder), waiting, in_pipe)),
+        Stage("prepare", Prepare(parts.feed.rules, store, parts.chunks, parts.recipe, in_pipe)),
+        Stage("embed", Embed(parts.embedder)),
+        Stage("write", WriteOut(store, letters, complete, qdrant, in_pipe)),
     ]
 
 

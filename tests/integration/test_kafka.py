@@ -91,7 +91,9 @@ class Running:
         def run() -> None:
             try:
                 index = IndexSettings(drain_timeout_s=10.0, batch_bytes=2000)
-                self.report = wiring.run(index, feed, store, CHUNKS, 1, embedder or HashEmbedder(), self.stop)
+                self.report = wiring.run(
+                    index, wiring.Parts(feed, store, CHUNKS, 1, embedder or HashEmbedder()), self.stop
+                )
             except BaseException as error:  # noqa: BLE001  # told by join
                 self.failure = error
 
@@ -131,7 +133,7 @@ def test_a_record_of_900_kb_is_indexed(broker: str) -> None:
     rules = ChunkRules(4096, 0, title=True, prompt="", most=100)
     feed = wiring.Feed(source(settings), MemoryDeadLetters(), Rules(), None)
     chunker = Chunker(WordTokenizer(), rules)
-    report = wiring.run(IndexSettings(), feed, store, chunker, 1, HashEmbedder(), threading.Event())
+    report = wiring.run(IndexSettings(), wiring.Parts(feed, store, chunker, 1, HashEmbedder()), threading.Event())
     assert report.totals == Counter({Outcome.INDEXED: 2})
     assert len([key for key in store.points if key.document == "large"]) == 44
 

@@ -13,7 +13,7 @@ from worker import wiring
 from worker.errors import Overdue, Unavailable
 from worker.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource
 from worker.query.background import Background
-from worker.query.metrics import Metrics
+from worker.query.metrics import QueryMetrics
 from worker.query.requests import Limits, ModelBody
 from worker.query.search import Search
 from worker.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
@@ -52,7 +52,7 @@ class Bench:
         self.replies: Any = MemoryReplies()
         self.store: Any = Recorder(stored(("hydro", "water drives the turbine"), ("sea", "salt water")))
         self.search = Search(encoder(), self.store, judge())
-        self.metrics = Metrics()
+        self.metrics = QueryMetrics()
         self.rules = Rules(Limits(), ("replies", "own.replies"))
 
     def ask(self, value: object, key: bytes | None = b"key", headers: Headers = ()) -> None:
@@ -70,7 +70,7 @@ class Bench:
         ]
         terms = wiring.Terms(1 << 30, 5.0, OF_QUERIES)
         pipeline = Pipeline(stages, abort)
-        return wiring.follow(self.source, self.letters, pipeline, QueryWork, terms, waiting, threading.Event())
+        return wiring.follow(self.source, self.letters, pipeline, QueryWork, terms, abort, threading.Event())
 
     def answers(self, replies: MemoryReplies | None = None) -> list[tuple[str, Mapping[str, Any]]]:
         messages = (replies or self.replies).messages

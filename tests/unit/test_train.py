@@ -4,6 +4,7 @@ import json
 import math
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -13,17 +14,22 @@ from hypothesis import strategies as st
 
 from worker.errors import Misconfigured
 from worker.models import prompts
+from worker.models.export.card import templates
+from worker.models.reranker import PairTokenizer
+from worker.models.tokenizer import HubTokenizer
 from worker.models.train import pairs as reading
-from worker.models.train.first_layer import last_state, prepare
-from worker.models.train.judge import loss
+from worker.models.train.first_layer import LONG, SHORTEST, hidden, last_state, of_tokens, prepare
+from worker.models.train.judge import log_odds, loss
+from worker.models.train.matching import write
 from worker.models.train.merge import merged, slerp
-from worker.models.train.model import PORTION, by_length
+from worker.models.train.model import PORTION, by_length, create, embedding
 from worker.models.train.negatives import choose
 from worker.models.train.pairs import Pair, shown
-from worker.models.train.plan import load
-from worker.models.train.tokenizer import learn
+from worker.models.train.plan import NewModel, load
+from worker.models.train.tokenizer import ANSWERS, learn, save
 
 PRETRAIN = "[pretrain]\nsteps = 1\nbatch = 1\nrate = 1e-3\n"
+RERANK = PRETRAIN.replace("pretrain", "rerank")
 DATA = 'output = "run"\n[data]\npairs = "pairs.jsonl"\n'
 
 
@@ -50,6 +56,7 @@ def test_paths_of_a_plan_are_relative_to_it(tmp_path: Path) -> None:
         ('base = "x"\n' + DATA + "[model]\nhidden = 128\n" + PRETRAIN, "name one of the two"),
         (DATA + PRETRAIN.replace("pretrain", "finetune"), "add a table"),
         (DATA + PRETRAIN.replace("pretrain", "rerank"), "name its base and its miner"),
+        (DATA + "[model]\nlayers = 2\n" + PRETRAIN + RERANK + "matching = true\n", "three layers"),
     ],
 )
 def test_a_wrong_plan_is_said_before_anything_is_trained(tmp_path: Path, text: str, said: str) -> None:
@@ -189,13 +196,75 @@ def test_the_first_layer_alone_is_what_the_whole_model_computes(lengths: list[in
         if "norm" in name:
             torch.nn.init.uniform_(values, 0.5, 1.5)
     ids = torch.randint(50, (len(lengths), max(lengths)))
-    ours = last_state(model, ids, torch.tensor(lengths))
+    tokens, places = torch.unique(ids, return_inverse=True)
+    seen = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
+    ours = last_state(model, of_tokens(model, tokens), places, torch.tensor(lengths), seen)
     for row, length in enumerate(lengths):
         whole = model(input_ids=ids[row : row + 1, :length]).last_hidden_state[0, -1]
         assert torch.allclose(ours[row], whole, atol=1e-5)
     trained = {name for name, values in model.named_parameters() if values.requires_grad}
     assert trained >= {"embed_tokens.weight", "norm.weight", "layers.0.self_attn.k_norm.weight"}
     assert not [name for name in trained if "mlp" in name or "layers.1" in name]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(1, 90), min_size=1, max_size=9), st.sampled_from([0, 0.2]), st.sampled_from([0, 1]))
+def test_the_last_token_is_never_hidden_and_of_a_long_text_one_passage_is_left(
+    lengths: list[int], share: float, cut: float
+) -> None:
+    left_out = hidden(torch.tensor(lengths), max(lengths), share, cut)
+    for row, length in zip(left_out, lengths, strict=True):
+        seen = (~row[: length - 1]).nonzero().flatten().tolist()
+        assert not row[length - 1]
+        if cut and length >= LONG and not share:
+            assert len(seen) >= SHORTEST - 1
+            assert seen[-1] - seen[0] + 1 == len(seen)
+        elif not share:
+            assert len(seen) == length - 1
+
+
+def test_a_new_reranker_prefers_documents_that_have_the_querys_words(tmp_path: Path) -> None:
+    words = ["turbine", "poem", "river", "mail", "client", "window", "editor", "music", "photo", "printer"]
+    learnt = learn([f" {one} {other}" for one in words for other in words], 700, ["Find it"])
+    save(learnt, tmp_path, ends=False)
+    base, model = _empty(learnt.get_vocab_size(), learnt.token_to_id("<|endoftext|>"))
+    write(model, base, tmp_path, seed=1)
+    pairs = PairTokenizer(HubTokenizer(tmp_path / "tokenizer.json"), templates("reranker", tmp_path, "\n\n"), 400)
+    answers = tuple(learnt.token_to_id(word) for word in ANSWERS)
+    rng = random.Random(3)
+    for _ in range(20):
+        asked, beside = (chosen := rng.sample(words, 6))[:2], chosen[2:]
+        documents = [" ".join(rng.sample([*asked[:known], *beside[known:]], 4)) for known in (2, 1, 0)]
+        ids = pairs.encode(" ".join(asked), documents, "Find it")
+        lengths = torch.tensor([len(one) for one in ids])
+        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
+        both, one, none = log_odds(model, padded, lengths, answers).tolist()  # type: ignore[arg-type]
+        assert both > one > none, (asked, documents)
+
+
+def _empty(vocabulary: int, end: int) -> tuple[Any, Any]:
+    """A Qwen3 that has learnt no more than that words are different, all of the same weight."""
+    config = transformers.Qwen3Config(
+        vocab_size=vocabulary, hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
+        num_key_value_heads=2, head_dim=64, max_position_embeddings=512, rope_theta=1e6, tie_word_embeddings=True,
+        eos_token_id=end,
+    )  # fmt: skip
+    torch.manual_seed(2)
+    base = transformers.Qwen3Model(config)
+    prepare(base, 2)
+    torch.nn.init.normal_(base.embed_tokens.weight)
+    torch.nn.init.zeros_(base.layers[0].self_attn.k_proj.weight)
+    return base, transformers.Qwen3ForCausalLM(config).eval()
+
+
+def test_the_pooled_token_learns_though_it_is_the_padding_token(tmp_path: Path) -> None:
+    save(learn(["water turns a turbine"] * 9, 400, ["Find it"]), tmp_path, ends=True)
+    create(NewModel(vocabulary=400, hidden=16, layers=1, heads=2, key_heads=1, head_dim=8, inner=16), tmp_path, 1)
+    model = embedding(str(tmp_path), 64, "Find it")
+    model.forward(model.tokenize(["water"]))["sentence_embedding"].sum().backward()
+    table = model[0].auto_model.get_input_embeddings().weight
+    assert table[model.tokenizer.pad_token_id].abs().sum() > 0
+    assert table.grad[model.tokenizer.pad_token_id].abs().sum() > 0
 
 
 def test_the_templates_words_are_single_tokens() -> None:

@@ -60,7 +60,7 @@ class Flaky:
 
 def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
     feed = wiring.Feed(source, letters or MemoryDeadLetters(), Rules(), None)
-    return wiring.run(SMALL, feed, store, CHUNKS, 1, HashEmbedder(), threading.Event())  # type: ignore[arg-type]
+    return wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, HashEmbedder()), threading.Event())  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +134,7 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
         source.append(str(n).encode(), body(str(n), "poison" if n in (3, 17) else f"text {n}"))
     feed = wiring.Feed(source, letters, Rules(), None)
     index = IndexSettings()
-    report = wiring.run(index, feed, Flaky(store, []), CHUNKS, 1, HashEmbedder(), threading.Event())
+    report = wiring.run(index, wiring.Parts(feed, Flaky(store, []), CHUNKS, 1, HashEmbedder()), threading.Event())
     assert {letter.record.offset for letter in letters.letters} == {3, 17}
     assert {letter.stage for letter in letters.letters} == {"write"}
     assert len(texts(store)) == 18
@@ -147,7 +147,9 @@ def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> Non
         source.append(str(n).encode(), body(str(n), "poison"))
     feed = wiring.Feed(source, letters, Rules(), None)
     with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
-        wiring.run(IndexSettings(), feed, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder(), threading.Event())
+        wiring.run(
+            IndexSettings(), wiring.Parts(feed, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()), threading.Event()
+        )
     assert letters.letters == []
     assert source.committed == {}
 
@@ -228,7 +230,7 @@ def test_a_bug_in_the_model_ends_the_worker_and_commits_nothing_that_is_not_stor
     source.append(b"a", body("a", "text"))
     feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
     with pytest.raises(StageFailed, match="stage embed failed: IndexError: a bug in 1"):
-        wiring.run(SMALL, feed, MemoryStore(), CHUNKS, 1, Broken(), threading.Event())
+        wiring.run(SMALL, wiring.Parts(feed, MemoryStore(), CHUNKS, 1, Broken()), threading.Event())
     assert source.committed == {}
     assert source.closed
 
@@ -244,7 +246,7 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
             return super().embed(texts)
 
     feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
-    wiring.run(SMALL, feed, store, CHUNKS, 1, Stopping(), stop)
+    wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, Stopping()), stop)
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
 
@@ -260,7 +262,7 @@ def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
 
     feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
     running = threading.Thread(
-        target=lambda: wiring.run(SMALL, feed, store, CHUNKS, 1, Slow(), threading.Event()), daemon=True
+        target=lambda: wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, Slow()), threading.Event()), daemon=True
     )
     running.start()
     deadline = time.monotonic() + 10

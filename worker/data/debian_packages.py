@@ -214,7 +214,7 @@ def pairs(packages: Iterable[Package], held_out: Iterable[Package]) -> Iterator[
         for query, document in sorted(set(asked(one))):
             if (mark := (key(query), key(document))) not in seen:
                 seen.add(mark)
-                yield {"query": query, "document": document, "group": one.source}
+                yield {"query": query, "document": document, "group": one.name}
 
 
 def asked(package: Package) -> Iterator[tuple[str, str]]:

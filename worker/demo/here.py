@@ -58,10 +58,8 @@ class Here:
         feed = wiring.Feed(source, letters, wiring.rules(self._settings.index, base, keyed=False), None)
         store = self._connection.store(self._collection)
         bar = self._console.is_terminal and len(lines) > 1
-        embedder = self._models.embedding.embedder
-        report = wiring.run(
-            self._settings.index, feed, store, self._chunker, self._recipe, embedder, self._stop, bar=bar
-        )
+        parts = wiring.Parts(feed, store, self._chunker, self._recipe, self._models.embedding.embedder)
+        report = wiring.run(self._settings.index, parts, self._stop, bar=bar)
         self._totals.update(report.totals)
 
     def change(self, line: bytes, body: QueryBody) -> ReplyBody:

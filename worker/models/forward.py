@@ -1,7 +1,10 @@
 """Token ids through a graph: in batches by padded tokens, halved where memory does not suffice."""
 
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
@@ -25,13 +28,48 @@ class Runs(Protocol):
         """The graph's output, ``[batch, width]``."""
 
 
+class Usage:
+    """What a graph has computed so far. Counted by the threads that run it, read by any."""
+
+    def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
+        self._lock, self._clock = threading.Lock(), clock
+        self._passes = self._tokens = self._padded = self._under_way = 0
+        self._busy_s = self._since = 0.0
+
+    @contextmanager
+    def counted(self, tokens: int, padded: int) -> Iterator[None]:
+        """Around a pass that computes so many tokens, with and without their padding."""
+        with self._lock:
+            if self._under_way == 0:
+                self._since = self._clock()
+            self._under_way += 1
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._under_way -= 1
+                if self._under_way == 0:
+                    self._busy_s += self._clock() - self._since
+                self._passes, self._tokens, self._padded = (
+                    self._passes + 1, self._tokens + tokens, self._padded + padded
+                )  # fmt: skip
+
+    def read(self) -> tuple[int, int, int, float]:
+        """Passes, tokens, tokens with padding, and seconds in which at least one pass was under way."""
+        with self._lock:
+            running_s = self._clock() - self._since if self._under_way else 0.0
+            return self._passes, self._tokens, self._padded, self._busy_s + running_s
+
+
 class Forward:
     """Runs texts of any number and length.
 
     Graphs of ours take lengths, and see nothing after them; others take a mask.
     """
 
-    def __init__(self, session: Runs, token_budget: int, multiple: int = 1, passes: int = 1) -> None:
+    def __init__(
+        self, session: Runs, token_budget: int, multiple: int = 1, passes: int = 1, usage: Usage | None = None
+    ) -> None:
         """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple`` in graphs of ours.
 
         ``passes`` run at once: on processors, several of few threads waste less than one of many.
@@ -41,6 +79,7 @@ class Forward:
         self._multiple = multiple if "lengths" in session.inputs else 1
         self._passes = passes
         self.provider = session.provider
+        self.usage = usage or Usage()
 
     @property
     def at_once(self) -> int:
@@ -49,7 +88,7 @@ class Forward:
 
     def with_budget(self, token_budget: int) -> "Forward":
         """The same graph in batches of another size."""
-        return Forward(self._session, token_budget, self._multiple, self._passes)
+        return Forward(self._session, token_budget, self._multiple, self._passes, self.usage)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which texts of these lengths share a pass."""
@@ -73,8 +112,10 @@ class Forward:
         return joined
 
     def _run(self, batch: list[int], texts: Sequence[Sequence[int]]) -> list[tuple[list[int], Vector]]:
+        feeds = self._feeds([texts[i] for i in batch])
         try:
-            return [(batch, self._session.run(self._feeds([texts[i] for i in batch])))]
+            with self.usage.counted(sum(len(texts[i]) for i in batch), feeds["input_ids"].size):
+                return [(batch, self._session.run(feeds))]
         except OutOfMemory as error:
             if len(batch) == 1:
                 tokens = len(texts[batch[0]])

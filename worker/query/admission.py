@@ -10,7 +10,7 @@ from fastapi.responses import JSONResponse, Response
 from starlette.requests import ClientDisconnect
 
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
-from worker.query.metrics import Metrics
+from worker.query.metrics import QueryMetrics
 from worker.query.search import TooLate
 
 BUSY_S, AWAY_S = 1, 2
@@ -77,7 +77,7 @@ class Gate:
     """Lets requests in, and their errors out."""
 
     keys: Keys
-    metrics: Metrics
+    metrics: QueryMetrics
     max_body_bytes: int
     max_concurrency: int
     bug: Callable[[str, Exception], None]

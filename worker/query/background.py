@@ -9,7 +9,6 @@ from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
-from fastapi import FastAPI
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from worker.errors import Misconfigured
@@ -102,8 +101,8 @@ class Bounded(HttpToolsProtocol):
 class HttpServer:
     """Serves an application until it is closed."""
 
-    def __init__(self, background: Background, app: FastAPI, host: str, port: int, drain_s: float) -> None:
-        """Listens from now on; ``drain_s`` is the time for what is under way when it is to end.
+    def __init__(self, background: Background, app: Callable[..., Any], host: str, port: int, drain_s: float) -> None:
+        """Serves an ASGI application from now on; ``drain_s`` is the time for what is under way when it is to end.
 
         Raises Misconfigured for an address that cannot be had.
         """

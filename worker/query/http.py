@@ -17,8 +17,10 @@ from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from worker import __version__
+from worker.health import Health
+from worker.metrics import CONTENT_TYPE
 from worker.query.admission import Gate, Keys, Rejected
-from worker.query.metrics import CONTENT_TYPE, Metrics
+from worker.query.metrics import QueryMetrics
 from worker.query.model_api import EmbeddingsBody, ModelApi, RerankBody
 from worker.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from worker.query.search import Search
@@ -48,7 +50,8 @@ class Service:
     max_concurrency: int = 256
     instruction: str = ""
     bug: Callable[[str, Exception], None] = lambda _endpoint, _error: None
-    metrics: Metrics = field(default_factory=Metrics)
+    health: Health = field(default_factory=Health)
+    metrics: QueryMetrics = field(default_factory=QueryMetrics)
     search: Search | None = None
     models: ModelApi | None = None
     stopping: bool = False
@@ -113,7 +116,7 @@ async def _search(service: Service, value: bytes, tenant: str | None) -> Respons
         raise Rejected(403, "forbidden", f"the key is not for tenant {body.tenant!r}")
     query = to_query(body, service.limits, str(uuid4()), tenant if tenant is not None else body.tenant or "")
     answer = await service.search.answer(query)
-    service.metrics.answer(answer.timings_ms, answer.not_reranked)
+    service.metrics.answer(answer)
     return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
 
 
@@ -132,10 +135,11 @@ async def _rerank(service: Service, value: bytes) -> Response:
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:
-    @app.get("/healthz", summary="Alive")
+    @app.get("/healthz", summary="Alive", responses={503: {"description": "Stuck: restart it."}})
     async def healthz() -> Response:
-        """The process answers. Says nothing of Kafka and Qdrant: an outage of theirs is no reason for a restart."""
-        return JSONResponse({"status": "alive"})
+        """The process answers, and its loop over the topic turns. Says nothing of Kafka and Qdrant being away."""
+        status, body, kind = service.health.answer("/healthz")
+        return Response(body, status, media_type=kind.decode())
 
     @app.get("/readyz", summary="Ready", responses={503: {"description": "Not yet, or no more."}})
     async def readyz() -> Response:

@@ -1,41 +1,46 @@
-"""What the query worker counts, for Prometheus. The only importer of its client."""
+"""What the query worker tells Prometheus."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
 
+from worker.metrics import SECONDS, Metrics
 from worker.query.microbatch import MicroBatcher
+from worker.query.search import Answer
 from worker.types import Outcome
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+MOVED = (0, 1, 2, 5, 10, 20, 50, 100)
 
 
-class Metrics:
-    """Counters of one worker; each has a registry of its own."""
+class QueryMetrics(Metrics):
+    """Counts requests, answers and the records of the topic of queries."""
 
     def __init__(self) -> None:
-        self._registry = CollectorRegistry()
+        super().__init__()
         self._requests = Counter(
             "penstock_query_requests", "Requests, by endpoint and HTTP status.", ["endpoint", "status"],
-            registry=self._registry,
+            registry=self.registry,
         )  # fmt: skip
         self._seconds = Histogram(
             "penstock_query_step_seconds", "Time of each step of a query, waiting included.", ["step"],
-            buckets=SECONDS, registry=self._registry,
+            buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._moved = Histogram(
+            "penstock_query_moved_places", "How far reranking moved a document of an answer, either way.",
+            buckets=MOVED, registry=self.registry,
         )  # fmt: skip
         self._not_reranked = Counter(
             "penstock_query_not_reranked", "Answers in the order of their retrieval, by reason.", ["reason"],
-            registry=self._registry,
+            registry=self.registry,
         )  # fmt: skip
         self._records = Counter(
             "penstock_query_records", "Records of the topic of queries, by what became of them.", ["outcome"],
-            registry=self._registry,
+            registry=self.registry,
         )  # fmt: skip
         self.under_way_now = 0
-        Gauge("penstock_query_under_way", "Requests under way.", registry=self._registry).set_function(
+        Gauge("penstock_query_under_way", "Requests under way.", registry=self.registry).set_function(
             lambda: self.under_way_now
         )
 
@@ -51,12 +56,15 @@ class Metrics:
         """A request is done."""
         self._requests.labels(endpoint, str(status)).inc()
 
-    def answer(self, timings_ms: Mapping[str, float], not_reranked: str) -> None:
+    def answer(self, answer: Answer) -> None:
         """A query is answered."""
-        for step, took_ms in timings_ms.items():
+        for step, took_ms in answer.timings_ms.items():
             self._seconds.labels(step).observe(took_ms / 1000)
-        if not_reranked:
-            self._not_reranked.labels(not_reranked).inc()
+        if answer.not_reranked:
+            self._not_reranked.labels(answer.not_reranked).inc()
+            return
+        for rank, document in enumerate(answer.documents, 1):
+            self._moved.observe(abs(document.retrieval_rank - rank))
 
     def records(self, outcomes: Mapping[Outcome, int]) -> None:
         """A batch of the topic is done."""
@@ -65,11 +73,7 @@ class Metrics:
 
     def watch(self, steps: Mapping[str, MicroBatcher[Any, Any]]) -> None:
         """Count these steps' batches."""
-        self._registry.register(_Batches(steps))
-
-    def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
-        return generate_latest(self._registry)
+        self.registry.register(_Batches(steps))
 
 
 class _Batches:

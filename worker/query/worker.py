@@ -14,7 +14,7 @@ from typing import Any, Literal, TypeVar
 from worker.errors import InvalidEvent, Overdue, Refused, Unavailable
 from worker.events import header_tenant
 from worker.ports import DeadLetters, Replies
-from worker.query.metrics import Metrics
+from worker.query.metrics import QueryMetrics
 from worker.query.requests import Limits, ModelBody, ReplyBody, read_query, to_json, to_query, to_reply
 from worker.query.search import Answer, Found, Search, TooLate
 from worker.stream.patience import Patience
@@ -173,7 +173,7 @@ class Reply:
     dead_letters: DeadLetters
     patience: Patience
     model: ModelBody
-    metrics: Metrics
+    metrics: QueryMetrics
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """Returns once all is durable, so that the positions of the batch may be committed."""
@@ -191,7 +191,7 @@ class Reply:
         if work.letters:
             self.patience.call(lambda: self.dead_letters.put(work.letters))
         for _, answer in answered:
-            self.metrics.answer(answer.timings_ms, answer.not_reranked)
+            self.metrics.answer(answer)
         self.metrics.records(work.outcomes)
         return work
 

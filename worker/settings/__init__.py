@@ -19,7 +19,7 @@ from pydantic_settings import (
 from worker.errors import Misconfigured
 from worker.settings.group import Group
 from worker.settings.models import ModelSettings, RerankSettings, RuntimeSettings
-from worker.settings.services import KafkaSettings, LogSettings, QdrantSettings
+from worker.settings.services import KafkaSettings, LogSettings, MonitorSettings, QdrantSettings
 from worker.settings.workers import HttpSettings, IndexSettings, QuerySettings, SearchSettings
 
 __all__ = [
@@ -28,6 +28,7 @@ __all__ = [
     "KafkaSettings",
     "LogSettings",
     "ModelSettings",
+    "MonitorSettings",
     "QdrantSettings",
     "QuerySettings",
     "RerankSettings",
@@ -66,6 +67,7 @@ class Settings(BaseSettings):
     query: QuerySettings = QuerySettings()
     http: HttpSettings = HttpSettings()
     search: SearchSettings = SearchSettings()
+    monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
     @model_validator(mode="after")

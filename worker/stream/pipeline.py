@@ -28,7 +28,10 @@ class StageFailed(Exception):
 
 
 class Pipeline(Generic[T]):
-    """Runs batches through the stages. All methods are for the one thread that owns the pipeline."""
+    """Runs batches through the stages. All methods are for the one thread that owns the pipeline.
+
+    ``busy_s`` are the seconds that each stage has worked, ``waited_s`` those that batches have waited for it.
+    """
 
     def __init__(self, stages: Sequence[Stage[T]], stop: threading.Event) -> None:
         """Start a thread per stage. ``stop`` makes a stage that waits for a service raise Stopped."""
@@ -36,10 +39,12 @@ class Pipeline(Generic[T]):
         self._stop = stop
         self._changed = threading.Condition()
         self._queues: list[T | None] = [None] * len(self._stages)
+        self._since = [0.0] * len(self._stages)
         self._finished: list[T] = []
         self._in_flight = 0
         self._failure: tuple[str, BaseException] | None = None
         self.busy_s = dict.fromkeys((stage.name for stage in stages), 0.0)
+        self.waited_s = dict(self.busy_s)
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"stage-{stage.name}", daemon=True)
             for i, stage in enumerate(self._stages)
@@ -53,7 +58,7 @@ class Pipeline(Generic[T]):
             self._check()
             if self._queues[0] is not None:
                 return False
-            self._queues[0] = batch
+            self._queues[0], self._since[0] = batch, time.perf_counter()
             self._in_flight += 1
             self._changed.notify_all()
             return True
@@ -120,6 +125,7 @@ class Pipeline(Generic[T]):
             if self._ending:
                 return None
             batch, self._queues[i] = self._queues[i], None
+            self.waited_s[self._stages[i].name] += time.perf_counter() - self._since[i]
             self._changed.notify_all()
             return batch
 
@@ -130,7 +136,7 @@ class Pipeline(Generic[T]):
                 self._in_flight -= 1
             else:
                 self._changed.wait_for(lambda: self._queues[i + 1] is None or self._ending)
-                self._queues[i + 1] = batch
+                self._queues[i + 1], self._since[i + 1] = batch, time.perf_counter()
             self._changed.notify_all()
 
     @property

@@ -36,7 +36,7 @@ class StreamWorker(Generic[W]):
     ``begin`` makes of a batch what goes through the pipeline; ``batch_bytes`` is the size to which a poll is cut;
     ``drain_timeout_s`` bounds the end after a stop; ``report`` hears of every finished batch; ``outage`` of every
     failed poll in a row, and says how many seconds to wait before the next; ``ending`` hears of the end, before what
-    is in hand is finished.
+    is in hand is finished; ``turned`` of every turn of the loop, a few times a second whatever is away.
     """
 
     source: Source
@@ -47,6 +47,7 @@ class StreamWorker(Generic[W]):
     outage: Callable[[Unavailable, int], float]
     report: Callable[[W], None] = lambda _: None
     ending: Callable[[], None] = lambda: None
+    turned: Callable[[], None] = lambda: None
     clock: Callable[[], float] = time.monotonic
     _in_hand: deque[Batch] = field(default_factory=deque)
     _failures: int = 0
@@ -55,6 +56,7 @@ class StreamWorker(Generic[W]):
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop, or until the source has an end and all before it is committed."""
         while not stop.is_set():
+            self.turned()
             if self._in_hand:
                 self._hand_over(BUSY_POLL_S)
             elif self.source.remaining() == 0:
@@ -94,6 +96,7 @@ class StreamWorker(Generic[W]):
     def _drain(self, deadline: float) -> None:
         """Finish what is in hand and leave the group; what the deadline cuts off is delivered again."""
         while (self._in_hand or not self.pipeline.idle) and self.clock() < deadline:
+            self.turned()
             if self._in_hand:
                 self._hand_over(BUSY_POLL_S)
             else:

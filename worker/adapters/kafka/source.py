@@ -17,6 +17,7 @@ from worker.adapters.kafka.connection import REFUSALS, say
 from worker.adapters.kafka.damaged import tolerate
 from worker.errors import Misconfigured, OwnershipLost, Unavailable
 from worker.types import Batch, Partition, Position, Record
+from worker.watch import Watch
 
 COMMIT_RETRY_S = 0.2
 GROUP_CHECK_S = 0.5
@@ -34,12 +35,14 @@ class KafkaSource:
         topic: str,
         *,
         once: bool = False,
+        watch: Watch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Subscribe. With ``once``, the end is where the topic's partitions end now."""
+        """Subscribe. With ``once``, the end is where the topic's partitions end now. ``watch`` is told of all."""
         tolerate(consumer)
         self._consumer = consumer
         self._clock = clock
+        self._watch = watch or Watch()
         self._generations: dict[TopicPartition, int] = {}
         self._assignments = 0
         self._seen: dict[TopicPartition, int] = {}
@@ -50,7 +53,7 @@ class KafkaSource:
         self._done: dict[TopicPartition, int] = {}
         self._group_checked = -GROUP_CHECK_S
         self._ends = self._end_offsets(topic) if once else None
-        consumer.subscribe([topic], listener=_Listener(self._assigned, self._gone))
+        consumer.subscribe([topic], listener=_Listener(self._assigned, self._gone, self._watch))
 
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
         """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
@@ -69,8 +72,9 @@ class KafkaSource:
             raise Unavailable(f"Kafka: {say(error)}") from error
         if not positions:
             return None
-        records = [_record(raw) for owned, found in polled.items() if owned in self._generations for raw in found]
-        return Batch(tuple(records), positions)
+        mine = {owned: [_record(raw) for raw in found] for owned, found in polled.items() if owned in self._generations}
+        self._tell(positions, mine)
+        return Batch(tuple(record for found in mine.values() for record in found), positions)
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """As the port says; the next poll sends it."""
@@ -134,6 +138,13 @@ class KafkaSource:
                 moved[Partition(*owned)] = Position(position.offset, generation)
         return moved
 
+    def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        states = self._consumer._subscription.assignment  # noqa: SLF001  # as in _moved
+        for partition, position in positions.items():
+            records, state = polled.get(TopicPartition(*partition), ()), states.get(TopicPartition(*partition))
+            first = records[0].offset if records else position.offset
+            self._watch.polled(partition, first, position.offset, getattr(state, "highwater", None), records)
+
     def _send_commit(self) -> None:
         """Send what is pending, one request at a time, so that no commit overtakes another."""
         if not self._pending or self._sent is not None or self._clock() < self._not_before:
@@ -152,9 +163,12 @@ class KafkaSource:
         if isinstance(answer, Exception):
             self._pending = {**sent, **self._pending}
             self._not_before = self._clock() + COMMIT_RETRY_S
+            self._watch.commits["refused"] += 1
             return
+        self._watch.commits["done"] += 1
         for owned, committed in offsets.items():
             self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+            self._watch.committed(Partition(*owned), committed.offset)
 
     def _current(self, positions: Mapping[Partition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
         """Without those of an assignment that is over: its offset could be moved back."""
@@ -198,12 +212,14 @@ class KafkaSource:
     def _gone(self, partitions: Collection[TopicPartition]) -> None:
         for owned in partitions:
             self._generations.pop(owned, None)
+        self._watch.gone(Partition(*owned) for owned in partitions)
 
 
 def _record(raw: Any) -> Record:
     partition = Partition(raw.topic, raw.partition)
     damage = raw.checksum if isinstance(raw.checksum, str) else ""  # a number in the oldest message formats
-    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), damage)
+    produced = raw.timestamp if isinstance(raw.timestamp, int) and raw.timestamp >= 0 else None
+    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), damage, produced)
 
 
 class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped
@@ -213,15 +229,20 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
         self,
         assigned: Callable[[Collection[TopicPartition]], None],
         gone: Callable[[Collection[TopicPartition]], None],
+        watch: Watch,
     ) -> None:
         self._assigned = assigned
         self._gone = gone
+        self._watch = watch
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["assigned"] += 1
         self._assigned(assigned)
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["revoked"] += 1
         self._gone(revoked)
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["lost"] += 1
         self._gone(lost)

@@ -87,7 +87,7 @@ def word(folder: Path, text: str) -> int:
     vocabulary: Mapping[str, int] = read_json(folder / TOKENIZER).get("model", {}).get("vocab", {})
     if text not in vocabulary:
         raise Misconfigured(
-            f"{folder / TOKENIZER}: the vocabulary has no token {text!r}, which a reranker answers with"
+            f"{folder / TOKENIZER}: the vocabulary has no token {text!r}, which a reranker is asked or answers with"
         )
     return vocabulary[text]
 

@@ -15,13 +15,12 @@ from worker.models.export.locate import locate
 from worker.models.prompts import SEPARATORS
 from worker.models.reranker import PairTokenizer
 from worker.models.tokenizer import HubTokenizer
-from worker.models.train import loop, tokenizer
+from worker.models.train import loop, matching, tokenizer
 from worker.models.train.model import by_length
 from worker.models.train.pairs import Pair
 from worker.models.train.plan import Plan, Rerank
 
 Batch = dict[str, Tensor]
-YES, NO = "yes", "no"
 
 
 def train(
@@ -33,6 +32,8 @@ def train(
     tokenizer.save(tokens.backend_tokenizer, folder, ends=False)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     model.config.use_cache = False
+    if stage.matching:
+        matching.write(model, transformers.AutoModel.from_pretrained(source, dtype=torch.float32), folder, plan.seed)
     templates = card.templates("reranker", folder, SEPARATORS["blank-line"])
     collate = Collator(
         PairTokenizer(HubTokenizer(folder / "tokenizer.json"), templates, stage.tokens), tokens.eos_token_id
@@ -46,7 +47,8 @@ def train(
         data_collator=collate,
         callbacks=[loop.Progress(plan.output / loop.CURVES, "rerank", advance)],
     )
-    trainer.answers = (card.word(folder, YES), card.word(folder, NO))
+    yes, no = (card.word(folder, answer) for answer in tokenizer.ANSWERS)
+    trainer.answers = (yes, no)
     trainer.listwise = stage.listwise
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=loop.last_checkpoint(checkpoints))

@@ -17,6 +17,9 @@ from worker.models.train.plan import NewModel
 LONGEST = 256
 """Tokens of a text that is ranked when negatives are mined."""
 
+ROTARY_BASE = 1e6
+"""As in Qwen3."""
+
 PORTION = 48
 """Texts of similar length that pass through the model together: a batch costs a third less than all padded alike."""
 
@@ -43,10 +46,10 @@ class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
         return features | {"sentence_embedding": by_length(mask.sum(dim=1), embedded)}
 
 
-def by_length(lengths: Tensor, compute: Callable[[Tensor, int], Tensor]) -> Tensor:
+def by_length(lengths: Tensor, compute: Callable[[Tensor, int], Tensor], portion: int = PORTION) -> Tensor:
     """What ``compute`` makes of all rows, in their order; it gets some rows of similar length, and the longest."""
     order = torch.argsort(lengths)
-    made = [compute(rows, int(lengths[rows[-1]])) for rows in order.split(PORTION)]
+    made = [compute(rows, int(lengths[rows[-1]])) for rows in order.split(portion)]
     return torch.cat(made)[torch.argsort(order)]
 
 
@@ -63,9 +66,10 @@ def create(shape: NewModel, folder: Path, seed: int) -> None:
         num_key_value_heads=shape.key_heads,
         head_dim=shape.head_dim,
         max_position_embeddings=shape.longest,
+        rope_theta=ROTARY_BASE,
         tie_word_embeddings=True,
         eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        pad_token_id=None,  # it is the token that is pooled: named here, its embedding would stay zero
         bos_token_id=None,
     )
     transformers.Qwen3Model(config).save_pretrained(folder)
@@ -77,6 +81,7 @@ def embedding(source: str, tokens: int, instruction: str, kind: type[ByLength] =
     transformer = Transformer(folder, max_seq_length=tokens, model_kwargs={"dtype": torch.float32})
     transformer.tokenizer.padding_side = "right"
     transformer.auto_model.config.use_cache = False
+    transformer.auto_model.get_input_embeddings().padding_idx = None  # padding is the token that is pooled: it learns
     width = transformer.get_embedding_dimension()
     modules: list[Any] = [transformer, Pooling(width, "lasttoken"), Normalize()]
     query = prompts.fill(prompts.QUERY, {"instruction": instruction})

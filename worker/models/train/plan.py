@@ -41,6 +41,11 @@ class NewModel(Section):
     longest: Count = 1024
     """Tokens of the longest text that it will ever see."""
 
+    @property
+    def can_match(self) -> bool:
+        """Whether there is room for what ``matching.py`` writes."""
+        return self.layers >= 3 and self.key_heads >= 2  # noqa: PLR2004  # three steps, two markers
+
 
 class Stage(Section):
     """A training loop: AdamW, linear warm-up, cosine decay. ``batch`` queries make a step."""
@@ -68,6 +73,11 @@ class Contrast(Stage):
 
 class FirstLayer(Contrast):
     """Stage 0, of a new model: token embeddings and the first attention, see ``first_layer.py``."""
+
+    hidden: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Share of the tokens that a text is read without, another choice each time."""
+    cut: Share = 0.25
+    """Share of the long texts of which a passage is read only."""
 
 
 class Pretrain(Contrast):
@@ -106,6 +116,8 @@ class Rerank(Stage, Mined):
     """A checkpoint to begin with, a folder or a hub id; empty: the embedding model of this plan."""
     miner: str = ""
     """The embedding model that finds the negatives; empty: that of this plan."""
+    matching: bool = False
+    """For a new model: begin with attention that finds a document's words in the query, see ``matching.py``."""
     listwise: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the loss that compares a query's documents with each other, beside yes and no of each alone."""
 
@@ -137,6 +149,8 @@ class Plan(Section):
             raise ValueError("without base a new model is trained from nothing: add a table [pretrain]")
         if self.rerank and not (self.pretrain or self.finetune) and not (self.rerank.base and self.rerank.miner):
             raise ValueError("rerank: without [pretrain] or [finetune], name its base and its miner")
+        if self.rerank and self.rerank.matching and (self.base or self.rerank.base or not self.model.can_match):
+            raise ValueError("rerank.matching: is for a new model of three layers and two key heads or more")
         if not (self.pretrain or self.finetune or self.rerank):
             raise ValueError("nothing to do: add [pretrain], [finetune] or [rerank]")
         return self

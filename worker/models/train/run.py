@@ -89,6 +89,7 @@ def _look(plan: Plan, stage: FirstLayer, start: str, pairs: Sequence[Pair], fold
     from worker.models.train import contrast, first_layer, model  # noqa: PLC0415  # slow to load
 
     trained = model.embedding(start, stage.tokens, plan.data.instruction, first_layer.FirstLayer)
+    trained.hidden_share, trained.cut_share = stage.hidden, stage.cut
     first_layer.prepare(trained[0].auto_model, plan.seed)
     seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
     with progress("learning the first layer", stage.steps) as advance:

@@ -1,0 +1,150 @@
+"""What an operator sees: lag, health, and metrics that are all in the README."""
+
+import re
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from worker import wiring
+from worker.events import Rules
+from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from worker.health import Health
+from worker.index.chunking import Chunker, ChunkRules
+from worker.index.metrics import IndexMetrics
+from worker.models.forward import Usage
+from worker.monitoring import Monitor
+from worker.query.metrics import QueryMetrics
+from worker.settings import IndexSettings, Settings
+from worker.types import Partition, Record
+from worker.watch import Watch
+
+README = Path(__file__).parent.parent.parent / "README.md"
+HERE = Partition("documents", 0)
+
+
+def record(offset: int, produced_s: float | None = None) -> Record:
+    return Record(HERE, offset, b"", b"", timestamp_ms=None if produced_s is None else int(produced_s * 1000))
+
+
+def test_lag_counts_what_is_not_committed_and_ages_with_the_oldest_of_it() -> None:
+    watch = Watch()
+    watch.polled(HERE, 5, 8, 20, [record(5, 100.0), record(6, 101.0), record(7, 102.0)])
+    watch.polled(HERE, 5, 10, 20, [record(8, 110.0), record(9, 111.0)])
+    assert watch.behind(130.0) == {HERE: (15, 30.0)}
+    watch.committed(HERE, 8)
+    assert watch.behind(130.0) == {HERE: (12, 20.0)}
+    watch.committed(HERE, 10)
+    assert watch.behind(130.0) == {HERE: (10, 0.0)}, "what was not read yet has no known age"
+
+
+def test_lag_of_a_partition_is_gone_with_the_partition() -> None:
+    watch = Watch()
+    watch.polled(HERE, 0, 1, 9, [record(0, 1.0)])
+    watch.gone([HERE])
+    watch.committed(HERE, 1)
+    assert watch.behind(2.0) == {}
+
+
+@given(st.lists(st.integers(1, 5), min_size=1, max_size=8), st.data())
+def test_lag_is_never_negative_and_zero_when_all_is_committed(sizes: list[int], data: st.DataObject) -> None:
+    watch, at = Watch(), 0
+    for size in sizes:
+        watch.polled(HERE, 0, at + size, None, [record(at + n, float(at + n)) for n in range(size)])
+        at += size
+        watch.committed(HERE, data.draw(st.integers(0, at)))
+        records, seconds = watch.behind(data.draw(st.floats(0, 100)))[HERE]
+        assert records >= 0
+        assert seconds >= 0
+    watch.committed(HERE, at)
+    assert watch.behind(1e9)[HERE] == (0, 0.0)
+
+
+def test_a_worker_is_alive_until_its_loop_has_not_turned_for_too_long() -> None:
+    now = [0.0]
+    health = Health(stall_s=60.0, clock=lambda: now[0])
+    now[0] = 1000.0
+    assert health.answer("/healthz")[0] == 200, "models may take long to load"
+    health.turn()
+    now[0] = 1059.0
+    assert health.answer("/healthz")[0] == 200
+    now[0] = 1061.0
+    status, body, _ = health.answer("/healthz")
+    assert (status, body) == (503, b'{"status":"stuck","seconds":61}')
+    health.turn()
+    assert health.answer("/healthz")[0] == 200
+    assert health.answer("/readyz")[0] == 503
+    health.ready = True
+    assert health.answer("/readyz")[0] == 200
+    assert health.answer("/")[0] == 404
+
+
+def test_busy_time_of_passes_that_overlap_counts_once() -> None:
+    now = [0.0]
+    usage = Usage(clock=lambda: now[0])
+    with usage.counted(3, 4):
+        now[0] = 1.0
+        with usage.counted(5, 8):
+            now[0] = 2.0
+        assert usage.read() == (1, 5, 8, 2.0)
+        now[0] = 4.0
+    now[0] = 9.0
+    assert usage.read() == (2, 8, 12, 4.0)
+
+
+def test_every_record_is_counted_by_what_became_of_it() -> None:
+    source, store = MemorySource(), MemoryStore()
+    for key, text in ((b"a", "one"), (b"a", "two"), (b"b", "three"), (b"c", None)):
+        body = b'{"id": "%s", "text": "%s"}' % (key, text.encode()) if text else None
+        source.append(key, body)
+    source.append(b"d", b"no json")
+    monitor = Monitor.of(Settings())
+    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
+    parts = wiring.Parts(feed, store, chunks, 1, HashEmbedder())
+    wiring.run(IndexSettings(), parts, threading.Event(), monitor=monitor)
+    text = monitor.metrics.text().decode()
+    for outcome, count in {"indexed": 2, "superseded": 1, "deleted": 1, "dead_lettered": 1}.items():
+        assert f'penstock_index_records_total{{outcome="{outcome}",topic="documents"}} {count}.0' in text
+    assert 'penstock_index_dead_letters_total{reason="InvalidEvent",stage="decode",topic="documents"} 1.0' in text
+    assert 'penstock_index_chunks_total{result="embedded"} 2.0' in text
+    assert re.search(r'store_seconds_count{operation="upsert"} [1-9]', text)
+    assert re.search(r'stage_busy_seconds_total{stage="write"} \d', text)
+    assert monitor.health.stalled_s < 60
+
+
+def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> None:
+    metrics = IndexMetrics("documents")
+    metrics.retry("qdrant")
+    metrics.retry("qdrant")
+    assert 'penstock_retries_total{service="qdrant"} 2.0' in metrics.text().decode()
+
+
+def families(text: str) -> dict[str, str]:
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)", text, re.M))
+
+
+@pytest.mark.parametrize("worker", ["index", "query"])
+def test_the_readme_names_every_metric_and_no_other(worker: str, loaded_metrics: dict[str, str]) -> None:
+    written = set(re.findall(r"^\| `(penstock_\w+)`", README.read_text(), re.M))
+    known = families(loaded_metrics[worker])
+    assert not {name for name in known if name not in written}
+    others = families(loaded_metrics["query" if worker == "index" else "index"])
+    assert not {name for name in written if name not in known and name not in others} - GPU
+
+
+GPU = {"penstock_gpu_memory_used_bytes", "penstock_gpu_memory_total_bytes", "penstock_gpu_utilization_ratio"}
+"""Only where a GPU answers."""
+
+
+@pytest.fixture(scope="module")
+def loaded_metrics() -> dict[str, str]:
+    """What both workers tell, as soon as everything is loaded."""
+    index, query = IndexMetrics("documents"), QueryMetrics()
+    for metrics in (index, query):
+        metrics.models([])
+    index.watch(Watch(), {}, {})
+    query.watch({})
+    return {"index": index.text().decode(), "query": query.text().decode()}

@@ -1,0 +1,59 @@
+"""Whether a worker lives and is ready, over HTTP: what Kubernetes asks. Says nothing of Kafka and Qdrant."""
+
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
+
+
+@dataclass(slots=True)
+class Health:
+    """``stall_s`` is the longest that the loop may take for a turn.
+
+    An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is stuck.
+    """
+
+    stall_s: float = 60.0
+    metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
+    clock: Callable[[], float] = time.monotonic
+    ready: bool = False
+    _turned: float | None = field(default=None, init=False)
+
+    def turn(self) -> None:
+        """The loop has turned."""
+        self._turned = self.clock()
+
+    @property
+    def stalled_s(self) -> float:
+        """Seconds since the last turn; 0 before the first, while models are loaded."""
+        return 0.0 if self._turned is None else self.clock() - self._turned
+
+    async def __call__(
+        self, scope: Any, _: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
+    ) -> None:
+        """An ASGI application."""
+        status, body, kind = self.answer(scope["path"])
+        headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    def answer(self, path: str) -> tuple[int, bytes, bytes]:
+        """Status, body and content type."""
+        match path:
+            case "/healthz":
+                stalled_s = self.stalled_s
+                alive = stalled_s < self.stall_s
+                return (200, b'{"status":"alive"}', JSON) if alive else (503, _stuck(stalled_s), JSON)
+            case "/readyz":
+                return (200, b'{"ready":true}', JSON) if self.ready else (503, b'{"ready":false}', JSON)
+            case "/metrics":
+                body, kind = self.metrics()
+                return 200, body, kind.encode()
+            case _:
+                return 404, b"/healthz, /readyz and /metrics are here\n", TEXT
+
+
+def _stuck(stalled_s: float) -> bytes:
+    return f'{{"status":"stuck","seconds":{stalled_s:.0f}}}'.encode()

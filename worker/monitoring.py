@@ -1,0 +1,54 @@
+"""Health and metrics of the index worker, and the port that they are served on."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from worker.health import Health
+from worker.index.metrics import IndexMetrics
+from worker.loading import Model
+from worker.metrics import CONTENT_TYPE, Running
+from worker.query.background import Background, HttpServer
+from worker.settings import MonitorSettings, Settings
+from worker.telemetry import log
+from worker.watch import Watch
+
+LEAVE_S = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Monitor:
+    """What is counted, and whether the worker lives."""
+
+    metrics: IndexMetrics
+    health: Health
+    watch: Watch = field(default_factory=Watch)
+
+    @classmethod
+    def of(cls, settings: Settings) -> "Monitor":
+        """For a worker with these settings; nothing is served yet."""
+        metrics = IndexMetrics(settings.kafka.topic)
+        return cls(metrics, Health(settings.monitor.stall_s, lambda: (metrics.text(), CONTENT_TYPE)))
+
+    def loaded(self, model: Model) -> None:
+        """The model is there."""
+        manifest = model.bundle.manifest
+        self.metrics.models([Running("embedding", manifest.source, manifest.revision, model.loaded)])
+
+
+@contextmanager
+def served(monitor: Monitor, settings: MonitorSettings) -> Iterator[None]:
+    """Answer on the port, if there is to be one; raises Misconfigured where it cannot be had."""
+    if settings.port is None:
+        yield
+        return
+    background = Background()
+    try:
+        server = HttpServer(background, monitor.health, settings.host, settings.port, LEAVE_S)
+        log.info("monitored", host=settings.host, port=server.port)
+        try:
+            yield
+        finally:
+            server.close()
+    finally:
+        background.close()

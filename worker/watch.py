@@ -1,0 +1,81 @@
+"""What a stream's source lets others see: how far the work is behind, commits and rebalances.
+
+Written by the thread that polls, read by whoever asks for metrics.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from worker.types import Partition, Record
+
+
+class Behind(NamedTuple):
+    """How far one partition is from its end.
+
+    ``records`` that are not committed, of those that the broker told of with its latest answer; ``seconds`` since
+    the oldest of them that was read was produced, 0 when all that was read is committed.
+    """
+
+    records: int
+    seconds: float
+
+
+class _Partition:
+    def __init__(self, position: int) -> None:
+        self.done = self.read = self.end = position
+        self.marks: deque[tuple[int, float]] = deque()
+        """The first record of each poll that is not committed, and when it was produced."""
+
+
+class Watch:
+    """Of one consumer; only partitions that it owns are in it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._partitions: dict[Partition, _Partition] = {}
+        self.commits: Counter[str] = Counter()
+        """By result: done, refused (and sent again), dropped (the partition is another consumer's)."""
+        self.rebalances: Counter[str] = Counter()
+        """Assigned, revoked, lost."""
+
+    def polled(
+        self, partition: Partition, first: int, position: int, end: int | None, records: Iterable[Record]
+    ) -> None:
+        """These came, in order; ``position`` is the next to read, ``end`` the partition's as the broker told last.
+
+        ``first`` is where reading began since the partition was assigned.
+        """
+        with self._lock:
+            one = self._partitions.setdefault(partition, _Partition(first))
+            oldest = next((record for record in records if record.timestamp_ms is not None), None)
+            if oldest is not None and oldest.timestamp_ms is not None:
+                one.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
+            one.read, one.end = position, max(one.end, position, end or 0)
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Everything before this offset is done."""
+        with self._lock:
+            if (one := self._partitions.get(partition)) is None:
+                return
+            one.done = max(one.done, offset)
+            while len(one.marks) > 1 and one.marks[1][0] <= one.done:
+                one.marks.popleft()
+
+    def gone(self, partitions: Iterable[Partition]) -> None:
+        """These are no longer this consumer's."""
+        with self._lock:
+            for partition in partitions:
+                self._partitions.pop(partition, None)
+
+    def behind(self, now_s: float) -> dict[Partition, Behind]:
+        """All that are owned and were read from."""
+        with self._lock:
+            return {
+                name: Behind(
+                    max(0, one.end - one.done),
+                    max(0.0, now_s - one.marks[0][1]) if one.marks and one.done < one.read else 0.0,
+                )
+                for name, one in self._partitions.items()
+            }
