@@ -3,7 +3,8 @@
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -18,6 +19,14 @@ from worker.settings import QdrantSettings
 
 CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent
+
+
+def wait_until(condition: Callable[[], bool], most_s: float = 30.0) -> None:
+    """Returns as soon as it is true, and fails when it does not become so."""
+    deadline = time.monotonic() + most_s
+    while not condition():
+        assert time.monotonic() < deadline, "it does not come to pass"
+        time.sleep(0.01)
 
 
 def unavailable(reason: str) -> None:

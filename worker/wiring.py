@@ -127,9 +127,10 @@ def index(
     monitor: Monitor | None = None,
 ) -> Reporter:
     """Run the index worker until its source ends or ``stop`` is set; returns what became of the records."""
-    waiting, monitor = patience(stop), monitor or Monitor.of(settings)
+    monitor = monitor or Monitor.of(settings)
+    kafka, waiting = (patience(stop, partial(monitor.metrics.retry, name)) for name in ("kafka", "qdrant"))
     with _qdrant(settings) as connection:
-        feed = waiting.call(connect)
+        feed = kafka.call(connect)
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
         collection = waiting.call(lambda: open_collection(connection, name, model.identity, feed.origin, full))
         chunks = chunker(settings.index, model)

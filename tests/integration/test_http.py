@@ -16,6 +16,7 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.conftest import wait_until
 from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, judge, stored
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.fakes import MemoryStore, OverlapReranker
@@ -240,13 +241,6 @@ def test_too_busy_is_503_with_a_time_to_come_back() -> None:
         gated.gate.set()
         assert [one.result().status_code for one in slow] == [200, 200]
         assert here.post("/v1/search", {"query": "water"}).status_code == 200
-
-
-def wait_until(true: Any) -> None:
-    deadline = time.monotonic() + 10
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.005)
 
 
 def test_a_client_that_goes_away_stops_its_work() -> None:

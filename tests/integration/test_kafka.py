@@ -2,9 +2,8 @@
 
 import socket
 import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from typing import Any
 
@@ -15,6 +14,7 @@ from kafka.coordinator.base import MemberState
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from tests.broker import Broker
+from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
 from worker import wiring
 from worker.adapters.kafka.connection import check_topic, connect_producer, create_topic
@@ -107,13 +107,6 @@ class Running:
             raise self.failure
         assert self.report is not None
         return self.report
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it does not come to pass"
-        time.sleep(0.02)
 
 
 @pytest.mark.parametrize("codec", [None, "gzip", "snappy", "lz4", "zstd"])

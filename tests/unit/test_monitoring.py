@@ -123,12 +123,12 @@ def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> Non
 
 
 def families(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^# TYPE (\S+) (\S+)", text, re.M))
+    return dict(re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE))
 
 
 @pytest.mark.parametrize("worker", ["index", "query"])
 def test_the_readme_names_every_metric_and_no_other(worker: str, loaded_metrics: dict[str, str]) -> None:
-    written = set(re.findall(r"^\| `(penstock_\w+)`", README.read_text(), re.M))
+    written = set(re.findall(r"^\| `(penstock_\w+)`", README.read_text(), re.MULTILINE))
     known = families(loaded_metrics[worker])
     assert not {name for name in known if name not in written}
     others = families(loaded_metrics["query" if worker == "index" else "index"])
