@@ -115,15 +115,17 @@ def demo(
 def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Show the settings in effect, secrets hidden."""
+    """Show the settings in effect, secrets hidden, and where those come from that are not left at their defaults."""
     chosen = settings.load().model_dump(mode="json")
+    origins = settings.origins()
     if as_json:
-        typer.echo(json.dumps(chosen, indent=2))
+        typer.echo(json.dumps(chosen | {"origins": origins}, indent=2))
         return
     for name, _, meaning in settings.variables():
         group, field = name.removeprefix(settings.PREFIX).lower().split("__", 1)
         value = chosen[group][field]
-        typer.echo(f"{name}={'' if value is None else value}")
+        origin = f"  [{origins[name]}]" if name in origins else ""
+        typer.echo(f"{name}={'' if value is None else value}{origin}")
         typer.echo(f"  {meaning}")
 
 

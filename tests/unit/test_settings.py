@@ -91,3 +91,58 @@ def test_a_password_in_the_clear_needs_to_be_asked_for(monkeypatch: pytest.Monke
 def test_every_setting_says_what_it_means() -> None:
     for name, _, meaning in settings.variables():
         assert meaning, name
+
+
+def mounted(folder: Path, **values: str) -> None:
+    """As Kubernetes mounts a Secret: links to a folder that is exchanged as a whole."""
+    data = folder / "..2026_11_25"
+    data.mkdir(parents=True)
+    (folder / "..data").symlink_to(data.name)
+    for name, value in values.items():
+        (data / name).write_text(f"{value}\n")
+        (folder / name).symlink_to(f"..data/{name}")
+
+
+def test_secrets_are_read_from_mounted_files_and_shown_nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mounted(tmp_path / "secrets", PENSTOCK_QDRANT__API_KEY="s3cret", PENSTOCK_KAFKA__CLIENT_ID="mounted")
+    monkeypatch.setenv("PENSTOCK_SECRETS", str(tmp_path / "secrets"))
+    monkeypatch.setenv("PENSTOCK_QDRANT__URL", "https://qdrant:6333")
+    Path("penstock.toml").write_text('[kafka]\nclient_id = "file"\ngroup = "file"\n')
+    loaded = settings.load()
+    assert loaded.qdrant.api_key.get_secret_value() == "s3cret"
+    assert loaded.kafka.client_id == "mounted"
+    assert "s3cret" not in repr(loaded) + json.dumps(loaded.model_dump(mode="json"))
+    assert settings.origins() == {
+        "PENSTOCK_KAFKA__GROUP": "penstock.toml",
+        "PENSTOCK_KAFKA__CLIENT_ID": str(tmp_path / "secrets"),
+        "PENSTOCK_QDRANT__URL": "environment",
+        "PENSTOCK_QDRANT__API_KEY": str(tmp_path / "secrets"),
+    }
+
+
+def test_a_misspelt_secret_and_a_missing_folder_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mounted(tmp_path / "secrets", PENSTOCK_QDRANT__APIKEY="s3cret")
+    monkeypatch.setenv("PENSTOCK_SECRETS", str(tmp_path / "secrets"))
+    with pytest.raises(Misconfigured, match=r"APIKEY.*did you mean PENSTOCK_QDRANT__API_KEY") as caught:
+        settings.load()
+    assert "s3cret" not in str(caught.value)
+    monkeypatch.setenv("PENSTOCK_SECRETS", str(tmp_path / "none"))
+    with pytest.raises(Misconfigured, match="PENSTOCK_SECRETS: there is no folder"):
+        settings.load()
+
+
+@pytest.mark.parametrize(
+    ("given", "said"),
+    [
+        ({"SECURITY_PROTOCOL": "SASL_SSL", "SASL_MECHANISM": "OAUTHBEARER"}, "needs sasl_token_file"),
+        ({"SECURITY_PROTOCOL": "SSL", "SSL_CHECK_HOSTNAME": "false"}, "anyone may pose as the broker"),
+    ],
+)
+def test_what_leaves_a_login_open_is_refused(monkeypatch: pytest.MonkeyPatch, given: dict[str, str], said: str) -> None:
+    for name, value in given.items():
+        monkeypatch.setenv(f"PENSTOCK_KAFKA__{name}", value)
+    with pytest.raises(Misconfigured, match=said):
+        settings.load()
+    monkeypatch.setenv("PENSTOCK_KAFKA__ALLOW_INSECURE", "true")
+    monkeypatch.setenv("PENSTOCK_KAFKA__SASL_TOKEN_FILE", "token")
+    settings.load()

@@ -1,4 +1,7 @@
-"""All settings: frozen, in groups, from the environment, ``.env`` and a TOML file. An unknown name is an error."""
+"""All settings: frozen, in groups, from the environment, ``.env``, mounted secrets and a TOML file.
+
+An unknown name is an error wherever it stands.
+"""
 
 import difflib
 import os
@@ -10,6 +13,7 @@ from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     SettingsError,
@@ -36,11 +40,14 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "load",
+    "origins",
     "variables",
 ]
 
 PREFIX = "PENSTOCK_"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
+SECRETS_VARIABLE = "PENSTOCK_SECRETS"
+"""A folder of files that are named like variables and hold their values: what Kubernetes mounts of a Secret."""
 DEFAULT_FILE = "penstock.toml"
 
 
@@ -86,21 +93,24 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Command line before environment before ``.env`` before the TOML file."""
-        file = os.environ.get(FILE_VARIABLE) or DEFAULT_FILE
-        return init_settings, env_settings, dotenv_settings, TomlConfigSettingsSource(settings_cls, file)
+        """Command line before environment before ``.env`` before secrets before the TOML file."""
+        file = TomlConfigSettingsSource(settings_cls, os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+        return init_settings, env_settings, dotenv_settings, _secrets(settings_cls), file
 
 
 def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
     """Read the settings; raises Misconfigured that names every fault in one line."""
     faults = list(_unknown_variables(os.environ, "the environment"))
-    faults += _unknown_variables({k: v or "" for k, v in dotenv_values(".env").items()}, ".env")
-    file = os.environ.get(FILE_VARIABLE)
+    faults += _unknown_variables(_dotenv(), ".env")
+    file, folder = os.environ.get(FILE_VARIABLE), os.environ.get(SECRETS_VARIABLE)
     if file and not Path(file).is_file():
         faults.append(f"{FILE_VARIABLE}: there is no file {file}")
+    if folder and not Path(folder).is_dir():
+        faults.append(f"{SECRETS_VARIABLE}: there is no folder {folder}")
     if faults:
         raise Misconfigured("; ".join(faults))
     try:
+        faults += _unknown_variables(_secret_files(), folder or "")
         faults += _unknown_groups()
         given = {group: dict(fields) for group, fields in (overrides or {}).items() if fields}
         settings = Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
@@ -123,6 +133,34 @@ def variables() -> Iterator[tuple[str, str, str]]:
             yield f"{PREFIX}{group.upper()}__{name.upper()}", default, field.description or ""
 
 
+def origins() -> dict[str, str]:
+    """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
+    file = os.environ.get(FILE_VARIABLE) or DEFAULT_FILE
+    written = TomlConfigSettingsSource(Settings, file)()
+    found = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
+    for values, where in (
+        (_secret_files(), os.environ.get(SECRETS_VARIABLE, "")),
+        (_dotenv(), ".env"),
+        (os.environ, "environment"),
+    ):
+        found |= {name.upper(): where for name, value in values.items() if value}
+    return {name: found[name] for name, _, _ in variables() if name in found}
+
+
+def _dotenv() -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(".env").items()}
+
+
+def _secrets(settings_cls: type[BaseSettings]) -> NestedSecretsSettingsSource:
+    folder = os.environ.get(SECRETS_VARIABLE) or None
+    return NestedSecretsSettingsSource(settings_cls, secrets_dir=folder, secrets_prefix=PREFIX)
+
+
+def _secret_files() -> Mapping[str, str]:
+    folder = os.environ.get(SECRETS_VARIABLE)
+    return NestedSecretsSettingsSource.load_secrets(Path(folder).resolve()) if folder else {}
+
+
 def _groups() -> dict[str, type[Group]]:
     fields = Settings.model_fields.items()
     return {n: f.annotation for n, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, Group)}
@@ -132,7 +170,7 @@ def _unknown_variables(environment: Mapping[str, str], where: str) -> Iterator[s
     known = [name for name, _, _ in variables()]
     for name in environment:
         upper = name.upper()
-        if upper.startswith(PREFIX) and upper not in known and upper != FILE_VARIABLE:
+        if upper.startswith(PREFIX) and upper not in known and upper not in (FILE_VARIABLE, SECRETS_VARIABLE):
             yield f"{name} in {where} is no setting{_suggest(upper, known)}"
 
 

@@ -29,12 +29,14 @@ class KafkaSettings(Group):
     """A worker silent for so long loses its partitions."""
     security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = "PLAINTEXT"
     """SASL_PLAINTEXT sends the password unencrypted and needs allow_insecure."""
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
     """How to log in, with SASL_SSL and SASL_PLAINTEXT."""
     sasl_username: str = ""
     """User name for SASL."""
     sasl_password: SecretStr = SecretStr("")
     """Password for SASL."""
+    sasl_token_file: Path | None = None
+    """File that holds the token for OAUTHBEARER; read anew at each login, so that whoever renews it is followed."""
     ssl_ca_file: Path | None = None
     """PEM file of the authorities to trust; the system's when empty."""
     ssl_certificate_file: Path | None = None
@@ -43,8 +45,10 @@ class KafkaSettings(Group):
     """PEM file of this client's key."""
     ssl_key_password: SecretStr = SecretStr("")
     """Password of the key file."""
+    ssl_check_hostname: bool = True
+    """Whether a broker's certificate must be for its name; false needs allow_insecure."""
     allow_insecure: bool = False
-    """Permit a password to travel unencrypted."""
+    """Permit a password to travel unencrypted, or to whoever has some certificate."""
 
     @property
     def dead_letters(self) -> str:
@@ -54,10 +58,17 @@ class KafkaSettings(Group):
     @model_validator(mode="after")
     def _safe(self) -> Self:
         sasl = self.security_protocol.startswith("SASL")
-        if sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
+        if sasl and self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_file is None:
+                raise ValueError("sasl_mechanism = OAUTHBEARER needs sasl_token_file")
+        elif sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
             raise ValueError(f"security_protocol = {self.security_protocol} needs sasl_username and sasl_password")
         if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_insecure:
             raise ValueError("SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set allow_insecure")
+        if not self.ssl_check_hostname and not self.allow_insecure:
+            raise ValueError(
+                "without ssl_check_hostname anyone may pose as the broker: leave it, or set allow_insecure"
+            )
         return self
 
 

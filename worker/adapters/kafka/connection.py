@@ -3,12 +3,14 @@
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.admin import NewTopic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from worker.adapters.kafka import last_words
 from worker.errors import Misconfigured, Unavailable
@@ -36,6 +38,22 @@ def say(error: Exception) -> str:
     """A library error in one line; some leave its text empty, some begin it with their name."""
     name, text = type(error).__name__, " ".join(str(error).split())
     return text if name in text else f"{name}: {text}" if text else name
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is untyped
+    """The token for OAUTHBEARER, as it is in the file when the broker asks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def token(self) -> str:
+        """Raises a failure that a login counts as refused where the file is not there."""
+        try:
+            return self._path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no token"
+            raise kafka_errors.SaslAuthenticationFailedError(f"{self._path}: {reason}") from None
 
 
 class TopicIdentity(NamedTuple):
@@ -91,9 +109,13 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     }
     if settings.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+        if settings.sasl_token_file is not None:
+            options["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
+        else:
+            options["sasl_plain_username"] = settings.sasl_username
+            options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
     if settings.security_protocol.endswith("SSL"):
+        options["ssl_check_hostname"] = settings.ssl_check_hostname
         options["ssl_cafile"] = _path(settings.ssl_ca_file)
         options["ssl_certfile"] = _path(settings.ssl_certificate_file)
         options["ssl_keyfile"] = _path(settings.ssl_key_file)
