@@ -30,7 +30,8 @@ from tests.broker import Broker, missing  # noqa: E402
 from tests.kafka_tools import new_topic, produce, source  # noqa: E402
 from tests.store_server import StoreServer  # noqa: E402
 from worker import wiring  # noqa: E402
-from worker.adapters.qdrant.collection import Connection, open_collection  # noqa: E402
+from worker.adapters.qdrant.collection import open_collection  # noqa: E402
+from worker.adapters.qdrant.connection import Connection  # noqa: E402
 from worker.demo.corpus import events  # noqa: E402
 from worker.events import Rules, decode  # noqa: E402
 from worker.fakes import MemoryDeadLetters  # noqa: E402

@@ -12,7 +12,8 @@ import pytest
 
 from tests import broker as kafka_broker
 from tests.store_server import StoreServer
-from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.adapters.qdrant.collection import find_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.models.bundle import load
 from worker.models.export import optimum
 from worker.settings import QdrantSettings

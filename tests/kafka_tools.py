@@ -9,8 +9,9 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import RetriableError
 
-from worker.adapters.kafka.connection import connect_consumer, connect_producer, connection, create_topic
+from worker.adapters.kafka.connection import connect_consumer, connect_producer, connection
 from worker.adapters.kafka.source import KafkaSource
+from worker.adapters.kafka.topics import create_topic
 from worker.settings import KafkaSettings
 
 

@@ -111,6 +111,32 @@ def demo(
     story.run(Options(bootstrap_servers, folder, bundle, reranker, port if serve else None, as_json), stop)
 
 
+@app.command(epilog="Examples: `penstock setup` · `penstock setup --wait-s 600 --json`")
+def setup(
+    wait_s: Annotated[float, typer.Option(help="How long to wait for Kafka and Qdrant to come up.")] = 60.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
+) -> None:
+    """Make the topics and the collection that the settings name, or verify those that are there.
+
+    Nothing that exists is changed. Topics get PENSTOCK_SETUP__PARTITIONS; the collection its payload indexes, and what
+    PENSTOCK_QDRANT__QUANTIZATION, SHARDS and REPLICATION_FACTOR say.
+    """
+    from worker import setting_up, wiring  # noqa: PLC0415  # the models' libraries load slowly
+
+    chosen, stop = _load(), _stop_on_signals()
+    late = threading.Timer(wait_s, stop.set)
+    late.daemon = True
+    late.start()
+    try:
+        done = setting_up.set_up(chosen, wiring.patience(stop))
+    except Stopped as error:
+        raise Misconfigured(f"after {wait_s:g} s still: {error.__cause__}") from error
+    for one in done:
+        typer.echo(
+            json.dumps(one._asdict()) if as_json else f"{one.kind} {one.name}: {'made' if one.made else 'there'}"
+        )
+
+
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")
 def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,

@@ -13,11 +13,13 @@ class Health:
     """``stall_s`` is the longest that the loop may take for a turn.
 
     An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is stuck.
+    ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
     """
 
     stall_s: float = 60.0
     metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
     clock: Callable[[], float] = time.monotonic
+    started: bool = False
     ready: bool = False
     _turned: float | None = field(default=None, init=False)
 
@@ -46,13 +48,14 @@ class Health:
                 stalled_s = self.stalled_s
                 alive = stalled_s < self.stall_s
                 return (200, b'{"status":"alive"}', JSON) if alive else (503, _stuck(stalled_s), JSON)
-            case "/readyz":
-                return (200, b'{"ready":true}', JSON) if self.ready else (503, b'{"ready":false}', JSON)
+            case "/startz" | "/readyz":
+                word, true = ("started", self.started) if path == "/startz" else ("ready", self.ready)
+                return 200 if true else 503, f'{{"{word}":{str(true).lower()}}}'.encode(), JSON
             case "/metrics":
                 body, kind = self.metrics()
                 return 200, body, kind.encode()
             case _:
-                return 404, b"/healthz, /readyz and /metrics are here\n", TEXT
+                return 404, b"/healthz, /startz, /readyz and /metrics are here\n", TEXT
 
 
 def _stuck(stalled_s: float) -> bytes:

@@ -32,6 +32,7 @@ class Monitor:
 
     def loaded(self, model: Model) -> None:
         """The model is there."""
+        self.health.started = True
         manifest = model.bundle.manifest
         self.metrics.models([Running("embedding", manifest.source, manifest.revision, model.loaded)])
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import NoReturn
 
 from worker.adapters.kafka.progress import KafkaProgress
-from worker.adapters.qdrant.collection import Collection, Connection, NoCollection, find_collection
+from worker.adapters.qdrant.collection import NoCollection, find_collection
+from worker.adapters.qdrant.connection import Collection, Connection
 from worker.adapters.qdrant.store import QdrantStore
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.loading import Model, Reranker, load_model, load_reranker

@@ -5,11 +5,12 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from worker import wiring
-from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer, make_topics
+from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.replies import KafkaReplies
 from worker.adapters.kafka.source import KafkaSource
-from worker.adapters.qdrant.collection import Connection
+from worker.adapters.kafka.topics import check_topic, make_topics
+from worker.adapters.qdrant.connection import Connection
 from worker.errors import InvalidEvent, Misconfigured
 from worker.health import Health
 from worker.query.admission import Keys
@@ -59,6 +60,7 @@ def serve(
                 threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
             models.warm_up()
             service.metrics.models(models.running)
+            service.health.started = True
             ending = Ending(stop)
             search = opened.enter_context(_open(settings, models, connection, ending))
             service.open(search, _model_api(settings, models, search))

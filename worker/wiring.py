@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 from worker.adapters.files import FileDeadLetters, open_source
-from worker.adapters.kafka.connection import check_topic, connect_consumer, connect_producer
+from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
-from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
+from worker.adapters.kafka.topics import check_topic
+from worker.adapters.qdrant.collection import number_recipe, open_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.errors import Unavailable
 from worker.events import Rules, epoch_base
 from worker.index.chunking import Chunker, ChunkRules

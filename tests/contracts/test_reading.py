@@ -21,7 +21,8 @@ from hypothesis import strategies as st
 from qdrant_client import grpc
 
 from tests.conftest import connect
-from worker.adapters.qdrant.collection import Collection, Connection, find_collection, open_collection
+from worker.adapters.qdrant.collection import find_collection, open_collection
+from worker.adapters.qdrant.connection import Collection, Connection
 from worker.adapters.qdrant.points import Shape
 from worker.adapters.qdrant.store import QdrantStore
 from worker.errors import InvalidEvent, Misconfigured, Unavailable

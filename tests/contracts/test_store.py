@@ -13,7 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.conftest import connect
-from worker.adapters.qdrant.collection import Connection, find_collection, open_collection
+from worker.adapters.qdrant.collection import find_collection, open_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.errors import Misconfigured, Refused
 from worker.fakes import MemoryStore
 from worker.filters import Filter

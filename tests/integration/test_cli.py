@@ -15,7 +15,7 @@ from tests.conftest import ROOT, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
 from worker import schemas
-from worker.adapters.qdrant.collection import Connection
+from worker.adapters.qdrant.connection import Connection
 from worker.settings import KafkaSettings, QdrantSettings
 
 SECONDS = 60

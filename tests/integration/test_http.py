@@ -333,7 +333,7 @@ def test_metrics_count_requests_steps_and_batches(here: Served) -> None:
 
 def test_the_api_is_described_and_every_reference_in_it_resolves(here: Served) -> None:
     description = here.client.get("/openapi.json").json()
-    paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/readyz", "/metrics"}
+    paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/startz", "/readyz", "/metrics"}
     assert paths <= set(description["paths"])
     known = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
     references = {part.split('"')[0] for part in json.dumps(description).split('"$ref": "')[1:]}

@@ -17,9 +17,10 @@ from tests.broker import Broker
 from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
 from worker import wiring
-from worker.adapters.kafka.connection import check_topic, connect_producer, create_topic
+from worker.adapters.kafka.connection import connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
+from worker.adapters.kafka.topics import check_topic, create_topic
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.events import Rules, epoch_base
 from worker.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer

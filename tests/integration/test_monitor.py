@@ -79,6 +79,7 @@ def test_a_worker_without_qdrant_is_alive_but_not_ready(broker: str, minilm: Pat
     with monitored(variables(new_topic(broker), minilm, **store)) as (process, client):
         wait_until(lambda: value(client, 'penstock_retries_total{service="qdrant"}') >= 2)
         assert client.get("/healthz").status_code == 200
+        assert client.get("/startz").status_code == 200
         assert client.get("/readyz").status_code == 503
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0

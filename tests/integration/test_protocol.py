@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.adapters.qdrant.collection import Connection, open_collection
+from worker.adapters.qdrant.collection import open_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.fakes import MemoryStore
 from worker.index.plan import Step, Write, collapse, decide, kept, text_hash
 from worker.index.write import steps

@@ -19,9 +19,10 @@ from tests.checkpoints import Shape, bundle, checkpoint
 from tests.conftest import ROOT
 from tests.integration.test_cli import environment, one_line, penstock
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
-from worker.adapters.kafka.connection import connect_producer, create_topic
+from worker.adapters.kafka.connection import connect_producer
 from worker.adapters.kafka.progress import KafkaProgress
 from worker.adapters.kafka.replies import KafkaReplies
+from worker.adapters.kafka.topics import create_topic
 from worker.errors import InvalidEvent, Misconfigured, Refused, Unavailable
 from worker.settings import KafkaSettings, QdrantSettings
 from worker.types import Message, Place

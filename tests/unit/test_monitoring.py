@@ -75,8 +75,10 @@ def test_a_worker_is_alive_until_its_loop_has_not_turned_for_too_long() -> None:
     assert (status, body) == (503, b'{"status":"stuck","seconds":61}')
     health.turn()
     assert health.answer("/healthz")[0] == 200
+    assert health.answer("/startz") == (503, b'{"started":false}', b"application/json")
     assert health.answer("/readyz")[0] == 503
-    health.ready = True
+    health.started = health.ready = True
+    assert health.answer("/startz")[0] == 200
     assert health.answer("/readyz")[0] == 200
     assert health.answer("/")[0] == 404
 

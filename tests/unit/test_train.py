@@ -238,7 +238,7 @@ def test_a_new_reranker_prefers_documents_that_have_the_querys_words(tmp_path: P
         ids = pairs.encode(" ".join(asked), documents, "Find it")
         lengths = torch.tensor([len(one) for one in ids])
         padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
-        both, one, none = log_odds(model, padded, lengths, answers).tolist()  # type: ignore[arg-type]
+        both, one, none = log_odds(model, padded, lengths, answers).tolist()
         assert both > one > none, (asked, documents)
 
 

@@ -13,7 +13,8 @@ from rich.console import Console
 
 from worker import searching, serving, wiring
 from worker.adapters.files import FileDeadLetters, FileSource
-from worker.adapters.qdrant.collection import Connection, number_recipe, open_collection
+from worker.adapters.qdrant.collection import number_recipe, open_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.demo import corpus
 from worker.query.background import Background
 from worker.query.requests import Limits, QueryBody, ReplyBody, to_query, to_reply

@@ -21,9 +21,11 @@ from typing import Any
 from rich.console import Console
 
 from worker import searching
-from worker.adapters.kafka.connection import connect_producer, create_topic, delete_topics
+from worker.adapters.kafka.connection import connect_producer
 from worker.adapters.kafka.progress import KafkaProgress
-from worker.adapters.qdrant.collection import Connection, find_collection
+from worker.adapters.kafka.topics import create_topic, delete_topics
+from worker.adapters.qdrant.collection import find_collection
+from worker.adapters.qdrant.connection import Connection
 from worker.adapters.qdrant.embedded import LocalQdrant
 from worker.adapters.qdrant.served import Served
 from worker.demo import corpus

@@ -141,6 +141,12 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         status, body, kind = service.health.answer("/healthz")
         return Response(body, status, media_type=kind.decode())
 
+    @app.get("/startz", summary="Started", responses={503: {"description": "Not yet."}})
+    async def startz() -> Response:
+        """The models are warm."""
+        status, body, kind = service.health.answer("/startz")
+        return Response(body, status, media_type=kind.decode())
+
     @app.get("/readyz", summary="Ready", responses={503: {"description": "Not yet, or no more."}})
     async def readyz() -> Response:
         """The models are warm and the collection is open."""

@@ -15,6 +15,7 @@ from pydantic_settings import (
     BaseSettings,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
     TomlConfigSettingsSource,
@@ -23,7 +24,7 @@ from pydantic_settings import (
 from worker.errors import Misconfigured
 from worker.settings.group import Group
 from worker.settings.models import ModelSettings, RerankSettings, RuntimeSettings
-from worker.settings.services import KafkaSettings, LogSettings, MonitorSettings, QdrantSettings
+from worker.settings.services import KafkaSettings, LogSettings, MonitorSettings, QdrantSettings, SetupSettings
 from worker.settings.workers import HttpSettings, IndexSettings, QuerySettings, SearchSettings
 
 __all__ = [
@@ -39,6 +40,7 @@ __all__ = [
     "RuntimeSettings",
     "SearchSettings",
     "Settings",
+    "SetupSettings",
     "load",
     "origins",
     "variables",
@@ -74,6 +76,7 @@ class Settings(BaseSettings):
     query: QuerySettings = QuerySettings()
     http: HttpSettings = HttpSettings()
     search: SearchSettings = SearchSettings()
+    setup: SetupSettings = SetupSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
 
@@ -153,7 +156,7 @@ def _dotenv() -> dict[str, str]:
 
 def _secrets(settings_cls: type[BaseSettings]) -> NestedSecretsSettingsSource:
     folder = os.environ.get(SECRETS_VARIABLE) or None
-    return NestedSecretsSettingsSource(settings_cls, secrets_dir=folder, secrets_prefix=PREFIX)
+    return NestedSecretsSettingsSource(SecretsSettingsSource(settings_cls), secrets_dir=folder, secrets_prefix=PREFIX)
 
 
 def _secret_files() -> Mapping[str, str]:

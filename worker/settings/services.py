@@ -94,6 +94,13 @@ class QdrantSettings(Group):
     """Points in one write request."""
     requests_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
     """Write requests under way at once."""
+    quantization: Literal["none", "int8", "binary"] = "none"
+    """Smaller copies of the vectors, in memory, to find candidates by: of a collection that is made, not of one that is
+    there. Candidates are scored by the vectors themselves."""
+    shards: Count | None = None
+    """Shards of a collection that is made; the server's default when empty."""
+    replication_factor: Count | None = None
+    """Copies of each shard of a collection that is made; the server's default when empty."""
     allow_insecure: bool = False
     """Permit the API key to travel unencrypted."""
 
@@ -107,6 +114,18 @@ class QdrantSettings(Group):
         if self.api_key.get_secret_value() and self.url.startswith("http://") and not self.allow_insecure:
             raise ValueError("an api_key over http is readable by anyone: use https, or set allow_insecure")
         return self
+
+
+class SetupSettings(Group):
+    """What penstock setup makes where it is not there yet."""
+
+    partitions: Count = 4
+    """Partitions of the topics of documents and queries: the most workers that can share one."""
+    replication_factor: Annotated[int, Field(ge=-1)] = -1
+    """Copies of each partition; -1 leaves it to the broker."""
+    cleanup: Literal["compact", "delete", "compact,delete"] = "compact"
+    """What the broker may remove of the documents' topic: compact keeps the latest event of each document for ever, so
+    that another model can index them all."""
 
 
 class MonitorSettings(Group):

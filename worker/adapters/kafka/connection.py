@@ -1,20 +1,21 @@
-"""Reaching the brokers, and what must be right there before the first record is read."""
+"""Reaching the brokers."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, TypeVar
 
 from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
 from kafka import errors as kafka_errors
-from kafka.admin import NewTopic
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from worker.adapters.kafka import last_words
 from worker.errors import Misconfigured, Unavailable
 from worker.settings import KafkaSettings
+
+T = TypeVar("T")
 
 last_words.heed()
 
@@ -56,25 +57,9 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is 
             raise kafka_errors.SaslAuthenticationFailedError(f"{self._path}: {reason}") from None
 
 
-class TopicIdentity(NamedTuple):
-    """What tells a topic from one of the same name made later."""
-
-    id: str
-    partitions: int
-
-
-def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC") -> TopicIdentity:
-    """The topic's identity, its dead letter topic made if need be; ``variable`` is the setting that names it.
-
-    Raises Misconfigured or Unavailable.
-    """
-    topic: TopicIdentity = _connected(lambda: _check_topic(settings, variable), settings)
-    return topic
-
-
 def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
     """A consumer that has reached its brokers; raises Misconfigured or Unavailable."""
-    return _connected(
+    return connected(
         lambda: KafkaConsumer(
             group_id=settings.group,
             enable_auto_commit=False,
@@ -96,7 +81,7 @@ def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     # not idempotent: after one record that a broker finds too large, an idempotent producer sends nothing any more
     given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
     options = given | connection(settings) | options
-    return _connected(lambda: KafkaProducer(**options), settings)
+    return connected(lambda: KafkaProducer(**options), settings)
 
 
 def connection(settings: KafkaSettings) -> dict[str, Any]:
@@ -123,72 +108,14 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     return options
 
 
-def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
-    with _admin(settings) as admin:
-        found = {topic["name"]: topic for topic in admin.describe_topics([settings.topic, settings.dead_letters])}
-        wanted, letters = found[settings.topic], found[settings.dead_letters]
-        if wanted["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
-            raise Misconfigured(
-                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
-            )
-        _raise_for(wanted)
-        if letters["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
-            _create(admin, settings.dead_letters, "dead letter topic")
-        return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
-
-
-def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
-    """Make those of the topics for answers that are not there; raises Misconfigured or Unavailable."""
-
-    def make() -> None:
-        with _admin(settings) as admin:
-            for found in admin.describe_topics(list(names)):
-                if found["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
-                    _create(admin, found["name"], "topic for answers")
-                else:
-                    _raise_for(found)
-
-    _connected(make, settings)
-
-
-def create_topic(settings: KafkaSettings, partitions: int) -> None:
-    """Make the topic, unless it is there; raises Misconfigured or Unavailable."""
-
-    def create() -> None:
-        with suppress(kafka_errors.TopicAlreadyExistsError), _admin(settings) as admin:
-            admin.create_topics([NewTopic(settings.topic, partitions, -1)])
-
-    _connected(create, settings)
-
-
-def delete_topics(settings: KafkaSettings) -> None:
-    """Remove the topic and its dead letters, as far as they are there and may be removed."""
-    for topic in (settings.topic, settings.dead_letters):
-        with suppress(kafka_errors.KafkaError), _admin(settings) as admin:
-            admin.delete_topics([topic])
-
-
 @contextmanager
-def _admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
-    admin = KafkaAdminClient(**connection(settings))
+def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """A client for topics and groups."""
+    client = KafkaAdminClient(**connection(settings))
     try:
-        yield admin
+        yield client
     finally:
-        admin.close()
-
-
-def _create(admin: KafkaAdminClient, name: str, what: str) -> None:
-    try:
-        admin.create_topics([NewTopic(name, 1, -1)])
-    except kafka_errors.TopicAlreadyExistsError:
-        pass  # another worker was faster
-    except kafka_errors.AuthorizationError as error:
-        raise Misconfigured(f"{what} {name!r} does not exist and may not be created; create it") from error
-
-
-def _raise_for(described: Mapping[str, Any]) -> None:
-    if described["error_code"]:
-        raise kafka_errors.for_code(described["error_code"])
+        client.close()
 
 
 class _Overheard(logging.Handler):
@@ -219,7 +146,8 @@ def _overhearing() -> Iterator[_Overheard]:
         library.setLevel(level)
 
 
-def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+def connected(connect: Callable[[], T], settings: KafkaSettings) -> T:
+    """As ``translated``; a login that failed is told, though the library only logs it."""
     with _overhearing() as overheard:
         try:
             return translated(connect, settings)
@@ -229,7 +157,7 @@ def _connected(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
             raise
 
 
-def translated(connect: Callable[[], Any], settings: KafkaSettings) -> Any:
+def translated(connect: Callable[[], T], settings: KafkaSettings) -> T:
     """The call's result; its failures as Misconfigured, where waiting will not mend them, or Unavailable."""
     try:
         return connect()

@@ -1,0 +1,148 @@
+{{- /* The pod of every kind of worker. (dict "root" $ "worker" name "kind" "index"|"query" "command" [...] "environment" text
+"resources" … "grace" seconds "port" {name, number}) */ -}}
+{{- define "penstock.pod" -}}
+{{- $values := .root.Values -}}
+{{- $gpu := ne $values.model.accelerator "cpu" -}}
+metadata:
+  labels:
+    {{- include "penstock.labels" . | nindent 4 }}
+    {{- with $values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+  annotations:
+    checksum/settings: {{ .environment | sha256sum }}
+    {{- with $values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+spec:
+  serviceAccountName: {{ include "penstock.name" .root }}
+  automountServiceAccountToken: false
+  enableServiceLinks: false
+  terminationGracePeriodSeconds: {{ .grace }}
+  securityContext:
+    runAsNonRoot: true
+    runAsUser: 10001
+    runAsGroup: 10001
+    fsGroup: 10001
+    fsGroupChangePolicy: OnRootMismatch
+    seccompProfile: {type: RuntimeDefault}
+  {{- with $values.image.pullSecrets }}
+  imagePullSecrets: {{- range . }}
+    - name: {{ . }}
+    {{- end }}
+  {{- end }}
+  {{- with $values.priorityClassName }}
+  priorityClassName: {{ . }}
+  {{- end }}
+  {{- if and $gpu $values.gpu.runtimeClassName }}
+  runtimeClassName: {{ $values.gpu.runtimeClassName }}
+  {{- end }}
+  {{- with $values.nodeSelector }}
+  nodeSelector: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with $values.affinity }}
+  affinity: {{ toYaml . | nindent 4 }}
+  {{- end }}
+  {{- if or $values.tolerations (and $gpu $values.gpu.taint) }}
+  tolerations:
+    {{- if and $gpu $values.gpu.taint }}
+    - {key: {{ $values.gpu.taint }}, operator: Exists, effect: NoSchedule}
+    {{- end }}
+    {{- with $values.tolerations }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{- end }}
+  {{- if $values.spread }}
+  topologySpreadConstraints:
+    {{- $selector := dict "matchLabels" (include "penstock.selector" . | fromYaml) }}
+    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+    - maxSkew: 1
+      topologyKey: {{ . }}
+      whenUnsatisfiable: ScheduleAnyway
+      labelSelector: {{ toYaml $selector | nindent 8 }}
+    {{- end }}
+  {{- end }}
+  containers:
+    - name: {{ .kind }}
+      image: {{ include "penstock.image" .root }}
+      imagePullPolicy: {{ $values.image.pullPolicy }}
+      args: {{ toJson .command }}
+      envFrom:
+        - configMapRef: {name: {{ include "penstock.name" .root }}-{{ .worker }}}
+      securityContext: {{- include "penstock.security" . | nindent 8 }}
+      {{- with .port }}
+      ports:
+        - {name: {{ .name }}, containerPort: {{ .number }}}
+      startupProbe:
+        httpGet: {path: /startz, port: {{ .name }}}
+        periodSeconds: 5
+        failureThreshold: {{ div (add $values.model.startupSeconds 4) 5 }}
+      readinessProbe:
+        httpGet: {path: /readyz, port: {{ .name }}}
+        periodSeconds: 5
+        timeoutSeconds: 3
+      livenessProbe:
+        httpGet: {path: /healthz, port: {{ .name }}}
+        periodSeconds: 10
+        timeoutSeconds: 5
+        failureThreshold: 3
+      {{- end }}
+      {{- if .pause }}
+      lifecycle:
+        preStop: {exec: {command: ["sleep", "{{ .pause }}"]}}
+      {{- end }}
+      resources:
+        requests:
+          {{- toYaml .resources.requests | nindent 10 }}
+        limits:
+          {{- toYaml .resources.limits | nindent 10 }}
+          {{- if $gpu }}
+          {{ $values.gpu.resource }}: {{ $values.gpu.count }}
+          {{- end }}
+      volumeMounts: {{- include "penstock.mounts" .root | nindent 8 }}
+  volumes: {{- include "penstock.volumes" .root | nindent 4 }}
+{{- end }}
+
+{{- define "penstock.mounts" -}}
+- {name: tmp, mountPath: /tmp}
+{{- if ne .Values.model.source "shipped" }}
+- {name: models, mountPath: /models, readOnly: true}
+{{- end }}
+{{- if eq .Values.model.accelerator "tensorrt" }}
+- {name: engines, mountPath: /engines}
+{{- end }}
+{{- if .Values.secrets.existingSecret }}
+- {name: secrets, mountPath: /etc/penstock/secrets, readOnly: true}
+{{- end }}
+{{- if .Values.secrets.existingTlsSecret }}
+- {name: tls, mountPath: /etc/penstock/tls, readOnly: true}
+{{- end }}
+{{- if .Values.secrets.tokenAudience }}
+- {name: token, mountPath: /var/run/penstock, readOnly: true}
+{{- end }}
+{{- end }}
+
+{{- define "penstock.volumes" -}}
+- {name: tmp, emptyDir: {}}
+{{- if eq .Values.model.source "image" }}
+- name: models
+  image: {reference: {{ required "model.image is the image that holds the bundles" .Values.model.image | quote }}, pullPolicy: IfNotPresent}
+{{- else if eq .Values.model.source "claim" }}
+- name: models
+  persistentVolumeClaim: {claimName: {{ required "model.claim is the claim that holds the bundles" .Values.model.claim }}, readOnly: true}
+{{- end }}
+{{- if eq .Values.model.accelerator "tensorrt" }}
+- name: engines
+  {{- if .Values.model.engineCache.claim }}
+  persistentVolumeClaim: {claimName: {{ .Values.model.engineCache.claim }}}
+  {{- else }}
+  emptyDir: {sizeLimit: {{ .Values.model.engineCache.size }}}
+  {{- end }}
+{{- end }}
+{{- with .Values.secrets.existingSecret }}
+- {name: secrets, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- with .Values.secrets.existingTlsSecret }}
+- {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+{{- end }}
+{{- with .Values.secrets.tokenAudience }}
+- name: token
+  projected:
+    sources:
+      - serviceAccountToken: {path: token, audience: {{ . }}, expirationSeconds: 3600}
+{{- end }}
+{{- end }}
