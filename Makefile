@@ -8,7 +8,7 @@ BROKER := tests/broker
 demo: .venv/.demo
 	@$(BIN)/penstock demo $(ARGS)
 
-test: .venv/.dev broker
+test: .venv/.dev broker helm
 	@$(BIN)/pytest -rs $(ARGS)
 
 lint: .venv/.dev
@@ -32,9 +32,12 @@ bench: .venv/.dev broker
 	@PYTHON=$(PYTHON) sh requirements/install.sh dev
 
 # A missing broker is no error here: the tests say what they skip, and in CI they fail.
-.PHONY: broker
+.PHONY: broker helm
 broker:
 	@sh $(BROKER)/fetch.sh
+
+helm:
+	@sh tests/helm/fetch.sh
 
 # Each lock holds for Python 3.11 to 3.13 and names hashes, no addresses.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml

@@ -13,7 +13,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from worker import __version__, model_commands, query_commands, schemas, settings, telemetry
-from worker.errors import Misconfigured, OwnershipLost
+from worker.errors import Misconfigured, OwnershipLost, Unavailable
 from worker.stream.patience import Stopped
 from worker.stream.pipeline import StageFailed
 
@@ -135,6 +135,24 @@ def setup(
         typer.echo(
             json.dumps(one._asdict()) if as_json else f"{one.kind} {one.name}: {'made' if one.made else 'there'}"
         )
+
+
+@app.command(epilog="Example: `penstock probe --url http://localhost:8080`")
+def probe(
+    url: Annotated[str, typer.Option(help="A query worker.")] = "http://localhost:8080",
+    timeout_s: Annotated[float, typer.Option(help="How long it may take.")] = 60.0,
+) -> None:
+    """Send one document through the stream, find it by a query, and delete it again.
+
+    For a tenant of its own, where there are tenants; where the worker asks for a key, set PENSTOCK_SEARCH__API_KEY.
+    """
+    from worker import probing  # noqa: PLC0415  # loads slowly
+
+    try:
+        name, took_s = probing.probe(_load(), url, timeout_s)
+    except Unavailable as error:
+        raise Misconfigured(str(error)) from error
+    typer.echo(f"{name} was searchable after {took_s:.1f} s")
 
 
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")

@@ -16,7 +16,7 @@ class Health:
     ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
     """
 
-    stall_s: float = 60.0
+    stall_s: float = 45.0
     metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
     clock: Callable[[], float] = time.monotonic
     started: bool = False

@@ -34,10 +34,10 @@ spec:
   runtimeClassName: {{ $values.gpu.runtimeClassName }}
   {{- end }}
   {{- with $values.nodeSelector }}
-  nodeSelector: {{ toYaml . | nindent 4 }}
+  nodeSelector: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- with $values.affinity }}
-  affinity: {{ toYaml . | nindent 4 }}
+  affinity: {{- toYaml . | nindent 4 }}
   {{- end }}
   {{- if or $values.tolerations (and $gpu $values.gpu.taint) }}
   tolerations:
@@ -53,7 +53,7 @@ spec:
     - maxSkew: 1
       topologyKey: {{ . }}
       whenUnsatisfiable: ScheduleAnyway
-      labelSelector: {{ toYaml $selector | nindent 8 }}
+      labelSelector: {{- toYaml $selector | nindent 8 }}
     {{- end }}
   {{- end }}
   containers:

@@ -188,8 +188,12 @@ def test_a_search_waits_for_the_record_that_it_names(
             reply = client.post("/v1/search", json=body).json()
             assert [hit["document"] for hit in reply["hits"]] == [f"new-{n}"], reply
             assert "after" in reply["timings_ms"]
+        probe = ("probe", "--url", str(client.base_url))
+        assert b"was searchable after" in penstock(tmp_path, *probe, variables=variables).stdout
         indexer.send_signal(signal.SIGTERM)
         assert indexer.wait(SECONDS) == 0
+        lost = penstock(tmp_path, *probe, "--timeout-s", "2", variables=variables)
+        assert "is not in the answers after 2 s" in one_line(lost, 2)
         future = {"query": "x", "after": {**after, "offset": sent.offset + 1}, "timeout_ms": 300}
         assert client.post("/v1/search", json=future).status_code == 504
         for wrong, said in (({"topic": "other"}, "the index follows topic"), ({"partition": 2}, "has 2 partitions")):

@@ -135,7 +135,7 @@ class MonitorSettings(Group):
     """Serve /healthz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all."""
-    stall_s: Seconds = 60.0
+    stall_s: Seconds = 45.0
     """A worker of either kind whose loop takes longer for a turn is stuck: /healthz says so, for a restart."""
 
 
