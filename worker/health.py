@@ -1,8 +1,12 @@
 """Whether a worker lives and is ready, over HTTP: what Kubernetes asks. Says nothing of Kafka and Qdrant."""
 
+import os
+import sys
 import time
-from collections.abc import Awaitable, Callable
+import urllib.request
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from http import HTTPStatus
 from typing import Any
 
 JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
@@ -60,3 +64,17 @@ class Health:
 
 def _stuck(stalled_s: float) -> bytes:
     return f'{{"status":"stuck","seconds":{stalled_s:.0f}}}'.encode()
+
+
+def main(environment: Mapping[str, str]) -> int:
+    """What a container asks of itself: 0 when the worker on its port is alive, whichever kind it is."""
+    port = environment.get("PENSTOCK_MONITOR__PORT") or environment.get("PENSTOCK_HTTP__PORT") or "8080"
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=4) as answer:  # ourselves
+            return 0 if answer.status == HTTPStatus.OK else 1
+    except OSError:
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main(os.environ))

@@ -1,0 +1,161 @@
+"""The image without a container engine: its file tree, made by the commands of the Dockerfile, run as its user.
+
+The root is read-only, /tmp is empty, and nothing of this checkout's environment is there: see JAIL.
+"""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import httpx
+import pytest
+import yaml
+
+from tests.conftest import ROOT, unavailable, wait_until
+from tests.kafka_tools import committed, document, ends, produce
+from worker import settings
+from worker.settings import KafkaSettings, QdrantSettings
+
+USER = 10001
+JAIL = f"""
+mount --make-rprivate / && mount --rbind "$TREE" /mnt && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /tmp &&
+cd /tmp && exec setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs --bounding-set=-all "$@"
+"""
+PYTHON = "/usr/bin/python3"
+
+
+@pytest.fixture(scope="session")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image holds beside Python."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", PYTHON))):
+        unavailable("the image's tree is run by root with unshare, setpriv and Debian's Python")
+    folder = tmp_path_factory.mktemp("image") / "penstock"
+    folder.mkdir()
+    built = ["sh", str(ROOT / "image/tree.sh"), "cpu", str(folder)]
+    subprocess.run(built, check=True, timeout=600)
+    folder.chmod(0o755)
+    return folder
+
+
+def jailed(tree: Path, variables: Mapping[str, object], *command: str) -> "subprocess.Popen[bytes]":
+    own = [f"PENSTOCK_{name}={value}" for name, value in variables.items()]
+    inside = ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=/mnt/lib", "PYTHONDONTWRITEBYTECODE=1", "HOME=/tmp",
+              "XDG_CACHE_HOME=/tmp/cache", *own, *command]  # fmt: skip
+    return subprocess.Popen(
+        ["/usr/bin/unshare", "--mount", "sh", "-c", JAIL, "jail", *inside], env=os.environ | {"TREE": str(tree)},
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+
+def done(tree: Path, variables: Mapping[str, object], *command: str) -> str:
+    process = jailed(tree, variables, *command)
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told.decode()
+    return out.decode()
+
+
+@contextmanager
+def working(tree: Path, variables: Mapping[str, object], command: str, event: str) -> Iterator[httpx.Client]:
+    """A worker; it must end well when it is told to."""
+    process = jailed(tree, variables, PYTHON, "-m", "worker", command)
+    assert process.stderr is not None
+    said: dict[str, object] = {}
+    try:
+        while said.get("event") != event:
+            said = json.loads(process.stderr.readline())
+        with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}") as client:
+            wait_until(lambda: client.get("/readyz").status_code == 200)
+            yield client
+        process.send_signal(signal.SIGTERM)
+        started = time.monotonic()
+        assert process.wait(60) == 0
+        assert time.monotonic() - started < 30
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def series(client: httpx.Client, name: str) -> dict[str, float]:
+    found = re.findall(rf"^{name}({{.*}}) (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return {labels: float(value) for labels, value in found}
+
+
+def test_the_tree_runs_as_a_user_without_rights_on_a_root_that_cannot_be_written(tree: Path) -> None:
+    assert done(tree, {}, "id", "-u").strip() == str(USER)
+    assert "refused" in done(tree, {}, "sh", "-c", "touch /x /mnt/lib/x 2>/dev/null || echo refused")
+    assert done(tree, {}, PYTHON, "-m", "worker", "--version").startswith("penstock ")
+    shown = done(tree, {}, "sh", "-c", "ls /mnt/lib")
+    assert not {"torch", "pytest", "hatchling"} & set(shown.split())
+
+
+@pytest.mark.timeout(600)
+def test_workers_from_the_tree_share_a_topic_and_a_third_joins_without_loss(
+    tree: Path, broker: str, qdrant_process: QdrantSettings
+) -> None:
+    name = f"documents-{os.getpid()}"
+    given = {
+        "KAFKA__BOOTSTRAP_SERVERS": broker, "KAFKA__TOPIC": name, "KAFKA__GROUP": name, "KAFKA__SESSION_TIMEOUT_S": 10,
+        "QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port, "QDRANT__COLLECTION": name,
+        "MODEL__BUNDLE": "/mnt/shipped/embedding", "MODEL__PROVIDER": "cpu", "MODEL__THREADS": 1,
+        "RERANK__ENABLED": "false", "SETUP__PARTITIONS": 4, "MONITOR__PORT": 0, "HTTP__PORT": 0,
+    }  # fmt: skip
+    kafka = KafkaSettings(bootstrap_servers=broker, topic=name, group=name)
+    assert f"collection {name}" in done(tree, given, PYTHON, "-m", "worker", "setup")
+    with ExitStack() as opened:
+        indexers = [opened.enter_context(working(tree, given, "index", "monitored")) for _ in range(2)]
+        query = opened.enter_context(working(tree, given, "query", "listening"))
+        produce(kafka, [document(f"first/{n}", f"water turns turbine {n}") for n in range(200)])
+        wait_until(lambda: all(len(series(one, "penstock_index_lag_records")) == 2 for one in indexers), 60)
+        wait_until(lambda: committed(kafka) == ends(kafka, 4), 60)
+        before = [series(one, "penstock_index_rebalances_total") for one in indexers]
+        indexers.append(opened.enter_context(working(tree, given, "index", "monitored")))
+        wait_until(lambda: series(indexers[2], "penstock_index_rebalances_total") != {}, 60)
+        produce(kafka, [document(f"second/{n}", f"a river runs to gauge {n}") for n in range(200)])
+        wait_until(lambda: committed(kafka) == ends(kafka, 4), 60)
+        wait_until(lambda: all(series(one, "penstock_index_lag_records") for one in indexers), 60)
+        owned = [set(series(one, "penstock_index_lag_records")) for one in indexers]
+        assert sum(map(len, owned)) == len(set.union(*owned)) == 4
+        totals = [sum(series(one, "penstock_index_records_total").values()) for one in indexers]
+        assert sum(totals) >= 400
+        for one, earlier in zip(indexers, before, strict=False):
+            revoked = {
+                labels: n
+                for labels, n in series(one, "penstock_index_rebalances_total").items()
+                if "assigned" not in labels
+            }
+            assert sum(revoked.values()) - sum(n for labels, n in earlier.items() if "assigned" not in labels) <= 1
+        assert "was searchable" in done(
+            tree, given, PYTHON, "-m", "worker", "probe", "--url", str(query.base_url), "--timeout-s", "30"
+        )
+
+
+def test_the_dockerfile_is_linted() -> None:
+    linted = subprocess.run(
+        [str(Path(sys.executable).parent / "hadolint"), str(ROOT / "Dockerfile")],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert linted.returncode == 0, linted.stdout
+
+
+def test_what_compose_sets_is_known_to_penstock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    services = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]
+    for name in ("setup", "index", "query"):
+        with monkeypatch.context() as patched:
+            for variable, value in services[name]["environment"].items():
+                patched.setenv(variable, value)
+            settings.load()
+    mounted = [volume for one in services.values() for volume in one.get("volumes", []) if volume.startswith("./")]
+    assert mounted
+    for volume in mounted:
+        assert (ROOT / volume.split(":")[0]).exists(), volume
