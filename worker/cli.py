@@ -12,8 +12,8 @@ from typing import Annotated, NoReturn
 
 import typer
 
-from worker import __version__, model_commands, query_commands, schemas, settings, telemetry
-from worker.errors import Misconfigured, OwnershipLost, Unavailable
+from worker import __version__, model_commands, operation_commands, query_commands, schemas, settings, telemetry
+from worker.errors import Misconfigured, OwnershipLost
 from worker.stream.patience import Stopped
 from worker.stream.pipeline import StageFailed
 
@@ -111,50 +111,6 @@ def demo(
     story.run(Options(bootstrap_servers, folder, bundle, reranker, port if serve else None, as_json), stop)
 
 
-@app.command(epilog="Examples: `penstock setup` · `penstock setup --wait-s 600 --json`")
-def setup(
-    wait_s: Annotated[float, typer.Option(help="How long to wait for Kafka and Qdrant to come up.")] = 60.0,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object per line.")] = False,
-) -> None:
-    """Make the topics and the collection that the settings name, or verify those that are there.
-
-    Nothing that exists is changed. Topics get PENSTOCK_SETUP__PARTITIONS; the collection its payload indexes, and what
-    PENSTOCK_QDRANT__QUANTIZATION, SHARDS and REPLICATION_FACTOR say.
-    """
-    from worker import setting_up, wiring  # noqa: PLC0415  # the models' libraries load slowly
-
-    chosen, stop = _load(), _stop_on_signals()
-    late = threading.Timer(wait_s, stop.set)
-    late.daemon = True
-    late.start()
-    try:
-        done = setting_up.set_up(chosen, wiring.patience(stop))
-    except Stopped as error:
-        raise Misconfigured(f"after {wait_s:g} s still: {error.__cause__}") from error
-    for one in done:
-        typer.echo(
-            json.dumps(one._asdict()) if as_json else f"{one.kind} {one.name}: {'made' if one.made else 'there'}"
-        )
-
-
-@app.command(epilog="Example: `penstock probe --url http://localhost:8080`")
-def probe(
-    url: Annotated[str, typer.Option(help="A query worker.")] = "http://localhost:8080",
-    timeout_s: Annotated[float, typer.Option(help="How long it may take.")] = 60.0,
-) -> None:
-    """Send one document through the stream, find it by a query, and delete it again.
-
-    For a tenant of its own, where there are tenants; where the worker asks for a key, set PENSTOCK_SEARCH__API_KEY.
-    """
-    from worker import probing  # noqa: PLC0415  # loads slowly
-
-    try:
-        name, took_s = probing.probe(_load(), url, timeout_s)
-    except Unavailable as error:
-        raise Misconfigured(str(error)) from error
-    typer.echo(f"{name} was searchable after {took_s:.1f} s")
-
-
 @app.command(epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")
 def config(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
@@ -230,3 +186,4 @@ def _fail(line: str, code: int) -> NoReturn:
 
 
 query_commands.add_to(app, _stop_on_signals)
+operation_commands.add_to(app, _load, _stop_on_signals)
