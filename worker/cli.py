@@ -63,9 +63,9 @@ def index(
 ) -> None:
     """Index the topic's documents: read events, embed them, write them to Qdrant, commit.
 
-    Runs until SIGTERM or SIGINT: then finishes what is in hand, commits and exits 0 within
-    PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be indexed go to
-    the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
+    On a terminal a live line shows how far it is. Runs until SIGTERM or SIGINT: then finishes what is in hand, commits
+    and exits 0 within PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be
+    indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
     """
     from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly, and other commands need none
     from worker.loading import load_model  # noqa: PLC0415
@@ -78,7 +78,7 @@ def index(
         connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, monitor.watch, once=once)  # noqa: E731
     else:
         connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
-    bar = (once or source is not None) and sys.stderr.isatty()
+    bar = sys.stderr.isatty()
     with served(monitor, chosen.monitor):
         model = load_model(chosen.model)
         monitor.loaded(model)
@@ -93,7 +93,7 @@ def demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Another embedding model [default: the shipped one].")] = None,
-    reranker: Annotated[Path | None, typer.Option(help="A reranker's bundle, for what it moves.")] = None,
+    reranker: Annotated[Path | None, typer.Option(help="Another reranker [default: the shipped one].")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="Then open a page to search on.")] = False,
     port: Annotated[int, typer.Option(help="The page's port; 0 for any that is free.")] = 8080,
     as_json: Annotated[bool, typer.Option("--json", help="Print nothing but one JSON object.")] = False,

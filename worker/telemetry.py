@@ -65,35 +65,40 @@ def outage(error: Unavailable, failures: int, pause_s: float) -> None:
 
 
 class Reporter:
-    """Hears of every finished batch: names its dead letters, sums up from time to time and at the end."""
+    """Hears of every finished batch: names its dead letters, sums up from time to time and at the end.
+
+    Where someone watches, a live line shows what is done and what is left, chunks, tokens/s, and which stage is busy.
+    """
 
     def __init__(
         self,
-        remaining: Callable[[], int | None],
+        left: Callable[[], int | None],
         busy_s: Mapping[str, float],
         *,
         outcomes: Sequence[Outcome],
-        bar: bool,
+        console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """``remaining`` is the source's; ``busy_s`` the seconds that each stage has worked.
+        """``left`` says how many records are to come, if that is known; ``busy_s`` how long each stage has worked.
 
-        ``outcomes`` are those that a record can have; ``last_s`` is the clock when the latest batch was done.
+        ``outcomes`` are those that a record can have; ``console`` is for the live line, instead of sums in the log;
+        ``last_s`` is the clock when the latest batch was done.
         """
-        self._remaining = remaining
+        self._left = left
         self.busy_s = busy_s
         self._outcomes = outcomes
         self._clock = clock
         self._started = self._summed_up = self.last_s = clock()
         self.totals: Counter[Outcome] = Counter()
-        self.tokens = 0
-        self._progress = _progress() if bar else None
+        self.chunks = self.tokens = 0
+        self._progress = None if console is None else _progress(console)
         self._task: TaskID | None = None
 
     def __call__(self, work: Work) -> None:
         """A batch is done."""
         self.last_s = self._clock()
         self.totals.update(work.outcomes)
+        self.chunks += work.chunks
         self.tokens += work.tokens
         for letter in work.letters[:LETTERS_LOGGED]:
             topic, partition = letter.record.partition
@@ -122,12 +127,17 @@ class Reporter:
         if self._progress is None:
             return
         done = self.totals.total()
-        left = self._remaining()
+        left = self._left()
         if self._task is None:
             self._progress.start()
-            self._task = self._progress.add_task("records", total=None)
+            self._task = self._progress.add_task("records", total=None, doing="")
         total = None if left is None else max(done, done + left)
-        self._progress.update(self._task, completed=done, total=total)
+        self._progress.update(self._task, completed=done, total=total, doing=self._doing())
+
+    def _doing(self) -> str:
+        seconds = max(1e-9, self._clock() - self._started)
+        busy = " ".join(f"{name} {spent / seconds:.0%}" for name, spent in self.busy_s.items())
+        return f"{self.chunks:,} chunks  {self.tokens / seconds:,.0f} tokens/s  {busy}"
 
 
 def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:
@@ -148,6 +158,7 @@ def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Calla
     return step
 
 
-def _progress() -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True), transient=True)
+def _progress(console: Console) -> Progress:
+    doing = TextColumn("{task.fields[doing]}")
+    columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), doing)
+    return Progress(*columns, console=console, transient=True)

@@ -69,6 +69,11 @@ class Watch:
             for partition in partitions:
                 self._partitions.pop(partition, None)
 
+    def lag(self) -> int:
+        """Records that are not committed, of all partitions."""
+        with self._lock:
+            return sum(max(0, one.end - one.done) for one in self._partitions.values())
+
     def behind(self, now_s: float) -> dict[Partition, Behind]:
         """All that are owned and were read from."""
         with self._lock:

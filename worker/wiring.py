@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
+from rich.console import Console
+
 from worker.adapters.files import FileDeadLetters, open_source
 from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
@@ -43,8 +45,8 @@ W = TypeVar("W", bound=Work)
 class Terms(NamedTuple):
     """Bytes to which a poll is cut, seconds for the end after a stop, and what a record can become.
 
-    With a progress bar, or log lines. ``retry`` hears the name of a service that was away in a call, ``turned`` of
-    every turn of the loop.
+    With a live line, or sums in the log. ``retry`` hears the name of a service that was away in a call, ``turned`` of
+    every turn of the loop; ``lag`` says how many records are left where the source has no end.
     """
 
     batch_bytes: int
@@ -53,6 +55,7 @@ class Terms(NamedTuple):
     bar: bool = False
     retry: Callable[[str], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
+    lag: Callable[[], int | None] = lambda: None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,7 +169,9 @@ def run(
     """The stages, their pipeline and the loop, over any implementation of the ports."""
     abort, monitor = threading.Event(), monitor or Monitor.of(Settings(index=settings))
     metrics, turned = monitor.metrics, monitor.health.turn
-    terms = Terms(settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS, bar, metrics.retry, turned)
+    terms = Terms(
+        settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS, bar, metrics.retry, turned, monitor.watch.lag
+    )
     pipeline = Pipeline(_stages(parts, abort, metrics), abort)
     metrics.watch(monitor.watch, pipeline.busy_s, pipeline.waited_s)
     return follow(parts.feed.source, parts.feed.dead_letters, pipeline, IndexWork, terms, abort, stop, metrics.batch)
@@ -183,7 +188,12 @@ def follow(
     done: Callable[[W], None] = lambda _: None,
 ) -> Reporter:
     """The loop over a source until it ends or ``stop`` is set; then everything is closed. ``done`` hears of batches."""
-    reporter = Reporter(source.remaining, pipeline.busy_s, outcomes=terms.outcomes, bar=terms.bar)
+    reporter = Reporter(
+        lambda: terms.lag() if (left := source.remaining()) is None else left,
+        pipeline.busy_s,
+        outcomes=terms.outcomes,
+        console=Console(stderr=True) if terms.bar else None,
+    )
 
     def report(work: W) -> None:
         done(work)

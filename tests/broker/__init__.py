@@ -1,6 +1,7 @@
 """A real Apache Kafka broker for the tests: KRaft, one node, loopback, a temporary folder.
 
-It has two listeners: one in the clear, and one with TLS that asks for a password (PLAIN or SCRAM).
+It has two listeners: one in the clear, and one with TLS that asks for a password (PLAIN or SCRAM) or a
+token (OAUTHBEARER, without a signature).
 """
 
 import os
@@ -106,7 +107,9 @@ controller.quorum.voters=1@127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
-sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512
+sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\\
+  org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
   user_alice="wonder-land";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\\

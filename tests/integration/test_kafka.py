@@ -1,10 +1,14 @@
 """What a real broker adds: codecs, transactions, rebalances, outages."""
 
+import base64
+import json
 import socket
 import threading
+import time
 from collections import Counter
 from collections.abc import Sequence
 from contextlib import closing
+from pathlib import Path
 from typing import Any
 
 import kafka
@@ -351,6 +355,29 @@ def test_a_password_over_tls_opens_the_broker(own_broker: Broker, mechanism: str
     produce(settings, [document("a")])
     store = MemoryStore()
     assert Running(settings, store).join().totals == Counter({Outcome.INDEXED: 1})
+
+
+def token(seconds: float) -> str:
+    """Without a signature, as Kafka's own example login takes it."""
+    claims = {"sub": "alice", "iat": time.time() - 7200, "exp": time.time() + seconds}
+    parts = (json.dumps(part).encode() for part in ({"alg": "none"}, claims))
+    return ".".join(base64.urlsafe_b64encode(part).rstrip(b"=").decode() for part in parts) + "."
+
+
+def test_a_token_is_read_anew_at_each_login(own_broker: Broker, tmp_path: Path) -> None:
+    open_, file = new_topic(own_broker.bootstrap_servers), tmp_path / "token"
+    fields = secure(
+        own_broker, sasl_mechanism="OAUTHBEARER", sasl_token_file=file, topic=open_.topic, group=open_.group
+    )
+    settings = KafkaSettings.model_validate(fields)
+    file.write_text(token(3600) + "\n")
+    check_topic(settings)
+    produce(settings, [document("a")])
+    assert Running(settings, MemoryStore()).join().totals == Counter({Outcome.INDEXED: 1})
+    file.write_text(token(-60))
+    with pytest.raises((Misconfigured, Unavailable)) as caught:
+        check_topic(settings)
+    assert file.read_text() not in str(caught.value)
 
 
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-512"])

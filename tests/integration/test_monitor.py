@@ -1,19 +1,22 @@
 """A running index worker, as Kubernetes and Prometheus see it."""
 
 import json
+import math
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 
-from tests.conftest import ROOT, wait_until
+from tests.conftest import ROOT, unavailable, wait_until
 from tests.kafka_tools import document, new_topic, produce
 from worker.settings import KafkaSettings, QdrantSettings
 
@@ -70,6 +73,72 @@ def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
         assert 0 < tokens <= padded
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+@contextmanager
+def prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[httpx.Client]:
+    """Scrapes the workers every second."""
+    if (binary := shutil.which("prometheus")) is None:
+        unavailable("no prometheus: it is a package of Debian's")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    jobs = [{"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{one}"]}]} for name, one in ports.items()]
+    (folder / "prometheus.yaml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
+    command = [str(binary), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
+               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                yield client
+        finally:
+            process.terminate()
+
+
+def panels(name: str) -> dict[str, list[str]]:
+    """The expressions of a dashboard's panels."""
+    board = json.loads((ROOT / "helm/monitoring" / f"{name}.json").read_text())
+    exprs = {panel["title"]: [target["expr"] for target in panel["targets"]] for panel in board["panels"]}
+    return {title: [expr.replace("$__rate_interval", "30s") for expr in given] for title, given in exprs.items()}
+
+
+def shows(client: httpx.Client, expr: str) -> list[float]:
+    """The values that Prometheus has for an expression now, as far as they are numbers."""
+    try:
+        answer = client.get("/api/v1/query", params={"query": expr}).json()
+    except httpx.TransportError:  # it is starting
+        return []
+    assert answer["status"] == "success", answer
+    values = [float(one["value"][1]) for one in answer["data"]["result"]]
+    return [one for one in values if not math.isnan(one)]
+
+
+NEEDS_FAULTS = {"Retries, dead letters, refused commits", "GPU"}
+"""Panels that are empty while all is well, on a machine without a GPU."""
+
+
+def test_a_real_prometheus_fills_every_panel_of_the_index_dashboard(
+    broker: str, qdrant_process: QdrantSettings, minilm: Path, tmp_path: Path
+) -> None:
+    topic = new_topic(broker, partitions=2)
+    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
+             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    with (
+        monitored(variables(topic, minilm, **store)) as (_, worker),
+        prometheus(tmp_path, {"index": worker.base_url.port or 0}) as scraped,
+    ):
+        wait_until(lambda: worker.get("/readyz").status_code == 200)
+        wait_until(lambda: bool(shows(scraped, "penstock_build_info")))
+        for n in range(4):
+            produce(topic, [document(f"doc/{n}/{m}", f"water turns turbine {n} {m}") for m in range(20)])
+            time.sleep(1.5)  # rates want several scrapes while something happens
+        wait_until(lambda: value(worker, "penstock_index_records_total") == 80)
+        wait_until(lambda: shows(scraped, "sum(penstock_index_records_total)") == [80.0])
+        for title, exprs in panels("index").items():
+            if title not in NEEDS_FAULTS:
+                assert all(shows(scraped, expr) for expr in exprs), title
+        busy = shows(scraped, panels("index")["Busy share of stages"][0])
+        assert len(busy) == 3
+        assert all(0 <= one <= 1 for one in busy)
 
 
 def test_a_worker_without_qdrant_is_alive_but_not_ready(broker: str, minilm: Path) -> None:

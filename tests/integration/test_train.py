@@ -37,9 +37,9 @@ pairs = "pairs.jsonl"
 [model]
 vocabulary = 420
 hidden = 32
-layers = 2
-heads = 2
-key_heads = 1
+layers = 3
+heads = 4
+key_heads = 2
 head_dim = 16
 inner = 64
 longest = 256
@@ -47,7 +47,7 @@ longest = 256
 FIRST = "[first_layer]\nsteps = 8\nbatch = 16\nrate = 3e-3\ndimensions = [16]\nsave_every = 4\n"
 PRETRAIN = "[pretrain]\nsteps = 12\nbatch = 16\nrate = 3e-3\ndimensions = [16]\nsave_every = 4\n"
 FINETUNE = "[finetune]\nsteps = 6\nbatch = 8\nrate = 1e-3\nnegatives = 2\nsave_every = 2\nceiling = 1.5\n"
-RERANK = "[rerank]\nsteps = 6\nbatch = 4\nrate = 1e-3\nnegatives = 3\nsave_every = 4\nceiling = 1.5\n"
+RERANK = "[rerank]\nmatching = true\nsteps = 6\nbatch = 4\nrate = 1e-3\nnegatives = 3\nsave_every = 4\nceiling = 1.5\n"
 
 
 class Interrupted(Exception):

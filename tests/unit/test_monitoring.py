@@ -1,12 +1,15 @@
 """What an operator sees: lag, health, and metrics that are all in the README."""
 
+import io
 import re
 import threading
+from collections import Counter
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.console import Console
 
 from worker import wiring
 from worker.events import Rules
@@ -18,7 +21,9 @@ from worker.models.forward import Usage
 from worker.monitoring import Monitor
 from worker.query.metrics import QueryMetrics
 from worker.settings import IndexSettings, Settings
-from worker.types import Partition, Record
+from worker.stream.work import Work
+from worker.telemetry import Reporter
+from worker.types import OF_DOCUMENTS, Batch, Outcome, Partition, Record
 from worker.watch import Watch
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -115,6 +120,20 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
     assert re.search(r'store_seconds_count{operation="upsert"} [1-9]', text)
     assert re.search(r'stage_busy_seconds_total{stage="write"} \d', text)
     assert monitor.health.stalled_s < 60
+
+
+def test_on_a_terminal_a_live_line_shows_what_is_done_and_left() -> None:
+    now, shown = [0.0], io.StringIO()
+    console = Console(file=shown, force_terminal=True, width=160)
+    busy_s = {"prepare": 0.2, "embed": 1.9}
+    reporter = Reporter(lambda: 30, busy_s, outcomes=OF_DOCUMENTS, console=console, clock=lambda: now[0])
+    work = Work(Batch((), {}), outcomes=Counter({Outcome.INDEXED: 10}), chunks=12, tokens=3000)
+    now[0] = 2.0
+    reporter(work)
+    reporter.close()
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+    assert "10/40" in line
+    assert "12 chunks  1,500 tokens/s  prepare 10% embed 95%" in line
 
 
 def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> None:

@@ -165,7 +165,7 @@ class Embed:
         missing = [(w, i) for w, one in enumerate(work.writes) for i in one.missing]
         if missing:
             texts = [work.writes[w].chunks[i].tokens for w, i in missing]
-            work.tokens = sum(map(len, texts))
+            work.chunks, work.tokens = len(texts), sum(map(len, texts))
             work.writes = _with_vectors(work.writes, missing, self.embedder.embed(texts))
         return work
 

@@ -9,11 +9,12 @@ from worker.types import Batch, Letter, Outcome, Record
 
 @dataclass(slots=True)
 class Work:
-    """What has become of a batch's records so far. ``tokens`` counts those that a model has seen."""
+    """What has become of a batch's records so far. ``chunks`` and ``tokens`` are what a model has seen."""
 
     batch: Batch
     letters: list[Letter] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    chunks: int = 0
     tokens: int = 0
 
     def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
