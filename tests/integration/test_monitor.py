@@ -16,8 +16,9 @@ from pathlib import Path
 
 import httpx
 
+from tests.broker import Broker
 from tests.conftest import ROOT, unavailable, wait_until
-from tests.kafka_tools import document, new_topic, produce
+from tests.kafka_tools import document, new_topic, produce, read_all
 from worker.settings import KafkaSettings, QdrantSettings
 
 
@@ -152,3 +153,40 @@ def test_a_worker_without_qdrant_is_alive_but_not_ready(broker: str, minilm: Pat
         assert client.get("/readyz").status_code == 503
         process.send_signal(signal.SIGTERM)
         assert process.wait(30) == 0
+
+
+def test_no_secret_is_in_logs_metrics_or_dead_letters(
+    own_broker: Broker, qdrant_process: QdrantSettings, minilm: Path, tmp_path: Path
+) -> None:
+    """With everything logged that can be, over a login that works and then one that does not."""
+    topic = new_topic(own_broker.bootstrap_servers)
+    produce(topic, [("bad", b"no json"), document("good")])
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("wonder-land")
+    more = {
+        "KAFKA__BOOTSTRAP_SERVERS": own_broker.secure_servers, "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA__SASL_USERNAME": "alice", "KAFKA__SSL_CA_FILE": own_broker.ca_file, "SECRETS": tmp_path / "secrets",
+        "QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
+        "QDRANT__COLLECTION": topic.topic, "SEARCH__API_KEY": "canary-canary-canary", "LOG__LEVEL": "debug",
+        "KAFKA__SSL_KEY_PASSWORD": "canary-canary-canary",
+    }  # fmt: skip
+    env = variables(topic, minilm, **more)
+    with monitored(env) as (process, client):
+        wait_until(lambda: value(client, "penstock_index_records_total") == 2)
+        said = client.get("/metrics").text
+        process.send_signal(signal.SIGTERM)
+        assert process.stderr is not None
+        said += process.stderr.read().decode()
+        assert process.wait(30) == 0
+    (letter,) = read_all(topic, topic.dead_letters)
+    said += repr(letter)
+    (tmp_path / "secrets" / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("canary-canary-canary")
+    refused = subprocess.run(
+        [sys.executable, "-m", "worker", "index"], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    said += refused.stdout + refused.stderr
+    assert "dead_letter" in said
+    assert "refuses" in said
+    for secret in ("wonder-land", "canary"):
+        assert secret not in said

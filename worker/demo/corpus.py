@@ -12,8 +12,8 @@ LABELLED = DATA / "debian-queries.jsonl"
 HELD_OUT = DATA / "held-out"
 """The short descriptions of the corpus as queries, a file per language."""
 
-EMBEDDING = DATA / "models" / "embedding"
-"""The model that comes with the package."""
+EMBEDDING, RERANKER = (DATA / "models" / name for name in ("embedding", "reranker"))
+"""The models that come with the package."""
 
 CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16
 """The models have seen no longer texts in their training."""

@@ -100,7 +100,7 @@ class Processes:
     """Implements ``Stage``."""
 
     def __init__(
-        self, servers: str, models: searching.Models, bundles: tuple[Path, Path | None], folder: Path, port: int | None,
+        self, servers: str, models: searching.Models, bundles: tuple[Path, Path], folder: Path, port: int | None,
         stop: threading.Event, console: Console,
     ) -> None:  # fmt: skip
         """``bundles`` are those of the ``models``; ``folder`` is a passing one."""
@@ -122,7 +122,7 @@ class Processes:
             self._index = Process("index", shared | INDEXING, folder)
             opened.callback(self._index.end)
             self._index.hear("started")
-            querying = {"QUERY__FOLLOW": "true", "HTTP__PORT": port or 0, **reranking(bundles[1])}
+            querying = {"QUERY__FOLLOW": "true", "HTTP__PORT": port or 0, "RERANK__BUNDLE": bundles[1].resolve()}
             query = Process("query", shared | querying, folder)
             opened.callback(query.end)
             self._url = f"http://127.0.0.1:{query.hear('listening')['port']}"
@@ -189,11 +189,6 @@ def _shared(kafka: KafkaSettings, store_port: int, bundle: Path) -> dict[str, ob
         "MODEL__BUNDLE": bundle.resolve(),
         "LOG__FORMAT": "json",
     }
-
-
-def reranking(bundle: Path | None) -> dict[str, object]:
-    """Settings of a query worker, by their variables: with this reranker, or without any."""
-    return {"RERANK__ENABLED": "false"} if bundle is None else {"RERANK__BUNDLE": bundle.resolve()}
 
 
 def _place(future: Any) -> Place:

@@ -14,7 +14,7 @@ from rich.console import Console
 from worker import searching
 from worker.demo import corpus, tables
 from worker.demo.here import COLLECTION, Here
-from worker.demo.processes import Processes, reranking
+from worker.demo.processes import Processes
 from worker.demo.stage import Options, Stage
 from worker.demo.tables import Cost
 from worker.errors import Misconfigured, Unavailable
@@ -33,8 +33,8 @@ MEASURED = 400
 def run(options: Options, stop: threading.Event) -> None:
     """Index the corpus, search it, change it, and say what became of every record. Raises Misconfigured."""
     console = Console(stderr=options.as_json, quiet=options.as_json)
-    bundles = options.bundle or corpus.EMBEDDING, options.reranker
-    reranker = None if options.reranker is None else load_reranker(RerankSettings(bundle=options.reranker))
+    bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
+    reranker = load_reranker(RerankSettings(bundle=bundles[1]))
     models = searching.Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
         with (
@@ -48,7 +48,7 @@ def run(options: Options, stop: threading.Event) -> None:
 
 @contextmanager
 def _stage(
-    options: Options, models: searching.Models, bundles: tuple[Path, Path | None], passing: Path, stop: threading.Event,
+    options: Options, models: searching.Models, bundles: tuple[Path, Path], passing: Path, stop: threading.Event,
     console: Console,
 ) -> Iterator[Stage]:  # fmt: skip
     made: Stage
@@ -98,7 +98,6 @@ def _play(stage: Stage, options: Options, model: Model, stop: threading.Event, c
                     "chunks": len(chunks),
                     "seconds": round(seconds, 2),
                     "outcomes": outcomes,
-                    "reranked": options.reranker is not None,
                     "queries": [_told(*one) for one in answers],
                     "dimensions": [{"dimension": one.dimension, "recall": round(one.recall, 4)} for one in measured],
                     "change": changed,
@@ -180,6 +179,6 @@ def _variables(options: Options) -> Sequence[str]:
         "QDRANT__PATH": _folder(options),
         "QDRANT__COLLECTION": COLLECTION,
         "MODEL__BUNDLE": (options.bundle or corpus.EMBEDDING).resolve(),
-        **reranking(options.reranker),
+        "RERANK__BUNDLE": (options.reranker or corpus.RERANKER).resolve(),
     }
     return [f"PENSTOCK_{name}={value}" for name, value in values.items()]

@@ -35,18 +35,14 @@ def moved(rank: int, hit: HitBody) -> str:
 
 def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
     """The queries, each with its language and its hits."""
-    reranked = any(reply.reranked for *_, reply in answers)
-    console.print(f"Found by vector search{', ordered by the reranker' * reranked}", style="bold")
+    console.print("Found by vector search, ordered by the reranker", style="bold")
     for language, query, reply in answers:
         console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
         for rank, hit in enumerate(reply.hits, 1):
-            line = Text(f"  {hit.score:.3f}  {moved(rank, hit) if reranked else '':<5}{headline(hit)}")
+            line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
             line.truncate(console.width, overflow="ellipsis")
             console.print(line)
-    said = "▲ and ▼: by how many places the reranker has lifted or lowered it"
-    if not reranked:
-        said = "This is the order of the vector search: no reranker comes with the package, --reranker names one."
-    console.print(f"\n  {said}\n", style="dim")
+    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it\n", style="dim")
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
