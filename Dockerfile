@@ -23,7 +23,8 @@ LABEL org.opencontainers.image.title="penstock" \
       org.opencontainers.image.description="Kafka to Qdrant through embedding models on ONNX Runtime" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.revision="${REVISION}"
-ENV PYTHONPATH=/opt/penstock/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache
+ENV PYTHONPATH=/opt/penstock/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache \
+    PENSTOCK_MONITOR__PORT=9464
 USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "worker"]
@@ -37,7 +38,7 @@ ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 FROM ${TENSORRT} AS tensorrt
 COPY --from=cuda-tree /opt/penstock /opt/penstock
 ENV PYTHONPATH=/opt/penstock/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache \
-    NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+    PENSTOCK_MONITOR__PORT=9464 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 USER 10001:10001
 WORKDIR /tmp
 ENTRYPOINT ["python", "-m", "worker"]

@@ -18,6 +18,7 @@ from pydantic import SecretStr
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent))
 
+from worker.index.metrics import FRESH_S  # noqa: E402
 from worker.settings import Settings  # noqa: E402
 
 CHOICES = {
@@ -26,6 +27,7 @@ CHOICES = {
     "model.source": ["image", "claim", "shipped"],
     "index.autoscaling.by": ["none", "keda", "hpa"],
     "query.service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
+    "monitoring.freshnessObjectiveSeconds": [int(bound) for bound in FRESH_S if bound >= 1 and bound == int(bound)],
 }
 OPEN = {
     *("podLabels", "podAnnotations", "nodeSelector", "affinity", "serviceAccount.annotations", "monitoring.labels"),
@@ -68,7 +70,8 @@ def pipelines_schema() -> dict[str, Any]:
 
 def schema_of(value: Any, path: str = "") -> dict[str, Any]:
     """What a value like this one must be."""
-    special = {"settings": settings_schema(), "index.pipelines": pipelines_schema()}
+    special = {"index.pipelines": pipelines_schema()}
+    special |= {name: settings_schema() for name in ("settings", "query.settings")}
     special |= {name: {"enum": known} for name, known in CHOICES.items()} | {key: {"type": "object"} for key in OPEN}
     if path in special:
         return special[path]

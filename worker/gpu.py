@@ -1,5 +1,6 @@
 """The GPU's own figures, through NVIDIA's management library. The only importer of its binding."""
 
+from contextlib import suppress
 from typing import Any
 
 
@@ -22,8 +23,10 @@ class Gpu:
 
     def read(self) -> tuple[float, float, float]:
         """Bytes used, bytes in all, and the share of the last moments that it was busy; not-a-number where unknown."""
-        try:
+        used = total = busy = float("nan")
+        with suppress(Exception):
             memory = self._library.nvmlDeviceGetMemoryInfo(self._handle)
-            return memory.used, memory.total, self._library.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100
-        except Exception:  # noqa: BLE001  # as above; on MIG there is no utilization
-            return (float("nan"),) * 3
+            used, total = memory.used, memory.total
+        with suppress(Exception):  # on MIG there is none
+            busy = self._library.nvmlDeviceGetUtilizationRates(self._handle).gpu / 100
+        return used, total, busy

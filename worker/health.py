@@ -5,6 +5,7 @@ import sys
 import time
 import urllib.request
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
@@ -67,13 +68,14 @@ def _stuck(stalled_s: float) -> bytes:
 
 
 def main(environment: Mapping[str, str]) -> int:
-    """What a container asks of itself: 0 when the worker on its port is alive, whichever kind it is."""
-    port = environment.get("PENSTOCK_MONITOR__PORT") or environment.get("PENSTOCK_HTTP__PORT") or "8080"
-    try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/healthz", timeout=4) as answer:  # ourselves
-            return 0 if answer.status == HTTPStatus.OK else 1
-    except OSError:
-        return 1
+    """What a container asks of itself: 0 when a worker is alive on one of its ports, whichever kind it is."""
+    ports = [environment.get("PENSTOCK_MONITOR__PORT"), environment.get("PENSTOCK_HTTP__PORT") or "8080"]
+    for port in filter(None, ports):
+        url = f"http://127.0.0.1:{port}/healthz"
+        with suppress(OSError), urllib.request.urlopen(url, timeout=2) as answer:  # ourselves
+            if answer.status == HTTPStatus.OK:
+                return 0
+    return 1
 
 
 if __name__ == "__main__":

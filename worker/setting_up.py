@@ -5,6 +5,7 @@ from typing import NamedTuple
 from worker.adapters.kafka.topics import Wanted, check_topic, ensure
 from worker.adapters.qdrant.collection import exists, open_collection
 from worker.adapters.qdrant.connection import Connection
+from worker.errors import Misconfigured, Unavailable
 from worker.models.bundle import load
 from worker.settings import Settings
 from worker.stream.patience import Patience
@@ -26,7 +27,7 @@ def wanted(settings: Settings) -> list[Wanted]:
     if "compact" in setup.cleanup:  # a tombstone must outlive the longest outage of a worker
         kept["delete.retention.ms"] = str(7 * 24 * 3600 * 1000)
     topics = [
-        Wanted(settings.kafka.topic, setup.partitions, setup.replication_factor, kept),
+        Wanted(settings.kafka.topic, setup.partitions, setup.replication_factor, kept, exact=True),
         Wanted(settings.kafka.dead_letters, 1, setup.replication_factor, {}),
     ]
     if query.topic:
@@ -40,9 +41,16 @@ def topics(settings: Settings) -> list[Done]:
     return [Done("topic", topic.name, made) for topic, made in ensure(settings.kafka, wanted(settings))]
 
 
-def collection(settings: Settings) -> Done:
-    """Make or verify the collection of the model that is set; raises Misconfigured or Unavailable."""
-    model, topic = settings.model, check_topic(settings.kafka)
+def collection(settings: Settings, *, fresh: bool) -> Done:
+    """Make or verify the collection of the model that is set; raises Misconfigured or Unavailable.
+
+    Not every broker may have heard yet of a topic that is ``fresh``.
+    """
+    try:
+        topic = check_topic(settings.kafka)
+    except Misconfigured as error:
+        raise (Unavailable(str(error)) if fresh else error) from None
+    model = settings.model
     bundle = load(model.bundle)
     bundle.expect("embedding")
     identity = bundle.identity(bundle.dimension(model.dimension))
@@ -58,4 +66,6 @@ def collection(settings: Settings) -> Done:
 
 def set_up(settings: Settings, waiting: Patience) -> list[Done]:
     """Everything, waiting for services that are away; raises Misconfigured."""
-    return [*waiting.call(lambda: topics(settings)), waiting.call(lambda: collection(settings))]
+    made = waiting.call(lambda: topics(settings))
+    fresh = made[0].made
+    return [*made, waiting.call(lambda: collection(settings, fresh=fresh))]

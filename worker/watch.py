@@ -27,6 +27,8 @@ class _Partition:
         self.done = self.read = self.end = position
         self.marks: deque[tuple[int, float]] = deque()
         """The first record of each poll that is not committed, and when it was produced."""
+        self.known = False
+        """Whether the broker has told of the end; not yet where the partition came while all were paused."""
 
 
 class Watch:
@@ -36,7 +38,7 @@ class Watch:
         self._lock = threading.Lock()
         self._partitions: dict[Partition, _Partition] = {}
         self.commits: Counter[str] = Counter()
-        """By result: done, refused (and sent again), dropped (the partition is another consumer's)."""
+        """By result: done, or refused and sent again."""
         self.rebalances: Counter[str] = Counter()
         """Assigned, revoked, lost."""
 
@@ -49,6 +51,9 @@ class Watch:
         """
         with self._lock:
             one = self._partitions.setdefault(partition, _Partition(first))
+            if one.done >= one.read:  # what was read before is no part of the lag
+                one.marks.clear()
+            one.known = one.known or end is not None or position > first
             oldest = next((record for record in records if record.timestamp_ms is not None), None)
             if oldest is not None and oldest.timestamp_ms is not None:
                 one.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
@@ -72,10 +77,10 @@ class Watch:
     def lag(self) -> int:
         """Records that are not committed, of all partitions."""
         with self._lock:
-            return sum(max(0, one.end - one.done) for one in self._partitions.values())
+            return sum(max(0, one.end - one.done) for one in self._partitions.values() if one.known)
 
     def behind(self, now_s: float) -> dict[Partition, Behind]:
-        """All that are owned and were read from."""
+        """All that are owned and whose end is known."""
         with self._lock:
             return {
                 name: Behind(
@@ -83,4 +88,5 @@ class Watch:
                     max(0.0, now_s - one.marks[0][1]) if one.marks and one.done < one.read else 0.0,
                 )
                 for name, one in self._partitions.items()
+                if one.known
             }

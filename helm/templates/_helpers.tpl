@@ -20,6 +20,51 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- toYaml (default (dict "documents" dict) .Values.index.pipelines) }}
 {{- end }}
 
+{{- /* The collection that query workers search. */ -}}
+{{- define "penstock.searched" -}}
+{{- $base := .Values.settings.qdrant | default dict }}
+{{- $own := .Values.query.settings.qdrant | default dict }}
+{{- $own.collection | default $base.collection | default "documents" }}
+{{- end }}
+
+{{- /* The stream that fills that collection; fails where there is none. */ -}}
+{{- define "penstock.searchedPipeline" -}}
+{{- $searched := include "penstock.searched" . }}
+{{- $base := (.Values.settings.qdrant | default dict).collection | default "documents" }}
+{{- $found := list }}
+{{- range $pipeline, $settings := include "penstock.pipelines" . | fromYaml }}
+{{- if eq $searched ((($settings | default dict).qdrant | default dict).collection | default $base) }}{{ $found = append $found $pipeline }}{{ end }}
+{{- end }}
+{{- if not $found }}{{ fail (printf "no stream of index.pipelines fills collection %q, which query workers search: set query.settings.qdrant.collection" $searched) }}{{ end }}
+{{- first $found }}
+{{- end }}
+
+{{- /* Where pods may run. */ -}}
+{{- define "penstock.placement" -}}
+{{- $gpu := ne .Values.model.accelerator "cpu" -}}
+{{- with .Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- if or .Values.tolerations (and $gpu .Values.gpu.taint) }}
+tolerations:
+  {{- if and $gpu .Values.gpu.taint }}
+  - {key: {{ .Values.gpu.taint }}, operator: Exists, effect: NoSchedule}
+  {{- end }}
+  {{- with .Values.tolerations }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end }}
+{{- end }}
+
 {{- define "penstock.image" -}}
 {{- $tag := .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion .Values.model.accelerator) -}}
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end }}

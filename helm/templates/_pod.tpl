@@ -22,29 +22,9 @@ spec:
     fsGroup: 10001
     fsGroupChangePolicy: OnRootMismatch
     seccompProfile: {type: RuntimeDefault}
-  {{- with $values.image.pullSecrets }}
-  imagePullSecrets: {{- range . }}
-    - name: {{ . }}
-    {{- end }}
-  {{- end }}
-  {{- with $values.priorityClassName }}
-  priorityClassName: {{ . }}
-  {{- end }}
+  {{- with include "penstock.placement" .root | trim }}{{ . | nindent 2 }}{{ end }}
   {{- if and $gpu $values.gpu.runtimeClassName }}
   runtimeClassName: {{ $values.gpu.runtimeClassName }}
-  {{- end }}
-  {{- with $values.nodeSelector }}
-  nodeSelector: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- with $values.affinity }}
-  affinity: {{- toYaml . | nindent 4 }}
-  {{- end }}
-  {{- if or $values.tolerations (and $gpu $values.gpu.taint) }}
-  tolerations:
-    {{- if and $gpu $values.gpu.taint }}
-    - {key: {{ $values.gpu.taint }}, operator: Exists, effect: NoSchedule}
-    {{- end }}
-    {{- with $values.tolerations }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- end }}
   {{- if $values.spread }}
   topologySpreadConstraints:
@@ -80,6 +60,7 @@ spec:
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
+        terminationGracePeriodSeconds: 10 # one that hangs does not drain
       {{- end }}
       {{- if .pause }}
       lifecycle:

@@ -165,6 +165,20 @@ def test_pods_have_time_to_drain_and_gpus_are_not_asked_for_twice(helm: str) -> 
             assert settings.MonitorSettings().stall_s + probe["periodSeconds"] * probe["failureThreshold"] <= 90
 
 
+def test_the_test_pod_sends_to_the_stream_that_is_searched_and_may_reach_the_query_worker(helm: str) -> None:
+    manifests = render(helm, "-f", CHART / "ci/gpu-keda-values.yaml")
+    found = dict(environments(manifests))
+    sent, searched = found["release-penstock-test"], found["release-penstock-query"]
+    assert sent["PENSTOCK_KAFKA__TOPIC"] == "wiki"
+    assert sent["PENSTOCK_QDRANT__COLLECTION"] == searched["PENSTOCK_QDRANT__COLLECTION"] == "wiki"
+    (policy,) = of_kind(manifests, "NetworkPolicy").values()
+    assert {"port": 8080, "protocol": "TCP"} in [port for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    accounts = of_kind(manifests, "ServiceAccount")
+    for name, spec in pods(manifests):
+        assert spec["serviceAccountName"] in accounts, name
+        assert spec["nodeSelector"] == {"nvidia.com/gpu.product": "NVIDIA-L4"}, name
+
+
 @pytest.mark.parametrize(
     ("option", "said"),
     [
@@ -177,6 +191,8 @@ def test_pods_have_time_to_drain_and_gpus_are_not_asked_for_twice(helm: str) -> 
         ("indx.enabled=true", "indx"),
         ("model.accelerator=tpu", "accelerator"),
         ("model.source=image", "model.image is the image"),
+        ("query.settings.qdrant.collection=wiki", "no stream of index.pipelines fills collection"),
+        ("monitoring.freshnessObjectiveSeconds=45", "freshnessObjectiveSeconds"),
     ],
 )
 def test_a_wrong_value_fails_before_anything_is_installed(helm: str, option: str, said: str) -> None:

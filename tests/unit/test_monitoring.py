@@ -45,6 +45,22 @@ def test_lag_counts_what_is_not_committed_and_ages_with_the_oldest_of_it() -> No
     assert watch.behind(130.0) == {HERE: (10, 0.0)}, "what was not read yet has no known age"
 
 
+def test_time_without_records_is_no_lag() -> None:
+    watch = Watch()
+    watch.polled(HERE, 0, 1, 1, [record(0, 100.0)])
+    watch.committed(HERE, 1)
+    watch.polled(HERE, 0, 2, 2, [record(1, 4000.0)])
+    assert watch.behind(4001.0) == {HERE: (1, 1.0)}
+
+
+def test_a_partition_that_came_while_all_were_paused_has_no_lag_yet() -> None:
+    watch = Watch()
+    watch.polled(HERE, 5, 5, None, [])
+    assert watch.behind(1.0) == {}
+    watch.polled(HERE, 5, 5, 9, [])
+    assert watch.behind(1.0) == {HERE: (4, 0.0)}
+
+
 def test_lag_of_a_partition_is_gone_with_the_partition() -> None:
     watch = Watch()
     watch.polled(HERE, 0, 1, 9, [record(0, 1.0)])

@@ -38,21 +38,24 @@ class Usage:
 
     @contextmanager
     def counted(self, tokens: int, padded: int) -> Iterator[None]:
-        """Around a pass that computes so many tokens, with and without their padding."""
+        """Around a pass over so many tokens, with and without their padding; one that fails is not counted."""
         with self._lock:
             if self._under_way == 0:
                 self._since = self._clock()
             self._under_way += 1
+        done = False
         try:
             yield
+            done = True
         finally:
             with self._lock:
                 self._under_way -= 1
                 if self._under_way == 0:
                     self._busy_s += self._clock() - self._since
-                self._passes, self._tokens, self._padded = (
-                    self._passes + 1, self._tokens + tokens, self._padded + padded
-                )  # fmt: skip
+                if done:
+                    self._passes += 1
+                    self._tokens += tokens
+                    self._padded += padded
 
     def read(self) -> tuple[int, int, int, float]:
         """Passes, tokens, tokens with padding, and seconds in which at least one pass was under way."""

@@ -94,7 +94,7 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
     }
     if settings.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.sasl_mechanism
-        if settings.sasl_token_file is not None:
+        if settings.sasl_mechanism == "OAUTHBEARER" and settings.sasl_token_file is not None:
             options["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
         else:
             options["sasl_plain_username"] = settings.sasl_username

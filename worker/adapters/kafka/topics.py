@@ -88,18 +88,22 @@ def _raise_for(described: Mapping[str, Any]) -> None:
 
 
 class Wanted(NamedTuple):
-    """A topic as it should be. ``replicas`` -1 leaves them to the broker."""
+    """A topic as it should be. ``replicas`` -1 leaves them to the broker.
+
+    One that is there must have just these ``partitions`` where it is ``exact``; with others it will do.
+    """
 
     name: str
     partitions: int
     replicas: int
     config: Mapping[str, str]
+    exact: bool = False
 
 
 def ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wanted, bool]]:
     """Make those that are not there; whether each was made. Raises Misconfigured or Unavailable.
 
-    A topic with other partitions is left as it is and told of: another number would scatter what is in it.
+    Partitions of a topic that is there are never changed: another number would scatter what is in it.
     """
     return connected(lambda: _ensure(settings, topics), settings)
 
@@ -117,7 +121,7 @@ def _ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wan
                     client.create_topics([new])
             else:
                 _raise_for(known)
-                if (there := len(known["partitions"])) != topic.partitions:
+                if topic.exact and (there := len(known["partitions"])) != topic.partitions:
                     raise Misconfigured(
                         f"topic {topic.name!r} has {there} partitions, the settings say {topic.partitions}: correct "
                         "PENSTOCK_SETUP__PARTITIONS, or move to a new topic"
