@@ -43,8 +43,6 @@ SETS = {
 }
 RECALL = (10,)
 CANDIDATES = 50
-RERANKED = 200
-"""Queries of each kind that are reranked, drawn by chance."""
 MINILM_TOKENS = 256
 
 
@@ -87,16 +85,6 @@ def evaluated(chosen: Settings, asked: Sequence[Labelled]) -> Report:
     return evaluating.evaluate(chosen, asked, options, silent)
 
 
-def gained(chosen: Settings, label: str, asked: Sequence[Labelled]) -> tuple[str, ...]:
-    """What reranking adds."""
-    report = evaluated(chosen, asked)
-    gain = report.reranking
-    assert gain is not None
-    before, after = (row.metrics["nDCG@10"] for row in report.rows[:2])
-    interval = f"{gain.low:+.3f} to {gain.high:+.3f}"
-    return f"{label}, {len(asked)}", f"{before:.3f}", f"{after:.3f}", f"{gain.difference:+.3f}", interval
-
-
 def figures(metrics: dict[str, float]) -> tuple[str, str]:
     return f"{metrics['R@10']:.3f}", f"{metrics['nDCG@10']:.3f}"
 
@@ -121,15 +109,11 @@ def main() -> None:
             found += [(label, way, *figures(metrics)) for way, metrics in rows]
             dimensions.append((label, *[figures(row.metrics)[0] for row in own.rows if row.search == "exact"][:-1]))
             print(*found[-4:], dimensions[-1], sep="\n", flush=True)
-        ours = ours.model_copy(update={"rerank": RerankSettings(bundle=corpus.RERANKER)})
-        reranked = [gained(ours, SETS[name], sampled(asked, RERANKED)) for name, asked in sets.items()]
     about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
     text = f"# The shipped model on its own corpus\n\n{machine()}. {len(texts):,} documents. {about}\n\n"
     text += table(found, ("queries", "model", "R@10", "nDCG@10"))
     text += "\nR@10 by dimension, exact search over the stored vectors:\n\n"
     text += table(dimensions, ("queries", "32", "64", "128", "256"))
-    text += f"\nnDCG@10 before and after reranking the first {CANDIDATES} chunks; 95 % of paired resamples:\n\n"
-    text += table(reranked, ("queries", "before", "after", "gain", "interval"))
     print(text)
     if not quick:
         write("small-model", text)
