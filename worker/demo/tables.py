@@ -42,7 +42,8 @@ def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> No
             line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
             line.truncate(console.width, overflow="ellipsis")
             console.print(line)
-    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it\n", style="dim")
+    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it.", style="dim")
+    console.print("  A small one, it goes by shared words, and costs something across languages.\n", style="dim")
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
