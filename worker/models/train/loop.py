@@ -15,8 +15,6 @@ from worker.models.train.plan import Plan, Stage
 CURVES = "curves.csv"
 COLUMNS = ("stage", "step", "loss", "learning_rate", "seconds")
 LOG_EVERY = 10
-LOADERS = 1
-"""Processes that tokenize the next batch meanwhile."""
 BETA2, DECAY, CLIP = 0.98, 0.01, 1.0
 """AdamW's second moment over fewer steps than usual, since there are few; weight decay; largest gradient norm."""
 
@@ -42,7 +40,6 @@ def arguments(plan: Plan, stage: Stage, folder: Path, keep: int) -> dict[str, An
         "data_seed": plan.seed,
         "report_to": "none",
         "disable_tqdm": True,
-        "dataloader_num_workers": LOADERS,
         "dataloader_pin_memory": torch.cuda.is_available(),
     }
 
