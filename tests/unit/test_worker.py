@@ -65,7 +65,7 @@ def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None =
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "patience", lambda stop: Patience(lambda _: 0.001, lambda *_: None, stop))
+    monkeypatch.setattr(wiring, "patience", lambda stop, _retry: Patience(lambda _: 0.001, lambda *_: None, stop))
 
 
 def texts(store: MemoryStore) -> dict[str, str]:
