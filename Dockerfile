@@ -1,8 +1,8 @@
 # The workers' images: docker build --target cpu|cuda|tensorrt . Each stage's files are made by image/tree.sh, which a test
 # runs, too. CUDA comes as Python packages, the driver from the node. TensorRT's libraries are on NVIDIA's own index, which
-# no lock file can name: for that target give an image that has them, and Python 3.12, as TENSORRT.
+# no lock file can name: for that target give an image that has them, and Python 3.12, as BASE.
 ARG PYTHON=3.12-slim-bookworm
-ARG TENSORRT=python:3.12-slim-bookworm
+ARG BASE=python:3.12-slim-bookworm
 
 FROM python:${PYTHON} AS source
 WORKDIR /source
@@ -17,7 +17,7 @@ RUN sh image/tree.sh cpu /opt/penstock
 FROM source AS cuda-tree
 RUN sh image/tree.sh cuda /opt/penstock
 
-FROM python:${PYTHON} AS base
+FROM ${BASE} AS base
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="penstock" \
       org.opencontainers.image.description="Kafka to Qdrant through embedding models on ONNX Runtime" \
@@ -35,14 +35,7 @@ FROM base AS cuda
 COPY --from=cuda-tree /opt/penstock /opt/penstock
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
-FROM ${TENSORRT} AS tensorrt
-COPY --from=cuda-tree /opt/penstock /opt/penstock
-ENV PYTHONPATH=/opt/penstock/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HOME=/tmp XDG_CACHE_HOME=/tmp/cache \
-    PENSTOCK_MONITOR__PORT=9464 NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
-USER 10001:10001
-WORKDIR /tmp
-ENTRYPOINT ["python", "-m", "worker"]
-CMD ["--help"]
+FROM cuda AS tensorrt
 HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "worker.health"]
 
 FROM base AS cpu

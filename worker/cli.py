@@ -73,7 +73,7 @@ def index(
 
     chosen = _load()
     stop = _stop_on_signals()
-    monitor = Monitor.of(chosen)
+    monitor = Monitor.of(chosen.kafka.topic, chosen.monitor)
     if source is None:
         connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, monitor.watch, once=once)  # noqa: E731
     else:

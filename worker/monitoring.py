@@ -9,7 +9,7 @@ from worker.index.metrics import IndexMetrics
 from worker.loading import Model
 from worker.metrics import CONTENT_TYPE, Running
 from worker.query.background import Background, HttpServer
-from worker.settings import MonitorSettings, Settings
+from worker.settings import MonitorSettings
 from worker.telemetry import log
 from worker.watch import Watch
 
@@ -25,10 +25,10 @@ class Monitor:
     watch: Watch = field(default_factory=Watch)
 
     @classmethod
-    def of(cls, settings: Settings) -> "Monitor":
-        """For a worker with these settings; nothing is served yet."""
-        metrics = IndexMetrics(settings.kafka.topic)
-        return cls(metrics, Health(settings.monitor.stall_s, lambda: (metrics.text(), CONTENT_TYPE)))
+    def of(cls, topic: str, settings: MonitorSettings) -> "Monitor":
+        """For a worker that reads this topic; nothing is served yet."""
+        metrics = IndexMetrics(topic)
+        return cls(metrics, Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE)))
 
     def loaded(self, model: Model) -> None:
         """The model is there."""

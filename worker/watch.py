@@ -76,8 +76,7 @@ class Watch:
 
     def lag(self) -> int:
         """Records that are not committed, of all partitions."""
-        with self._lock:
-            return sum(max(0, one.end - one.done) for one in self._partitions.values() if one.known)
+        return sum(one.records for one in self.behind(0.0).values())
 
     def behind(self, now_s: float) -> dict[Partition, Behind]:
         """All that are owned and whose end is known."""

@@ -26,7 +26,7 @@ from worker.index.stages import Embed, IndexWork, InPipe, Prepare, WriteOut, com
 from worker.loading import Model
 from worker.monitoring import Monitor
 from worker.ports import DeadLetters, Embedder, Source, VectorStore
-from worker.settings import IndexSettings, Settings
+from worker.settings import IndexSettings, MonitorSettings, Settings
 from worker.stream.patience import Patience, PatientDeadLetters, PatientStore, backoff
 from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.work import Work
@@ -66,6 +66,11 @@ class Feed:
     dead_letters: DeadLetters
     rules: Rules
     origin: Origin | None
+
+    @property
+    def topic(self) -> str:
+        """What it is called in logs and metrics."""
+        return self.origin.topic if self.origin else "file"
 
 
 def rules(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Rules:
@@ -132,7 +137,7 @@ def index(
     monitor: Monitor | None = None,
 ) -> Reporter:
     """Run the index worker until its source ends or ``stop`` is set; returns what became of the records."""
-    monitor = monitor or Monitor.of(settings)
+    monitor = monitor or Monitor.of(settings.kafka.topic, settings.monitor)
     kafka, waiting = (patience(stop, partial(monitor.metrics.retry, name)) for name in ("kafka", "qdrant"))
     with _qdrant(settings) as connection:
         feed = kafka.call(connect)
@@ -140,8 +145,7 @@ def index(
         collection = waiting.call(lambda: open_collection(connection, name, model.identity, feed.origin, full))
         chunks = chunker(settings.index, model)
         recipe = waiting.call(lambda: number_recipe(connection, collection.name, chunks.rules.fingerprint))
-        source = feed.origin.topic if feed.origin else "file"
-        log.info("started", collection=collection.name, recipe=recipe, source=source)
+        log.info("started", collection=collection.name, recipe=recipe, source=feed.topic)
         store = connection.store(collection)
         monitor.health.ready = True
         parts = Parts(feed, store, chunks, recipe, model.embedder)
@@ -167,7 +171,7 @@ def run(
     monitor: Monitor | None = None,
 ) -> Reporter:
     """The stages, their pipeline and the loop, over any implementation of the ports."""
-    abort, monitor = threading.Event(), monitor or Monitor.of(Settings(index=settings))
+    abort, monitor = threading.Event(), monitor or Monitor.of(parts.feed.topic, MonitorSettings())
     metrics, turned = monitor.metrics, monitor.health.turn
     terms = Terms(
         settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS, bar, metrics.retry, turned, monitor.watch.lag

@@ -20,7 +20,7 @@ from worker.index.metrics import IndexMetrics
 from worker.models.forward import Usage
 from worker.monitoring import Monitor
 from worker.query.metrics import QueryMetrics
-from worker.settings import IndexSettings, Settings
+from worker.settings import IndexSettings, MonitorSettings
 from worker.stream.work import Work
 from worker.telemetry import Reporter
 from worker.types import OF_DOCUMENTS, Batch, Outcome, Partition, Record
@@ -123,7 +123,7 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
         body = b'{"id": "%s", "text": "%s"}' % (key, text.encode()) if text else None
         source.append(key, body)
     source.append(b"d", b"no json")
-    monitor = Monitor.of(Settings())
+    monitor = Monitor.of("documents", MonitorSettings())
     feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
     parts = wiring.Parts(feed, store, chunks, 1, HashEmbedder())
