@@ -15,13 +15,7 @@ spec:
   automountServiceAccountToken: false
   enableServiceLinks: false
   terminationGracePeriodSeconds: {{ .grace }}
-  securityContext:
-    runAsNonRoot: true
-    runAsUser: 10001
-    runAsGroup: 10001
-    fsGroup: 10001
-    fsGroupChangePolicy: OnRootMismatch
-    seccompProfile: {type: RuntimeDefault}
+  securityContext: {{- include "penstock.user" . | nindent 4 }}
   {{- with include "penstock.placement" .root | trim }}{{ . | nindent 2 }}{{ end }}
   {{- if and $gpu $values.gpu.runtimeClassName }}
   runtimeClassName: {{ $values.gpu.runtimeClassName }}
@@ -76,6 +70,41 @@ spec:
           {{- end }}
       volumeMounts: {{- include "penstock.mounts" .root | nindent 8 }}
   volumes: {{- include "penstock.volumes" .root | nindent 4 }}
+{{- end }}
+
+{{- /* The spec of a pod that runs one command to its end. (dict "root" $ "kind" name "account" name "environment" text
+"command" [...]) */ -}}
+{{- define "penstock.once" -}}
+restartPolicy: Never
+serviceAccountName: {{ .account }}
+automountServiceAccountToken: false
+enableServiceLinks: false
+securityContext: {{- include "penstock.user" . | nindent 2 }}
+{{- with include "penstock.placement" .root | trim }}{{ . | nindent 0 }}{{ end }}
+containers:
+  - name: {{ .kind }}
+    image: {{ include "penstock.image" .root }}
+    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+    args: {{ toJson .command }}
+    env:
+      {{- range $key, $value := .environment | fromYaml }}
+      - {name: {{ $key }}, value: {{ $value | quote }}}
+      {{- end }}
+    securityContext: {{- include "penstock.security" . | nindent 6 }}
+    resources:
+      requests: {cpu: 100m, memory: 256Mi}
+      limits: {memory: 1Gi}
+    volumeMounts: {{- include "penstock.mounts" .root | nindent 6 }}
+volumes: {{- include "penstock.volumes" .root | nindent 2 }}
+{{- end }}
+
+{{- define "penstock.user" -}}
+runAsNonRoot: true
+runAsUser: 10001
+runAsGroup: 10001
+fsGroup: 10001
+fsGroupChangePolicy: OnRootMismatch
+seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
 {{- define "penstock.mounts" -}}
