@@ -70,9 +70,11 @@ def _set_up(chosen: Settings, stop: threading.Event, wait_s: float, *, as_json: 
 
 
 def size(
-    documents_per_s: Annotated[float, typer.Option(min=1e-9, help="Documents per second in the busiest hour.")],
-    tokens: Annotated[int, typer.Option(min=1, help="Tokens of an average document.")],
-    speed: Annotated[float, typer.Option(min=1e-9, help="Tokens/s of one worker, by penstock bench.")],
+    documents_per_s: Annotated[
+        float, typer.Option(min=1e-9, max=1e9, help="Documents per second in the busiest hour.")
+    ],
+    tokens: Annotated[int, typer.Option(min=1, max=10**9, help="Tokens of an average document.")],
+    speed: Annotated[float, typer.Option(min=1e-9, max=1e12, help="Tokens/s of one worker, by penstock bench.")],
     documents: Annotated[int, typer.Option(min=0, help="Documents in the index.")] = 0,
     dimension: Annotated[int, typer.Option(min=1, help="Length of the vectors.")] = 1024,
     chunk_tokens: Annotated[int, typer.Option(min=16, help="As index.chunk_tokens.")] = CHUNK["chunk_tokens"].default,

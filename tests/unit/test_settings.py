@@ -131,6 +131,14 @@ def test_a_misspelt_secret_and_a_missing_folder_are_named(monkeypatch: pytest.Mo
         settings.load()
 
 
+def test_a_secret_that_is_no_text_is_told_without_its_content(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "PENSTOCK_QDRANT__API_KEY").write_bytes(b"s3cret\xff")
+    monkeypatch.setenv("PENSTOCK_SECRETS", str(tmp_path))
+    with pytest.raises(Misconfigured, match=r"PENSTOCK_SECRETS: a file in .* is no UTF-8 text") as caught:
+        settings.load()
+    assert "s3cret" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [

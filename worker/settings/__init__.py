@@ -161,7 +161,10 @@ def _secrets(settings_cls: type[BaseSettings]) -> NestedSecretsSettingsSource:
 
 def _secret_files() -> Mapping[str, str]:
     folder = os.environ.get(SECRETS_VARIABLE)
-    return NestedSecretsSettingsSource.load_secrets(Path(folder).resolve()) if folder else {}
+    try:
+        return NestedSecretsSettingsSource.load_secrets(Path(folder).resolve()) if folder else {}
+    except UnicodeDecodeError:
+        raise Misconfigured(f"{SECRETS_VARIABLE}: a file in {folder} is no UTF-8 text") from None
 
 
 def _groups() -> dict[str, type[Group]]:
