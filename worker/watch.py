@@ -5,7 +5,7 @@ Written by the thread that polls, read by whoever asks for metrics.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from worker.types import Partition, Record
@@ -28,7 +28,7 @@ class _Partition:
         self.marks: deque[tuple[int, float]] = deque()
         """The first record of each poll that is not committed, and when it was produced."""
         self.known = False
-        """Whether the broker has told of the end; not yet where the partition came while all were paused."""
+        """Whether the broker has told of the end: not before the first fetch has been answered."""
 
 
 class Watch:
@@ -42,22 +42,24 @@ class Watch:
         self.rebalances: Counter[str] = Counter()
         """Assigned, revoked, lost."""
 
-    def polled(
-        self, partition: Partition, first: int, position: int, end: int | None, records: Iterable[Record]
-    ) -> None:
-        """These came, in order; ``position`` is the next to read, ``end`` the partition's as the broker told last.
-
-        ``first`` is where reading began since the partition was assigned.
-        """
+    def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
+        """These came, in order; ``first`` is the first of them, ``position`` the next to read."""
         with self._lock:
             one = self._partitions.setdefault(partition, _Partition(first))
             if one.done >= one.read:  # what was read before is no part of the lag
                 one.marks.clear()
-            one.known = one.known or end is not None or position > first
+            one.known = one.known or position > first
             oldest = next((record for record in records if record.timestamp_ms is not None), None)
             if oldest is not None and oldest.timestamp_ms is not None:
                 one.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
-            one.read, one.end = position, max(one.end, position, end or 0)
+            one.read, one.end = position, max(one.end, position)
+
+    def ends(self, ends: Mapping[Partition, int]) -> None:
+        """Where partitions end as the broker told last, also of those where nothing was read."""
+        with self._lock:
+            for partition, end in ends.items():
+                if (one := self._partitions.get(partition)) is not None:
+                    one.known, one.end = True, max(one.end, end)
 
     def committed(self, partition: Partition, offset: int) -> None:
         """Everything before this offset is done."""

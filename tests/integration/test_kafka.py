@@ -21,7 +21,7 @@ from tests.broker import Broker
 from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
 from worker import wiring
-from worker.adapters.kafka.connection import connect_producer
+from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.kafka.topics import check_topic, create_topic
@@ -32,6 +32,7 @@ from worker.index.chunking import Chunker, ChunkRules
 from worker.settings import IndexSettings, KafkaSettings
 from worker.telemetry import Reporter
 from worker.types import Chunk, ChunkKey, Letter, Outcome, Partition, Point, Record, Stored, Vector
+from worker.watch import Watch
 
 CHUNKS = Chunker(WordTokenizer(), ChunkRules(64, 8, title=True, prompt="", most=50))
 SECONDS = 60.0
@@ -174,6 +175,17 @@ def test_a_restart_goes_on_at_the_committed_offset(broker: str) -> None:
     produce(settings, [document(f"doc/{n}") for n in range(40, 50)])
     assert Running(settings, store).join().totals.total() == 10
     assert len(store.points) == 50
+
+
+def test_lag_is_known_where_everything_was_done_before(broker: str) -> None:
+    settings = new_topic(broker)
+    produce(settings, [document("doc/1")])
+    Running(settings, MemoryStore()).join()
+    watch = Watch()
+    later = KafkaSource(connect_consumer(settings), settings.topic, watch=watch)
+    wait_until(lambda: later.poll(0.1) is None and watch.behind(0.0) != {})
+    assert watch.behind(0.0) == {Partition(settings.topic, 0): (0, 0.0)}
+    later.close(5)
 
 
 @pytest.mark.parametrize("stage", ["prepare", "embed", "write"])

@@ -36,8 +36,9 @@ def record(offset: int, produced_s: float | None = None) -> Record:
 
 def test_lag_counts_what_is_not_committed_and_ages_with_the_oldest_of_it() -> None:
     watch = Watch()
-    watch.polled(HERE, 5, 8, 20, [record(5, 100.0), record(6, 101.0), record(7, 102.0)])
-    watch.polled(HERE, 5, 10, 20, [record(8, 110.0), record(9, 111.0)])
+    watch.polled(HERE, 5, 8, [record(5, 100.0), record(6, 101.0), record(7, 102.0)])
+    watch.polled(HERE, 8, 10, [record(8, 110.0), record(9, 111.0)])
+    watch.ends({HERE: 20})
     assert watch.behind(130.0) == {HERE: (15, 30.0)}
     watch.committed(HERE, 8)
     assert watch.behind(130.0) == {HERE: (12, 20.0)}
@@ -47,23 +48,24 @@ def test_lag_counts_what_is_not_committed_and_ages_with_the_oldest_of_it() -> No
 
 def test_time_without_records_is_no_lag() -> None:
     watch = Watch()
-    watch.polled(HERE, 0, 1, 1, [record(0, 100.0)])
+    watch.polled(HERE, 0, 1, [record(0, 100.0)])
     watch.committed(HERE, 1)
-    watch.polled(HERE, 0, 2, 2, [record(1, 4000.0)])
+    watch.polled(HERE, 1, 2, [record(1, 4000.0)])
     assert watch.behind(4001.0) == {HERE: (1, 1.0)}
 
 
-def test_a_partition_that_came_while_all_were_paused_has_no_lag_yet() -> None:
+def test_a_partition_has_no_lag_before_the_broker_has_told_of_its_end() -> None:
     watch = Watch()
-    watch.polled(HERE, 5, 5, None, [])
+    watch.ends({HERE: 9})
+    watch.polled(HERE, 5, 5, [])
     assert watch.behind(1.0) == {}
-    watch.polled(HERE, 5, 5, 9, [])
+    watch.ends({HERE: 9})
     assert watch.behind(1.0) == {HERE: (4, 0.0)}
 
 
 def test_lag_of_a_partition_is_gone_with_the_partition() -> None:
     watch = Watch()
-    watch.polled(HERE, 0, 1, 9, [record(0, 1.0)])
+    watch.polled(HERE, 0, 1, [record(0, 1.0)])
     watch.gone([HERE])
     watch.committed(HERE, 1)
     assert watch.behind(2.0) == {}
@@ -73,7 +75,7 @@ def test_lag_of_a_partition_is_gone_with_the_partition() -> None:
 def test_lag_is_never_negative_and_zero_when_all_is_committed(sizes: list[int], data: st.DataObject) -> None:
     watch, at = Watch(), 0
     for size in sizes:
-        watch.polled(HERE, 0, at + size, None, [record(at + n, float(at + n)) for n in range(size)])
+        watch.polled(HERE, at, at + size, [record(at + n, float(at + n)) for n in range(size)])
         at += size
         watch.committed(HERE, data.draw(st.integers(0, at)))
         records, seconds = watch.behind(data.draw(st.floats(0, 100)))[HERE]

@@ -70,11 +70,9 @@ class KafkaSource:
             raise Misconfigured(f"Kafka refuses: {say(error)}") from error
         except kafka_errors.KafkaError as error:
             raise Unavailable(f"Kafka: {say(error)}") from error
-        if not positions:
-            return None
         mine = {owned: [_record(raw) for raw in found] for owned, found in polled.items() if owned in self._generations}
         self._tell(positions, mine)
-        return Batch(tuple(record for found in mine.values() for record in found), positions)
+        return Batch(tuple(record for found in mine.values() for record in found), positions) if positions else None
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """As the port says; the next poll sends it."""
@@ -139,11 +137,13 @@ class KafkaSource:
         return moved
 
     def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
-        states = self._consumer._subscription.assignment  # noqa: SLF001  # as in _moved
         for partition, position in positions.items():
-            records, state = polled.get(TopicPartition(*partition), ()), states.get(TopicPartition(*partition))
+            records = polled.get(TopicPartition(*partition), ())
             first = records[0].offset if records else position.offset
-            self._watch.polled(partition, first, position.offset, getattr(state, "highwater", None), records)
+            self._watch.polled(partition, first, position.offset, records)
+        states = self._consumer._subscription.assignment  # noqa: SLF001  # as in _moved
+        ends = {owned: getattr(states.get(owned), "highwater", None) for owned in list(self._generations)}
+        self._watch.ends({Partition(*owned): end for owned, end in ends.items() if end is not None})
 
     def _send_commit(self) -> None:
         """Send what is pending, one request at a time, so that no commit overtakes another."""
