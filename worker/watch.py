@@ -41,6 +41,8 @@ class Watch:
         """By result: done, or refused and sent again."""
         self.rebalances: Counter[str] = Counter()
         """Assigned, revoked, lost."""
+        self.silent_s = 0.0
+        """How long the broker that keeps the group has not answered, as of the latest poll."""
 
     def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
         """These came, in order; ``first`` is the first of them, ``position`` the next to read."""

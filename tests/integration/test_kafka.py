@@ -188,6 +188,16 @@ def test_lag_is_known_where_everything_was_done_before(broker: str) -> None:
     later.close(5)
 
 
+def test_lag_grows_while_nothing_is_fetched(broker: str) -> None:
+    settings, watch = new_topic(broker), Watch()
+    member = KafkaSource(connect_consumer(settings), settings.topic, watch=watch)
+    wait_until(lambda: member.poll(0.1) is None and watch.behind(0.0) != {})
+    wait_until(lambda: member.poll(0.0, hold=True) is None)
+    produce(settings, [document(f"doc/{n}") for n in range(7)])
+    wait_until(lambda: member.poll(0.0, hold=True) is None and watch.lag() == 7)
+    member.close(5)
+
+
 @pytest.mark.parametrize("stage", ["prepare", "embed", "write"])
 def test_a_rebalance_while_a_batch_is_in_a_stage_loses_nothing(broker: str, stage: str) -> None:
     settings = new_topic(broker, 4, max_poll_records=20)
@@ -244,7 +254,7 @@ def test_a_rebalance_that_the_library_forgot_is_taken_up_again(broker: str) -> N
 
 
 def test_the_library_is_the_version_whose_inside_is_known() -> None:
-    """The source reads _coordinator.rejoining, need_rejoin and request_rejoin: look again before moving on."""
+    """The source reads _coordinator.rejoining, need_rejoin, request_rejoin, heartbeat: look before moving on."""
     assert kafka.__version__ == "3.0.12"
 
 

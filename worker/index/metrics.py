@@ -123,6 +123,9 @@ class _Stream:
             records.add_metric([topic, str(number)], behind.records)
             seconds.add_metric([topic, str(number)], behind.seconds)
         yield from (records, seconds)
+        yield GaugeMetricFamily(
+            "penstock_index_kafka_silent_seconds", "Since Kafka last answered a heartbeat.", self._watch.silent_s
+        )
         yield _counted("commits", "Commits, by result.", "result", self._watch.commits)
         yield _counted("rebalances", "Changes of the assignment of partitions.", "event", self._watch.rebalances)
         yield _counted("stage_busy_seconds", "Time that each stage has worked.", "stage", self._busy_s)

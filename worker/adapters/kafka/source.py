@@ -7,6 +7,7 @@ take long; and a commit's callback comes from within a later poll.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
@@ -22,6 +23,8 @@ from worker.watch import Watch
 COMMIT_RETRY_S = 0.2
 GROUP_CHECK_S = 0.5
 GROUP_TIMEOUT_MS = 1000
+LOOK_S = 2.0
+"""While holding, ask so often where the partitions end; otherwise each answer to a fetch tells."""
 JOIN_POLL_S = 0.25
 """A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
 
@@ -42,6 +45,7 @@ class KafkaSource:
         tolerate(consumer)
         self._consumer = consumer
         self._clock = clock
+        self._heard_s = self._looked_s = clock()
         self._watch = watch or Watch()
         self._generations: dict[TopicPartition, int] = {}
         self._assignments = 0
@@ -64,6 +68,9 @@ class KafkaSource:
             self._send_commit()
             polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
             positions = self._moved()
+            self._listen()
+            if hold and not joining:
+                self._look()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
         except REFUSALS as error:
@@ -106,6 +113,7 @@ class KafkaSource:
         """Pause or resume all; partitions that come during a hold are paused by the listener."""
         if hold != self._holding:
             self._holding = hold
+            self._looked_s = self._clock()
             change = self._consumer.pause if hold else self._consumer.resume
             change(*self._consumer.assignment())
 
@@ -135,6 +143,21 @@ class KafkaSource:
                 self._seen[owned] = position.offset
                 moved[Partition(*owned)] = Position(position.offset, generation)
         return moved
+
+    def _listen(self) -> None:
+        """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell."""
+        last_receive = self._consumer._coordinator.heartbeat.last_receive  # noqa: SLF001  # as in _moved
+        self._heard_s = max(self._heard_s, last_receive)
+        self._watch.silent_s = self._clock() - self._heard_s
+
+    def _look(self) -> None:
+        """Tell where the partitions end, so that lag grows while nothing is fetched."""
+        if self._clock() - self._looked_s < LOOK_S:
+            return
+        self._looked_s = self._clock()
+        with suppress(kafka_errors.KafkaTimeoutError):
+            ends = self._consumer.end_offsets(list(self._generations), timeout_ms=GROUP_TIMEOUT_MS)
+            self._watch.ends({Partition(*owned): end for owned, end in ends.items()})
 
     def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         for partition, position in positions.items():
