@@ -1,55 +1,18 @@
 """A running index worker, as Kubernetes and Prometheus see it."""
 
 import json
-import math
-import os
-import re
-import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 
-import httpx
-
 from tests.broker import Broker
-from tests.conftest import ROOT, unavailable, wait_until
+from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
-from worker.settings import KafkaSettings, QdrantSettings
-
-
-def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
-    stream = {"BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "TOPIC": kafka.topic, "GROUP": kafka.group}
-    own = {f"KAFKA__{name}": value for name, value in stream.items()} | {"MODEL__BUNDLE": bundle, "MONITOR__PORT": 0}
-    own |= more
-    return os.environ | {f"PENSTOCK_{name}": str(value) for name, value in own.items()}
-
-
-@contextmanager
-def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
-    """A worker and a client of its port."""
-    command = [sys.executable, "-m", "worker", "index"]
-    with subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        try:
-            for line in process.stderr:
-                said = json.loads(line)
-                if said["event"] == "monitored":
-                    break
-            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}") as client:
-                yield process, client
-        finally:
-            process.kill()
-
-
-def value(client: httpx.Client, series: str) -> float:
-    """Of a series, or the sum of those that begin so; -1 where there is none."""
-    found = re.findall(rf"^{re.escape(series)}[^ ]* (\S+)$", client.get("/metrics").text, re.MULTILINE)
-    return sum(map(float, found)) if found else -1.0
+from tests.scraping import monitored, prometheus, shows, value, variables
+from worker.settings import QdrantSettings
 
 
 def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
@@ -76,41 +39,11 @@ def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
         assert process.wait(30) == 0
 
 
-@contextmanager
-def prometheus(folder: Path, ports: Mapping[str, int]) -> Iterator[httpx.Client]:
-    """Scrapes the workers every second."""
-    if (binary := shutil.which("prometheus")) is None:
-        unavailable("no prometheus: it is a package of Debian's")
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        port = taken.getsockname()[1]
-    jobs = [{"job_name": name, "static_configs": [{"targets": [f"127.0.0.1:{one}"]}]} for name, one in ports.items()]
-    (folder / "prometheus.yaml").write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": jobs}))
-    command = [str(binary), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
-               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                yield client
-        finally:
-            process.terminate()
-
-
 def panels(name: str) -> dict[str, list[str]]:
     """The expressions of a dashboard's panels."""
     board = json.loads((ROOT / "helm/monitoring" / f"{name}.json").read_text())
     exprs = {panel["title"]: [target["expr"] for target in panel["targets"]] for panel in board["panels"]}
     return {title: [expr.replace("$__rate_interval", "30s") for expr in given] for title, given in exprs.items()}
-
-
-def shows(client: httpx.Client, expr: str) -> list[float]:
-    """The values that Prometheus has for an expression now, as far as they are numbers."""
-    try:
-        answer = client.get("/api/v1/query", params={"query": expr}).json()
-    except httpx.TransportError:  # it is starting
-        return []
-    assert answer["status"] == "success", answer
-    values = [float(one["value"][1]) for one in answer["data"]["result"]]
-    return [one for one in values if not math.isnan(one)]
 
 
 NEEDS_FAULTS = {"Retries, dead letters, refused commits", "GPU"}

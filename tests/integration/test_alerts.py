@@ -1,0 +1,164 @@
+"""The chart's alerts in a real Prometheus, on real faults of real workers; a minute of the rules lasts seconds here.
+
+Missing: PenstockDown, which wants a cluster, and PenstockGpuIdle, which wants a GPU; promtool tests those (test_helm).
+"""
+
+import itertools
+import json
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.broker import Broker
+from tests.conftest import ROOT, unavailable, wait_until
+from tests.kafka_tools import document, new_topic, produce, source
+from tests.scraping import monitored, prometheus, shows, variables
+from worker.adapters.kafka.source import KafkaSource
+from worker.settings import KafkaSettings
+
+MINUTE_S = 2
+OBJECTIVE_S = 1
+
+
+def scaled_rules() -> dict[str, Any]:
+    """As the chart renders them, but quicker."""
+    helm = shutil.which("helm") or str(ROOT / "tests/helm/bin/helm")
+    if not Path(helm).exists():
+        unavailable("no helm binary: sh tests/helm/fetch.sh builds it with Go")
+    options = f"monitoring.rules=true,monitoring.freshnessObjectiveSeconds={OBJECTIVE_S}"
+    command = [helm, "template", "release", str(ROOT / "helm"), "--kube-version", "1.33.0", "--set", options]
+    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    (rules,) = (one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "PrometheusRule")
+    quicker = re.sub(r"\b(\d+)m\b", lambda found: f"{int(found[1]) * MINUTE_S}s", json.dumps(rules["spec"]))
+    return dict(json.loads(quicker))
+
+
+@contextmanager
+def repeating(action: Callable[[], None], pause_s: float) -> Iterator[None]:
+    """In a thread of its own, until left."""
+    stop, failures = threading.Event(), list[Exception]()
+
+    def run() -> None:
+        try:
+            while not stop.wait(pause_s):
+                action()
+        except Exception as error:  # noqa: BLE001  # told when left
+            failures.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
+    assert not failures
+
+
+def firing(scraped: httpx.Client) -> set[str]:
+    answer = scraped.get("/api/v1/query", params={"query": 'ALERTS{alertstate="firing"}'}).json()
+    return {one["metric"]["alertname"].removeprefix("Penstock") for one in answer["data"]["result"]}
+
+
+def fired(scraped: httpx.Client, alerts: set[str]) -> set[str]:
+    """Which of the alerts fire before long."""
+    seen: set[str] = set()
+
+    def all_seen() -> bool:
+        seen.update(firing(scraped))
+        return alerts <= seen
+
+    with suppress(AssertionError):
+        wait_until(all_seen, 120)
+    return seen & alerts
+
+
+@contextmanager
+def query_worker(env: Mapping[str, str]) -> Iterator[httpx.Client]:
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "query"], env=env, cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
+            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
+                yield client
+        finally:
+            process.kill()
+
+
+@contextmanager
+def member(kafka: KafkaSettings) -> Iterator[KafkaSource]:
+    """Of the workers' group; it does no work."""
+    joined = source(kafka, once=False)
+    try:
+        yield joined
+    finally:
+        joined.close(5)
+
+
+@pytest.mark.timeout(600)
+def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp_path: Path) -> None:
+    kafka = new_topic(own_broker.bootstrap_servers, partitions=4, session_timeout_s=2.0)
+    numbers = itertools.count()
+    with ExitStack() as opened:
+        qdrant = opened.enter_context(
+            subprocess.Popen([sys.executable, "-m", "tests.store_server", "0"], stdout=subprocess.PIPE, cwd=ROOT)
+        )
+        opened.callback(qdrant.kill)
+        assert qdrant.stdout is not None
+        port = int(qdrant.stdout.readline())
+        store = {"QDRANT__URL": f"http://127.0.0.1:{port}", "QDRANT__GRPC_PORT": port, "QDRANT__TIMEOUT_S": 2}
+        more = {"QDRANT__COLLECTION": kafka.topic, "KAFKA__SESSION_TIMEOUT_S": 2, "RERANK__ENABLED": "false"}
+        env = variables(kafka, minilm, **store, **more, HTTP__PORT=0, QUERY__TIMEOUT_S=1)
+        _, worker = opened.enter_context(monitored(env))
+        query = opened.enter_context(query_worker(env))
+        wait_until(lambda: {client.get("/readyz").status_code for client in (worker, query)} == {200})
+        ports = {"index": worker.base_url.port or 0, "query": query.base_url.port or 0}
+        scraped = opened.enter_context(prometheus(tmp_path, ports, scaled_rules()))
+        bad = threading.Event()
+
+        def traffic() -> None:
+            events = [document(f"doc/{next(numbers)}") for _ in range(5)]
+            produce(kafka, [*events, *([("bad", b"no json")] if bad.is_set() else [])])
+            query.post("/v1/search", json={"query": "water"})
+
+        def join_and_leave() -> None:
+            with member(kafka) as joined:
+                wait_until(lambda: joined.poll(0.1) is not None)
+
+        with repeating(traffic, 0.2):
+            wait_until(lambda: shows(scraped, "sum(penstock_index_records_total) > 100") != [], 60)
+            assert firing(scraped) == set()
+            qdrant.send_signal(signal.SIGSTOP)
+            with repeating(join_and_leave, 0.1):
+                away = {"ServiceAway", "Stalled", "LagPersists", "QueriesFail", "Rebalances"}
+                assert fired(scraped, away) == away
+            qdrant.send_signal(signal.SIGCONT)
+            bad.set()
+            late = {"FreshnessBurn", "DeadLetters"}
+            assert fired(scraped, late) == late
+            bad.clear()
+            wait_until(lambda: firing(scraped) == set(), 120)
+            qdrant.send_signal(signal.SIGSTOP)  # so that there is something to commit when Kafka is gone
+            wait_until(lambda: shows(scraped, "sum(penstock_index_lag_records) > 50") != [])
+        own_broker.stop()
+        try:
+            qdrant.send_signal(signal.SIGCONT)
+            silent = {"KafkaSilent", "CommitsRefused"}
+            assert fired(scraped, silent) == silent
+        finally:
+            own_broker.start()
+        wait_until(lambda: shows(scraped, "sum(penstock_index_lag_records)") == [0.0], 120)
+        wait_until(lambda: firing(scraped) == set(), 120)

@@ -1,0 +1,88 @@
+"""A worker whose port is asked, and a real Prometheus that does so."""
+
+import json
+import math
+import os
+import re
+import shutil
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+
+from tests.conftest import ROOT, unavailable, wait_until
+from worker.settings import KafkaSettings
+
+
+def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
+    stream = {"BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "TOPIC": kafka.topic, "GROUP": kafka.group}
+    own = {f"KAFKA__{name}": value for name, value in stream.items()} | {"MODEL__BUNDLE": bundle, "MONITOR__PORT": 0}
+    own |= more
+    return os.environ | {f"PENSTOCK_{name}": str(value) for name, value in own.items()}
+
+
+@contextmanager
+def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
+    """A worker and a client of its port."""
+    command = [sys.executable, "-m", "worker", "index"]
+    with subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
+        assert process.stderr is not None
+        try:
+            for line in process.stderr:
+                said = json.loads(line)
+                if said["event"] == "monitored":
+                    break
+            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}") as client:
+                yield process, client
+        finally:
+            process.kill()
+
+
+def value(client: httpx.Client, series: str) -> float:
+    """Of a series, or the sum of those that begin so; -1 where there is none."""
+    found = re.findall(rf"^{re.escape(series)}[^ ]* (\S+)$", client.get("/metrics").text, re.MULTILINE)
+    return sum(map(float, found)) if found else -1.0
+
+
+@contextmanager
+def prometheus(
+    folder: Path, ports: Mapping[str, int], rules: Mapping[str, object] | None = None
+) -> Iterator[httpx.Client]:
+    """Scrapes the workers every second, with a port per component; ``rules`` are looked at as often."""
+    if (binary := shutil.which("prometheus")) is None:
+        unavailable("no prometheus: it is a package of Debian's")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    targets = [{"targets": [f"127.0.0.1:{one}"], "labels": {"component": name}} for name, one in ports.items()]
+    (folder / "rules.yaml").write_text(json.dumps(rules or {"groups": []}))
+    config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yaml"],
+              "scrape_configs": [{"job_name": "penstock", "static_configs": targets}]}  # fmt: skip
+    (folder / "prometheus.yaml").write_text(json.dumps(config))
+    command = [str(binary), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
+               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+                wait_until(lambda: ready(client))
+                yield client
+        finally:
+            process.terminate()
+
+
+def ready(client: httpx.Client) -> bool:
+    try:
+        return client.get("/-/ready").status_code == 200
+    except httpx.TransportError:
+        return False
+
+
+def shows(client: httpx.Client, expr: str) -> list[float]:
+    """The values that Prometheus has for an expression now, as far as they are numbers."""
+    answer = client.get("/api/v1/query", params={"query": expr}).json()
+    assert answer["status"] == "success", answer
+    values = [float(one["value"][1]) for one in answer["data"]["result"]]
+    return [one for one in values if not math.isnan(one)]
