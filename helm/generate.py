@@ -8,7 +8,7 @@ With --check nothing is written, and the exit code says whether both are up to d
 import json
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -34,6 +34,10 @@ OPEN = {
     *(f"{worker}.resources.{kind}" for worker in ("index", "query") for kind in ("requests", "limits")),
 }
 """Maps whose names are Kubernetes' or yours."""
+FIXED = {"http": ("enabled", "host", "port"), "monitor": ("host", "port")}
+"""Settings that probes, services and policies rely on: the chart's own."""
+FILLED = {f"networkPolicy.{service}Ports" for service in ("kafka", "qdrant")}
+"""Lists that mean everything where they are empty."""
 KEY = re.compile(r"^(\s*)([A-Za-z_]+):\s*(.*)$")
 
 
@@ -45,13 +49,13 @@ def settings_schema() -> dict[str, Any]:
 
 def group_schemas() -> dict[str, Any]:
     """One definition per group of settings."""
-    return {name: _group(field.annotation) for name, field in Settings.model_fields.items()}
+    return {name: _group(field.annotation, FIXED.get(name, ())) for name, field in Settings.model_fields.items()}
 
 
-def _group(model: Any) -> dict[str, Any]:
+def _group(model: Any, fixed: Iterable[str]) -> dict[str, Any]:
     schema: dict[str, Any] = model.model_json_schema()
     secret = [name for name, field in model.model_fields.items() if _holds_secret(field.annotation)]
-    for name in secret:
+    for name in (*secret, *fixed):
         del schema["properties"][name]
     for field in schema["properties"].values():
         field.pop("title", None)
@@ -80,7 +84,7 @@ def schema_of(value: Any, path: str = "") -> dict[str, Any]:
             parts = {name: schema_of(part, f"{path}.{name}".strip(".")) for name, part in value.items()}
             return {"type": "object", "additionalProperties": False, "properties": parts}
         case list():
-            return {"type": "array"}
+            return {"type": "array", "minItems": 1} if path in FILLED else {"type": "array"}
         case bool():
             return {"type": "boolean"}
         case int():

@@ -1,5 +1,7 @@
 {{- define "penstock.name" -}}
-{{- if contains .Chart.Name .Release.Name }}{{ .Release.Name }}{{ else }}{{ .Release.Name }}-{{ .Chart.Name }}{{ end }}
+{{- $name := ternary .Release.Name (printf "%s-%s" .Release.Name .Chart.Name) (contains .Chart.Name .Release.Name) }}
+{{- if gt (len $name) 50 }}{{ fail (printf "the names of services and jobs begin with %q: choose a release name of at most %d letters" $name (sub 49 (len .Chart.Name))) }}{{ end }}
+{{- $name }}
 {{- end }}
 
 {{- /* Labels that select the pods of one worker: (dict "root" $ "worker" "index-documents") */ -}}
@@ -23,7 +25,7 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- /* The collection that query workers search. */ -}}
 {{- define "penstock.searched" -}}
 {{- $base := .Values.settings.qdrant | default dict }}
-{{- $own := .Values.query.settings.qdrant | default dict }}
+{{- $own := (.Values.query.settings | default dict).qdrant | default dict }}
 {{- $own.collection | default $base.collection | default "documents" }}
 {{- end }}
 
@@ -114,7 +116,7 @@ http:
 
 {{- /* All settings of a worker as variables. (dict "root" $ "kind" "index" "settings" $pipeline) */ -}}
 {{- define "penstock.environment" -}}
-{{- $all := mergeOverwrite (include "penstock.defaults" . | fromYaml) (deepCopy .root.Values.settings) (deepCopy .settings) -}}
+{{- $all := mergeOverwrite (include "penstock.defaults" . | fromYaml) (deepCopy (.root.Values.settings | default dict)) (deepCopy (.settings | default dict)) -}}
 {{- range $group, $fields := $all }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}

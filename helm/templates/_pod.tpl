@@ -38,36 +38,30 @@ spec:
       envFrom:
         - configMapRef: {name: {{ include "penstock.name" .root }}-{{ .worker }}}
       securityContext: {{- include "penstock.security" . | nindent 8 }}
-      {{- with .port }}
       ports:
-        - {name: {{ .name }}, containerPort: {{ .number }}}
+        - {name: {{ .port.name }}, containerPort: {{ .port.number }}}
       startupProbe:
-        httpGet: {path: /startz, port: {{ .name }}}
+        httpGet: {path: /startz, port: {{ .port.name }}}
         periodSeconds: 5
         failureThreshold: {{ div (add $values.model.startupSeconds 4) 5 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: {{ .name }}}
+        httpGet: {path: /readyz, port: {{ .port.name }}}
         periodSeconds: 5
         timeoutSeconds: 3
       livenessProbe:
-        httpGet: {path: /healthz, port: {{ .name }}}
+        httpGet: {path: /healthz, port: {{ .port.name }}}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3
         terminationGracePeriodSeconds: 10 # one that hangs does not drain
-      {{- end }}
       {{- if .pause }}
       lifecycle:
         preStop: {exec: {command: ["sleep", "{{ .pause }}"]}}
       {{- end }}
       resources:
-        requests:
-          {{- toYaml .resources.requests | nindent 10 }}
-        limits:
-          {{- toYaml .resources.limits | nindent 10 }}
-          {{- if $gpu }}
-          {{ $values.gpu.resource }}: {{ $values.gpu.count }}
-          {{- end }}
+        requests: {{- .resources.requests | default dict | toYaml | nindent 10 }}
+        {{- $gpus := ternary (dict $values.gpu.resource $values.gpu.count) dict $gpu }}
+        limits: {{- merge $gpus (.resources.limits | default dict) | toYaml | nindent 10 }}
       volumeMounts: {{- include "penstock.mounts" .root | nindent 8 }}
   volumes: {{- include "penstock.volumes" .root | nindent 4 }}
 {{- end }}
@@ -133,26 +127,26 @@ seccompProfile: {type: RuntimeDefault}
   image: {reference: {{ required "model.image is the image that holds the bundles" .Values.model.image | quote }}, pullPolicy: IfNotPresent}
 {{- else if eq .Values.model.source "claim" }}
 - name: models
-  persistentVolumeClaim: {claimName: {{ required "model.claim is the claim that holds the bundles" .Values.model.claim }}, readOnly: true}
+  persistentVolumeClaim: {claimName: {{ required "model.claim is the claim that holds the bundles" .Values.model.claim | quote }}, readOnly: true}
 {{- end }}
 {{- if eq .Values.model.accelerator "tensorrt" }}
 - name: engines
   {{- if .Values.model.engineCache.claim }}
-  persistentVolumeClaim: {claimName: {{ .Values.model.engineCache.claim }}}
+  persistentVolumeClaim: {claimName: {{ .Values.model.engineCache.claim | quote }}}
   {{- else }}
   emptyDir: {sizeLimit: {{ .Values.model.engineCache.size }}}
   {{- end }}
 {{- end }}
 {{- with .Values.secrets.existingSecret }}
-- {name: secrets, secret: {secretName: {{ . }}, defaultMode: 0440}}
+- {name: secrets, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
 {{- end }}
 {{- with .Values.secrets.existingTlsSecret }}
-- {name: tls, secret: {secretName: {{ . }}, defaultMode: 0440}}
+- {name: tls, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
 {{- end }}
 {{- with .Values.secrets.tokenAudience }}
 - name: token
   projected:
     sources:
-      - serviceAccountToken: {path: token, audience: {{ . }}, expirationSeconds: 3600}
+      - serviceAccountToken: {path: token, audience: {{ . | quote }}, expirationSeconds: 3600}
 {{- end }}
 {{- end }}
