@@ -42,6 +42,8 @@ class Metrics:
             "penstock_retries", "Calls that are made again because a service was away, by service.", ["service"],
             registry=self.registry,
         )  # fmt: skip
+        for service in ("kafka", "qdrant"):  # there from the start: the first of them must be a change
+            self._retries.labels(service)
 
     def models(self, running: Sequence[Running]) -> None:
         """These are loaded."""

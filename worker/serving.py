@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 
 from worker import wiring
 from worker.adapters.kafka.connection import connect_consumer, connect_producer
@@ -173,7 +174,7 @@ def _follow_topic(
     kafka, query = query_topic(settings), settings.query
     rules = Rules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
     abort = threading.Event()
-    waiting = wiring.patience(abort)
+    waiting, answering = (wiring.patience(abort, partial(service.metrics.retry, name)) for name in ("qdrant", "kafka"))
     with ExitStack() as opened:
         source, letters, replies = wiring.patience(stop).call(lambda: _topics(kafka, rules, once=once))
         opened.callback(replies.close, settings.query.drain_timeout_s * CLOSE_SHARE)
@@ -181,7 +182,7 @@ def _follow_topic(
             Stage("decode", Decode(rules)),
             Stage("retrieve", Retrieve(search, background.run, waiting)),
             Stage("rerank", Order(search, background.run)),
-            Stage("reply", Reply(replies, letters, waiting, service.model, service.metrics)),
+            Stage("reply", Reply(replies, letters, answering, service.model, service.metrics)),
         ]
         log.info("started", source=kafka.topic, replies=rules.replies[0])
         pipeline = Pipeline(stages, abort)

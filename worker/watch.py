@@ -37,9 +37,9 @@ class Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._partitions: dict[Partition, _Partition] = {}
-        self.commits: Counter[str] = Counter()
+        self.commits = Counter(done=0, refused=0)
         """By result: done, or refused and sent again."""
-        self.rebalances: Counter[str] = Counter()
+        self.rebalances = Counter(assigned=0, revoked=0, lost=0)
         """Assigned, revoked, lost."""
         self.silent_s = 0.0
         """How long the broker that keeps the group has not answered, as of the latest poll."""

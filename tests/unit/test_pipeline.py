@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from tests.conftest import wait_until
 from worker.errors import Unavailable
 from worker.stream.patience import Patience, Stopped, backoff
-from worker.stream.pipeline import Pipeline, Stage, StageFailed
+from worker.stream.pipeline import Pipeline, Spent, Stage, StageFailed
 
 SECONDS = 10.0
 
@@ -28,6 +29,35 @@ def drain(pipe: Pipeline[int], batches: list[int]) -> list[int]:
             waiting.pop(0)
         done += pipe.finished(0.01)
     return done
+
+
+def test_time_is_counted_while_it_is_spent() -> None:
+    now = [0.0]
+    spent = Spent(["read", "write"], clock=lambda: now[0])
+    spent.begin("write")
+    now[0] = 3.0
+    assert dict(spent) == {"read": 0.0, "write": 3.0}
+    spent.end("write")
+    now[0] = 9.0
+    assert spent["write"] == 3.0
+    spent.begin("write")
+    now[0] = 10.0
+    assert spent["write"] == 4.0
+
+
+def test_a_stage_that_hangs_is_busy_and_who_waits_for_it_waits() -> None:
+    release = threading.Event()
+
+    def hang(n: int) -> int:
+        release.wait(SECONDS)
+        return n
+
+    pipe = pipeline(hang)
+    assert pipe.offer(1)
+    wait_until(lambda: pipe.offer(2))
+    wait_until(lambda: pipe.busy_s["stage0"] > 0 and pipe.waited_s["stage0"] > 0)
+    release.set()
+    pipe.close(1)
 
 
 def test_batches_leave_in_the_order_in_which_they_came() -> None:

@@ -6,7 +6,7 @@ ever in memory. Nothing waits on a stage that has died: its failure reaches whoe
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
@@ -21,6 +21,35 @@ class Stage(Generic[T]):
 
     name: str
     run: Callable[[T], T]
+
+
+class Spent(Mapping[str, float]):
+    """Seconds by name, what is under way included: a stage that hangs is seen to be busy while it hangs."""
+
+    def __init__(self, names: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> None:
+        self._clock, self._lock = clock, threading.Lock()
+        self._ended = dict.fromkeys(names, 0.0)
+        self._since: dict[str, float] = {}
+
+    def begin(self, name: str) -> None:
+        """Counts from now on."""
+        with self._lock:
+            self._since[name] = self._clock()
+
+    def end(self, name: str) -> None:
+        """Counts no longer."""
+        with self._lock:
+            self._ended[name] += self._clock() - self._since.pop(name)
+
+    def __getitem__(self, name: str) -> float:
+        with self._lock:
+            return self._ended[name] + (self._clock() - self._since[name] if name in self._since else 0.0)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ended)
+
+    def __len__(self) -> int:
+        return len(self._ended)
 
 
 class StageFailed(Exception):
@@ -39,12 +68,10 @@ class Pipeline(Generic[T]):
         self._stop = stop
         self._changed = threading.Condition()
         self._queues: list[T | None] = [None] * len(self._stages)
-        self._since = [0.0] * len(self._stages)
         self._finished: list[T] = []
         self._in_flight = 0
         self._failure: tuple[str, BaseException] | None = None
-        self.busy_s = dict.fromkeys((stage.name for stage in stages), 0.0)
-        self.waited_s = dict(self.busy_s)
+        self.busy_s, self.waited_s = (Spent([stage.name for stage in stages]) for _ in range(2))
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"stage-{stage.name}", daemon=True)
             for i, stage in enumerate(self._stages)
@@ -58,7 +85,7 @@ class Pipeline(Generic[T]):
             self._check()
             if self._queues[0] is not None:
                 return False
-            self._queues[0], self._since[0] = batch, time.perf_counter()
+            self._put(0, batch)
             self._in_flight += 1
             self._changed.notify_all()
             return True
@@ -107,9 +134,9 @@ class Pipeline(Generic[T]):
         stage = self._stages[i]
         try:
             while (batch := self._take(i)) is not None:
-                started = time.perf_counter()
+                self.busy_s.begin(stage.name)
                 result = stage.run(batch)
-                self.busy_s[stage.name] += time.perf_counter() - started
+                self.busy_s.end(stage.name)
                 self._hand_on(i, result)
         except Stopped:
             pass
@@ -118,6 +145,10 @@ class Pipeline(Generic[T]):
                 self._failure = self._failure or (stage.name, error)
                 self._changed.notify_all()
 
+    def _put(self, i: int, batch: T) -> None:
+        self._queues[i] = batch
+        self.waited_s.begin(self._stages[i].name)
+
     def _take(self, i: int) -> T | None:
         """Take the batch waiting for stage ``i``; None when it is time to end."""
         with self._changed:
@@ -125,7 +156,7 @@ class Pipeline(Generic[T]):
             if self._ending:
                 return None
             batch, self._queues[i] = self._queues[i], None
-            self.waited_s[self._stages[i].name] += time.perf_counter() - self._since[i]
+            self.waited_s.end(self._stages[i].name)
             self._changed.notify_all()
             return batch
 
@@ -136,7 +167,7 @@ class Pipeline(Generic[T]):
                 self._in_flight -= 1
             else:
                 self._changed.wait_for(lambda: self._queues[i + 1] is None or self._ending)
-                self._queues[i + 1], self._since[i + 1] = batch, time.perf_counter()
+                self._put(i + 1, batch)
             self._changed.notify_all()
 
     @property
