@@ -42,6 +42,21 @@ def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]
             process.kill()
 
 
+@contextmanager
+def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
+    """A query worker, as its client."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", "query"], env=env, cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stderr is not None
+        try:
+            said = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
+            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
+                yield client
+        finally:
+            process.kill()
+
+
 def value(client: httpx.Client, series: str) -> float:
     """Of a series, or the sum of those that begin so; -1 where there is none."""
     found = re.findall(rf"^{re.escape(series)}[^ ]* (\S+)$", client.get("/metrics").text, re.MULTILINE)

@@ -6,24 +6,23 @@ Missing: PenstockDown, which wants a cluster, and PenstockGpuIdle, which wants a
 import itertools
 import json
 import re
-import shutil
 import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
-import yaml
 
 from tests.broker import Broker
-from tests.conftest import ROOT, unavailable, wait_until
+from tests.chart import of_kind, render
+from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, source
-from tests.scraping import monitored, prometheus, shows, variables
+from tests.scraping import monitored, prometheus, searching, shows, variables
 from worker.adapters.kafka.source import KafkaSource
 from worker.settings import KafkaSettings
 
@@ -33,13 +32,8 @@ OBJECTIVE_S = 1
 
 def scaled_rules() -> dict[str, Any]:
     """As the chart renders them, but quicker."""
-    helm = shutil.which("helm") or str(ROOT / "tests/helm/bin/helm")
-    if not Path(helm).exists():
-        unavailable("no helm binary: sh tests/helm/fetch.sh builds it with Go")
     options = f"monitoring.rules=true,monitoring.freshnessObjectiveSeconds={OBJECTIVE_S}"
-    command = [helm, "template", "release", str(ROOT / "helm"), "--kube-version", "1.33.0", "--set", options]
-    rendered = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    (rules,) = (one for one in yaml.safe_load_all(rendered) if one and one["kind"] == "PrometheusRule")
+    (rules,) = of_kind(render("--set", options), "PrometheusRule").values()
     quicker = re.sub(r"\b(\d+)m\b", lambda found: f"{int(found[1]) * MINUTE_S}s", json.dumps(rules["spec"]))
     return dict(json.loads(quicker))
 
@@ -85,20 +79,6 @@ def fired(scraped: httpx.Client, alerts: set[str]) -> set[str]:
 
 
 @contextmanager
-def query_worker(env: Mapping[str, str]) -> Iterator[httpx.Client]:
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", "query"], env=env, cwd=ROOT, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr is not None
-        try:
-            said = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
-            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
-                yield client
-        finally:
-            process.kill()
-
-
-@contextmanager
 def member(kafka: KafkaSettings) -> Iterator[KafkaSource]:
     """Of the workers' group; it does no work."""
     joined = source(kafka, once=False)
@@ -123,7 +103,7 @@ def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp
         more = {"QDRANT__COLLECTION": kafka.topic, "KAFKA__SESSION_TIMEOUT_S": 2, "RERANK__ENABLED": "false"}
         env = variables(kafka, minilm, **store, **more, HTTP__PORT=0, QUERY__TIMEOUT_S=1)
         _, worker = opened.enter_context(monitored(env))
-        query = opened.enter_context(query_worker(env))
+        query = opened.enter_context(searching(env))
         wait_until(lambda: {client.get("/readyz").status_code for client in (worker, query)} == {200})
         ports = {"index": worker.base_url.port or 0, "query": query.base_url.port or 0}
         scraped = opened.enter_context(prometheus(tmp_path, ports, scaled_rules()))

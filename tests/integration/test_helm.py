@@ -3,36 +3,25 @@
 import json
 import re
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 import kubernetes_validate
 import pytest
 import yaml
 
+from tests.chart import CHART, Manifest, helm, of_kind, render, run
 from tests.conftest import ROOT, unavailable
 from worker import __version__, settings
 from worker.index.metrics import IndexMetrics
 from worker.query.metrics import QueryMetrics
 from worker.watch import Watch
 
-CHART = ROOT / "helm"
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
 KUBERNETES = ("1.29", "1.33", "1.37")
 OTHERS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
 """Kinds of other projects, whose schemas come with their operators."""
-Manifest = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def helm() -> str:
-    found = shutil.which("helm") or str(ROOT / "tests/helm/bin/helm")
-    if not Path(found).exists():
-        unavailable("no helm binary: sh tests/helm/fetch.sh builds it with Go")
-    return found
 
 
 @pytest.fixture(scope="session")
@@ -40,20 +29,6 @@ def promtool() -> str:
     if (found := shutil.which("promtool")) is None:
         unavailable("no promtool: it comes with Debian's prometheus")
     return str(found)
-
-
-def run(*command: object) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=False, timeout=60)
-
-
-def render(helm: str, *options: object) -> list[Manifest]:
-    done = run(helm, "template", "release", CHART, "--kube-version", "1.33.0", *options)
-    assert done.returncode == 0, done.stderr
-    return [one for one in yaml.safe_load_all(done.stdout) if one]
-
-
-def of_kind(manifests: list[Manifest], kind: str) -> dict[str, Manifest]:
-    return {one["metadata"]["name"]: one for one in manifests if one["kind"] == kind}
 
 
 def pods(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
@@ -76,10 +51,10 @@ def environments(manifests: list[Manifest]) -> Iterator[tuple[str, Mapping[str, 
 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
-def test_what_is_rendered_is_valid_for_kubernetes_and_pod_security(helm: str, values: Path) -> None:
-    lint = run(helm, "lint", CHART, "-f", values, "--strict", "--kube-version", "1.33.0")
+def test_what_is_rendered_is_valid_for_kubernetes_and_pod_security(values: Path) -> None:
+    lint = run(helm(), "lint", CHART, "-f", values, "--strict", "--kube-version", "1.33.0")
     assert lint.returncode == 0, lint.stdout
-    manifests = render(helm, "-f", values)
+    manifests = render("-f", values)
     assert manifests
     for one in manifests:
         if one["kind"] not in OTHERS:
@@ -103,12 +78,12 @@ def test_what_is_rendered_is_valid_for_kubernetes_and_pod_security(helm: str, va
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
 def test_every_container_gets_settings_that_penstock_accepts(
-    helm: str, values: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    values: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("secret")
     seen = 0
-    for name, variables in environments(render(helm, "-f", values)):
+    for name, variables in environments(render("-f", values)):
         with monkeypatch.context() as patched:
             for variable, value in variables.items():
                 patched.setenv(variable, str(tmp_path) if variable == "PENSTOCK_SECRETS" else value)
@@ -121,8 +96,8 @@ def test_every_container_gets_settings_that_penstock_accepts(
     assert seen
 
 
-def test_settings_reach_the_workers_as_they_are_written(helm: str) -> None:
-    found = dict(environments(render(helm, "-f", CHART / "ci/gpu-keda-values.yaml")))
+def test_settings_reach_the_workers_as_they_are_written() -> None:
+    found = dict(environments(render("-f", CHART / "ci/gpu-keda-values.yaml")))
     wiki = found["release-penstock-index-wiki"]
     assert wiki["PENSTOCK_INDEX__MAX_EVENT_BYTES"] == "4000000"
     assert json.loads(wiki["PENSTOCK_QDRANT__FILTER_FIELDS"]) == {"section": "keyword", "year": "integer"}
@@ -131,8 +106,8 @@ def test_settings_reach_the_workers_as_they_are_written(helm: str) -> None:
     assert found["release-penstock-query"]["PENSTOCK_RERANK__BUNDLE"] == "/models/qwen3-reranker-0.6b"
 
 
-def test_keda_counts_the_lag_of_the_same_stream_and_alone_decides_on_replicas(helm: str) -> None:
-    manifests = render(helm, "-f", CHART / "ci/gpu-keda-values.yaml")
+def test_keda_counts_the_lag_of_the_same_stream_and_alone_decides_on_replicas() -> None:
+    manifests = render("-f", CHART / "ci/gpu-keda-values.yaml")
     variables, deployments = dict(environments(manifests)), of_kind(manifests, "Deployment")
     scaled = of_kind(manifests, "ScaledObject")
     assert len(scaled) == 2
@@ -149,9 +124,9 @@ def test_keda_counts_the_lag_of_the_same_stream_and_alone_decides_on_replicas(he
     assert scaled["release-penstock-index-tickets"]["spec"]["maxReplicaCount"] == 3
 
 
-def test_pods_have_time_to_drain_and_gpus_are_not_asked_for_twice(helm: str) -> None:
+def test_pods_have_time_to_drain_and_gpus_are_not_asked_for_twice() -> None:
     for values in VALUES:
-        manifests = render(helm, "-f", values)
+        manifests = render("-f", values)
         for name, one in of_kind(manifests, "Deployment").items():
             spec, pod = one["spec"], one["spec"]["template"]["spec"]
             defaults = settings.QuerySettings() if name.endswith("query") else settings.IndexSettings()
@@ -165,8 +140,8 @@ def test_pods_have_time_to_drain_and_gpus_are_not_asked_for_twice(helm: str) -> 
             assert settings.MonitorSettings().stall_s + probe["periodSeconds"] * probe["failureThreshold"] <= 90
 
 
-def test_the_test_pod_sends_to_the_stream_that_is_searched_and_may_reach_the_query_worker(helm: str) -> None:
-    manifests = render(helm, "-f", CHART / "ci/gpu-keda-values.yaml")
+def test_the_test_pod_sends_to_the_stream_that_is_searched_and_may_reach_the_query_worker() -> None:
+    manifests = render("-f", CHART / "ci/gpu-keda-values.yaml")
     found = dict(environments(manifests))
     sent, searched = found["release-penstock-test"], found["release-penstock-query"]
     assert sent["PENSTOCK_KAFKA__TOPIC"] == "wiki"
@@ -195,8 +170,8 @@ def test_the_test_pod_sends_to_the_stream_that_is_searched_and_may_reach_the_que
         ("monitoring.freshnessObjectiveSeconds=45", "freshnessObjectiveSeconds"),
     ],
 )
-def test_a_wrong_value_fails_before_anything_is_installed(helm: str, option: str, said: str) -> None:
-    done = run(helm, "template", "release", CHART, "--kube-version", "1.33.0", "--set", option)
+def test_a_wrong_value_fails_before_anything_is_installed(option: str, said: str) -> None:
+    done = run(helm(), "template", "release", CHART, "--kube-version", "1.33.0", "--set", option)
     assert done.returncode != 0
     assert said in done.stderr
 
@@ -258,8 +233,8 @@ def test_each_branch_of_the_templates_does_what_its_suite_says() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_every_alert_fires_on_its_fault_and_not_without(helm: str, promtool: str, tmp_path: Path) -> None:
-    rules = of_kind(render(helm, "--set", "monitoring.rules=true"), "PrometheusRule")["release-penstock"]["spec"]
+def test_every_alert_fires_on_its_fault_and_not_without(promtool: str, tmp_path: Path) -> None:
+    rules = of_kind(render("--set", "monitoring.rules=true"), "PrometheusRule")["release-penstock"]["spec"]
     runbooks = {rule["alert"]: rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"]}
     cases = yaml.safe_load((ROOT / "tests/helm/alerts.yaml").read_text())
     assert {case["alert"] for case in cases["faults"]} == set(runbooks)

@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.broker import Broker
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
-from tests.scraping import monitored, prometheus, shows, value, variables
+from tests.scraping import monitored, prometheus, searching, shows, value, variables
 from worker.settings import QdrantSettings
 
 
@@ -46,6 +46,7 @@ def panels(name: str) -> dict[str, list[str]]:
     return {title: [expr.replace("$__rate_interval", "30s") for expr in given] for title, given in exprs.items()}
 
 
+SHIPPED = ROOT / "worker/data/models"
 NEEDS_FAULTS = {"Retries, dead letters, refused commits", "GPU"}
 """Panels that are empty while all is well, on a machine without a GPU."""
 
@@ -73,6 +74,36 @@ def test_a_real_prometheus_fills_every_panel_of_the_index_dashboard(
         busy = shows(scraped, panels("index")["Busy share of stages"][0])
         assert len(busy) == 3
         assert all(0 <= one <= 1 for one in busy)
+
+
+def test_a_real_prometheus_fills_every_panel_of_the_query_dashboard(
+    broker: str, qdrant_process: QdrantSettings, tmp_path: Path
+) -> None:
+    topic, queries = new_topic(broker), new_topic(broker)
+    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
+             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    asked = {"QUERY__TOPIC": queries.topic, "QUERY__GROUP": queries.group, "HTTP__PORT": 0}
+    env = variables(topic, SHIPPED / "embedding", **store, **asked, RERANK__BUNDLE=SHIPPED / "reranker")
+    with (
+        monitored(env) as (_, worker),
+        searching(env) as query,
+        prometheus(tmp_path, {"query": query.base_url.port or 0}) as scraped,
+    ):
+        produce(topic, [document(f"doc/{n}", f"water turns turbine {n}") for n in range(20)])
+        wait_until(lambda: value(worker, "penstock_index_records_total") == 20)
+        wait_until(lambda: query.get("/readyz").status_code == 200)
+        filled: set[str] = set()
+        expected = panels("query").keys() - {"Not reranked, by reason"}
+
+        def all_filled() -> bool:
+            produce(queries, [("q", json.dumps({"id": "q", "query": "turbine"}).encode())])
+            assert query.post("/v1/search", json={"query": "water"}).status_code == 200
+            filled.update(
+                title for title, given in panels("query").items() if all(shows(scraped, one) for one in given)
+            )
+            return filled >= expected
+
+        wait_until(all_filled)
 
 
 def test_a_worker_without_qdrant_is_alive_but_not_ready(broker: str, minilm: Path) -> None:
