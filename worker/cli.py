@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Annotated, NoReturn
 
@@ -68,18 +69,20 @@ def index(
     indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
     """
     from worker import wiring  # noqa: PLC0415  # the models' libraries load slowly, and other commands need none
+    from worker.adapters.opentelemetry import open_tracer  # noqa: PLC0415
     from worker.loading import load_model  # noqa: PLC0415
     from worker.monitoring import Monitor, served  # noqa: PLC0415
 
     chosen = _load()
     stop = _stop_on_signals()
-    monitor = Monitor.of(chosen.kafka.topic, chosen.monitor)
+    tracer = open_tracer(chosen.trace, "penstock-index", __version__)
+    monitor = Monitor.of(chosen.kafka.topic, chosen.monitor, tracer)
     if source is None:
         connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, monitor.watch, once=once)  # noqa: E731
     else:
         connect = lambda: wiring.file_feed(chosen, source, time.time())  # noqa: E731
     bar = sys.stderr.isatty()
-    with served(monitor, chosen.monitor):
+    with closing(tracer), served(monitor, chosen.monitor):
         model = load_model(chosen.model)
         monitor.loaded(model)
         wiring.index(chosen, model, connect, stop, bar=bar, monitor=monitor).summary("ended")

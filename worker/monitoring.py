@@ -11,6 +11,7 @@ from worker.metrics import CONTENT_TYPE, Running
 from worker.query.background import Background, HttpServer
 from worker.settings import MonitorSettings
 from worker.telemetry import log
+from worker.trace import NoTracer, Tracer
 from worker.watch import Watch
 
 LEAVE_S = 1.0
@@ -23,12 +24,15 @@ class Monitor:
     metrics: IndexMetrics
     health: Health
     watch: Watch = field(default_factory=Watch)
+    tracer: Tracer = field(default_factory=NoTracer)
 
     @classmethod
-    def of(cls, topic: str, settings: MonitorSettings) -> "Monitor":
+    def of(cls, topic: str, settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
         """For a worker that reads this topic; nothing is served yet."""
         metrics = IndexMetrics(topic)
-        return cls(metrics, Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE)))
+        return cls(
+            metrics, Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE)), tracer=tracer or NoTracer()
+        )
 
     def loaded(self, model: Model) -> None:
         """The model is there."""

@@ -5,12 +5,13 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-from worker import wiring
+from worker import __version__, wiring
 from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
 from worker.adapters.kafka.replies import KafkaReplies
 from worker.adapters.kafka.source import KafkaSource
 from worker.adapters.kafka.topics import check_topic, make_topics
+from worker.adapters.opentelemetry import open_tracer
 from worker.adapters.qdrant.connection import Connection
 from worker.errors import InvalidEvent, Misconfigured
 from worker.health import Health
@@ -26,6 +27,7 @@ from worker.settings import KafkaSettings, Settings
 from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.worker import CLOSE_SHARE, DRAIN_SHARE
 from worker.telemetry import log
+from worker.trace import Tracer
 from worker.types import OF_QUERIES
 
 POLL_BYTES = 1 << 30
@@ -45,8 +47,10 @@ def serve(
     ``listening`` hears of the port. HTTP answers before the collection is open, but is not ready.
     """
     bounds = limits(settings.query, settings.qdrant)
-    service = _service(settings, models, bounds)
     with ExitStack() as opened:
+        tracer = open_tracer(settings.trace, "penstock-query", __version__)
+        opened.callback(tracer.close)
+        service = _service(settings, models, bounds, tracer)
         background = Background()
         opened.callback(background.close)
         connection = opened.enter_context(reading(settings))
@@ -113,7 +117,7 @@ def _open(settings: Settings, models: Models, connection: Connection, ending: En
             following.close()
 
 
-def _service(settings: Settings, models: Models, bounds: Limits) -> Service:
+def _service(settings: Settings, models: Models, bounds: Limits, tracer: Tracer) -> Service:
     keys = {tenant: [key.get_secret_value() for key in own] for tenant, own in settings.http.api_keys.items()}
     return Service(
         bounds,
@@ -124,6 +128,7 @@ def _service(settings: Settings, models: Models, bounds: Limits) -> Service:
         settings.model.instruction or models.instruction,
         lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
         Health(settings.monitor.stall_s),
+        tracer=tracer,
     )
 
 
@@ -182,7 +187,7 @@ def _follow_topic(
             Stage("decode", Decode(rules)),
             Stage("retrieve", Retrieve(search, background.run, waiting)),
             Stage("rerank", Order(search, background.run)),
-            Stage("reply", Reply(replies, letters, answering, service.model, service.metrics)),
+            Stage("reply", Reply(replies, letters, answering, service.model, service.metrics, service.tracer)),
         ]
         log.info("started", source=kafka.topic, replies=rules.replies[0])
         pipeline = Pipeline(stages, abort)

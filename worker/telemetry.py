@@ -22,12 +22,14 @@ from rich.progress import (
 
 from worker.errors import Unavailable
 from worker.stream.work import Work
-from worker.types import Outcome
+from worker.trace import context_of, trace_id
+from worker.types import Outcome, Record
 
 SUMMARY_EVERY_S = 10.0
 LETTERS_LOGGED = 5
 """Dead letters named in the log per batch; the others are counted."""
 
+KEY_CHARS = 200
 FAILURES_LOGGED = 3
 """Failed calls in a row with a line each; then every tenth has one."""
 
@@ -102,7 +104,7 @@ class Reporter:
         self.tokens += work.tokens
         for letter in work.letters[:LETTERS_LOGGED]:
             topic, partition = letter.record.partition
-            place = {"topic": topic, "partition": partition, "offset": letter.record.offset}
+            place = {"topic": topic, "partition": partition, "offset": letter.record.offset, **_who(letter.record)}
             log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300])
         if len(work.letters) > LETTERS_LOGGED:
             log.warning("dead_letters", more=len(work.letters) - LETTERS_LOGGED)
@@ -138,6 +140,12 @@ class Reporter:
         seconds = max(1e-9, self._clock() - self._started)
         busy = " ".join(f"{name} {spent / seconds:.0%}" for name, spent in self.busy_s.items())
         return f"{self.chunks:,} chunks  {self.tokens / seconds:,.0f} tokens/s  {busy}"
+
+
+def _who(record: Record) -> dict[str, str]:
+    """The record's key, which names its document, and the trace that it was produced in, where there are such."""
+    key = (record.key or b"").decode("utf-8", "replace")[:KEY_CHARS]
+    return {name: told for name, told in (("key", key), ("trace_id", trace_id(context_of(record.headers)))) if told}
 
 
 def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:

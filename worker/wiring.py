@@ -2,6 +2,7 @@
 
 import random
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.work import Work
 from worker.stream.worker import CLOSE_SHARE, StreamWorker
 from worker.telemetry import Reporter, log, outage
+from worker.trace import Interval, batch_span
 from worker.types import OF_DOCUMENTS, Batch, Origin, Outcome
 from worker.watch import Watch
 
@@ -176,9 +178,27 @@ def run(
     terms = Terms(
         settings.batch_bytes, settings.drain_timeout_s, OF_DOCUMENTS, bar, metrics.retry, turned, monitor.watch.lag
     )
-    pipeline = Pipeline(_stages(parts, abort, metrics), abort)
+    pipeline = Pipeline([timed(stage) for stage in _stages(parts, abort, metrics)], abort)
     metrics.watch(monitor.watch, pipeline.busy_s, pipeline.waited_s)
-    return follow(parts.feed.source, parts.feed.dead_letters, pipeline, IndexWork, terms, abort, stop, metrics.batch)
+
+    def done(work: IndexWork) -> None:
+        metrics.batch(work)
+        if span := batch_span(work.batch.records, work.stages, {str(name): n for name, n in work.outcomes.items()}):
+            monitor.tracer.emit(span)
+
+    return follow(parts.feed.source, parts.feed.dead_letters, pipeline, IndexWork, terms, abort, stop, done)
+
+
+def timed(stage: Stage[W]) -> Stage[W]:
+    """The same, and the work knows when it was there."""
+
+    def run(work: W) -> W:
+        started = time.time_ns()
+        done = stage.run(work)
+        done.stages[stage.name] = Interval(started, time.time_ns())
+        return done
+
+    return Stage(stage.name, run)
 
 
 def follow(

@@ -20,6 +20,7 @@ from worker.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
 from worker.stream.patience import Patience
 from worker.stream.pipeline import Pipeline, Stage
 from worker.telemetry import Reporter
+from worker.trace import NoTracer
 from worker.types import OF_QUERIES, Headers, Lookup, Message, Outcome, Partition
 
 MODEL = ModelBody(embedding="m", dimension=8)
@@ -66,7 +67,7 @@ class Bench:
             Stage("decode", Decode(self.rules)),
             Stage("retrieve", Retrieve(self.search, self.background.run, waiting)),
             Stage("rerank", Order(self.search, self.background.run)),
-            Stage("reply", Reply(self.replies, self.letters, waiting, MODEL, self.metrics)),
+            Stage("reply", Reply(self.replies, self.letters, waiting, MODEL, self.metrics, NoTracer())),
         ]
         terms = wiring.Terms(1 << 30, 5.0, OF_QUERIES)
         pipeline = Pipeline(stages, abort)

@@ -3,6 +3,7 @@
 import base64
 import hashlib
 import re
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -24,6 +25,7 @@ from worker.query.metrics import QueryMetrics
 from worker.query.model_api import EmbeddingsBody, ModelApi, RerankBody
 from worker.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from worker.query.search import Search
+from worker.trace import HEADER, NoTracer, Tracer, answer_span
 
 PAGE = Path(__file__).parent / "page.html"
 STARTING_S = 5
@@ -54,6 +56,7 @@ class Service:
     metrics: QueryMetrics = field(default_factory=QueryMetrics)
     search: Search | None = None
     models: ModelApi | None = None
+    tracer: Tracer = field(default_factory=NoTracer)
     stopping: bool = False
 
     def open(self, search: Search, models: ModelApi) -> None:
@@ -95,7 +98,7 @@ def _add_work(app: FastAPI, service: Service, gate: Gate) -> None:
     @app.post("/v1/search", summary="Search", responses=_answers(ReplyBody), openapi_extra=_takes(QueryBody))
     async def search(request: Request) -> Response:
         """The documents that answer a query, best first."""
-        return await gate(request, "search", lambda body, tenant: _search(service, body, tenant))
+        return await gate(request, "search", lambda body, tenant: _search(service, request, body, tenant))
 
     @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_takes(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
@@ -108,7 +111,7 @@ def _add_work(app: FastAPI, service: Service, gate: Gate) -> None:
         return await gate(request, "rerank", lambda body, _: _rerank(service, body))
 
 
-async def _search(service: Service, value: bytes, tenant: str | None) -> Response:
+async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
     if service.search is None:
         raise Rejected(503, "starting", "the worker is starting", STARTING_S)
     body = read_query(value, service.limits)
@@ -117,6 +120,8 @@ async def _search(service: Service, value: bytes, tenant: str | None) -> Respons
     query = to_query(body, service.limits, str(uuid4()), tenant if tenant is not None else body.tenant or "")
     answer = await service.search.answer(query)
     service.metrics.answer(answer)
+    parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
+    service.tracer.emit(answer_span("POST /v1/search", parent, time.time_ns(), answer.timings_ms, documents))
     return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
 
 

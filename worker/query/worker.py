@@ -5,6 +5,7 @@ looked up in one request, and their pairs share the reranker's batches.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -19,6 +20,7 @@ from worker.query.requests import Limits, ModelBody, ReplyBody, read_query, to_j
 from worker.query.search import Answer, Found, Search, TooLate
 from worker.stream.patience import Patience
 from worker.stream.work import Work
+from worker.trace import Tracer, answer_span, context_of
 from worker.types import Message, Outcome, Query, Record
 
 LONGEST_ID = 1024
@@ -174,6 +176,7 @@ class Reply:
     patience: Patience
     model: ModelBody
     metrics: QueryMetrics
+    tracer: Tracer
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """Returns once all is durable, so that the positions of the batch may be committed."""
@@ -190,8 +193,10 @@ class Reply:
                 self.patience.call(partial(self.replies.put, [refusal]))
         if work.letters:
             self.patience.call(lambda: self.dead_letters.put(work.letters))
-        for _, answer in answered:
+        for one, answer in answered:
             self.metrics.answer(answer)
+            name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
+            self.tracer.emit(answer_span(name, parent, time.time_ns(), answer.timings_ms, len(answer.documents)))
         self.metrics.records(work.outcomes)
         return work
 

@@ -24,7 +24,14 @@ from pydantic_settings import (
 from worker.errors import Misconfigured
 from worker.settings.group import Group
 from worker.settings.models import ModelSettings, RerankSettings, RuntimeSettings
-from worker.settings.services import KafkaSettings, LogSettings, MonitorSettings, QdrantSettings, SetupSettings
+from worker.settings.services import (
+    KafkaSettings,
+    LogSettings,
+    MonitorSettings,
+    QdrantSettings,
+    SetupSettings,
+    TraceSettings,
+)
 from worker.settings.workers import HttpSettings, IndexSettings, QuerySettings, SearchSettings
 
 __all__ = [
@@ -41,6 +48,7 @@ __all__ = [
     "SearchSettings",
     "Settings",
     "SetupSettings",
+    "TraceSettings",
     "load",
     "origins",
     "variables",
@@ -79,6 +87,7 @@ class Settings(BaseSettings):
     setup: SetupSettings = SetupSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
 
     @model_validator(mode="after")
     def _apart(self) -> Self:

@@ -139,6 +139,15 @@ class MonitorSettings(Group):
     """A worker of either kind whose loop takes longer for a turn is stuck: /healthz says so, for a restart."""
 
 
+class TraceSettings(Group):
+    """OpenTelemetry traces, with the extra otel: a span per batch and per answered query."""
+
+    endpoint: str = ""
+    """Where a collector takes OTLP over HTTP, such as http://collector:4318/v1/traces. Empty: no traces."""
+    ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of batches and queries that are traced; a query whose caller is traced is traced."""
+
+
 class LogSettings(Group):
     """What is logged, on stderr."""
 

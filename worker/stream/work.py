@@ -4,18 +4,23 @@ from collections import Counter
 from dataclasses import dataclass, field
 
 from worker.errors import InvalidEvent
+from worker.trace import Interval
 from worker.types import Batch, Letter, Outcome, Record
 
 
 @dataclass(slots=True)
 class Work:
-    """What has become of a batch's records so far. ``chunks`` and ``tokens`` are what a model has seen."""
+    """What has become of a batch's records so far. ``chunks`` and ``tokens`` are what a model has seen.
+
+    ``stages`` says when each stage that it has left had it.
+    """
 
     batch: Batch
     letters: list[Letter] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     chunks: int = 0
     tokens: int = 0
+    stages: dict[str, Interval] = field(default_factory=dict)
 
     def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
         """The record becomes a dead letter."""

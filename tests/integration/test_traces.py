@@ -1,0 +1,109 @@
+"""Traces of both workers, as a collector receives them."""
+
+import json
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
+
+from tests.conftest import ROOT, wait_until
+from tests.kafka_tools import new_topic
+from tests.scraping import monitored, searching, value, variables
+from worker.adapters import opentelemetry
+from worker.adapters.kafka.connection import connect_producer
+from worker.errors import Misconfigured
+from worker.settings import QdrantSettings, TraceSettings
+
+TRACE, CALLER = "a" * 32, "b" * 16
+TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
+SHIPPED = ROOT / "worker/data/models"
+
+
+@contextmanager
+def collector() -> Iterator[tuple[str, dict[str, list[Span]]]]:
+    """Its address, and the spans that came, by service."""
+    came: dict[str, list[Span]] = {}
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:  # the library's name
+            sent = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["content-length"])))
+            for one in sent.resource_spans:
+                service = next(a.value.string_value for a in one.resource.attributes if a.key == "service.name")
+                came.setdefault(service, []).extend(span for scope in one.scope_spans for span in scope.spans)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}/v1/traces", came
+        server.shutdown()
+
+
+def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_callers(
+    broker: str, qdrant_process: QdrantSettings
+) -> None:
+    topic, queries = new_topic(broker), new_topic(broker)
+    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
+             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    asked = {"QUERY__TOPIC": queries.topic, "QUERY__GROUP": queries.group, "HTTP__PORT": 0, "RERANK__ENABLED": "false"}
+    headers = [("traceparent", TRACEPARENT.encode())]
+    with collector() as (endpoint, came):
+        env = variables(topic, SHIPPED / "embedding", **store, **asked, TRACE__ENDPOINT=endpoint)
+        env |= {"OTEL_BSP_SCHEDULE_DELAY": "100"}
+        with monitored(env) as (process, worker), searching(env) as query, closing(connect_producer(topic)) as producer:
+            producer.send(topic.topic, key=b"doc", value=b'{"id": "doc", "text": "water"}', headers=headers)
+            producer.send(topic.topic, key=b"bad", value=b"no json", headers=headers)
+            producer.flush()
+            wait_until(lambda: value(worker, "penstock_index_records_total") == 2)
+            wait_until(lambda: query.get("/readyz").status_code == 200)
+            answered = query.post("/v1/search", json={"query": "water"}, headers={"traceparent": TRACEPARENT})
+            assert answered.status_code == 200
+            producer.send(queries.topic, key=b"q", value=b'{"id": "q", "query": "water"}', headers=headers)
+            producer.flush()
+            names = {"POST /v1/search", f"process {queries.topic}"}
+            wait_until(lambda: names <= {span.name for span in came.get("penstock-query", [])})
+            process.terminate()
+            assert process.stderr is not None
+            letters = [line for line in map(json.loads, process.stderr) if line["event"] == "dead_letter"]
+            assert [(one["key"], one["trace_id"]) for one in letters] == [("bad", TRACE)]
+    batches = [span for span in came["penstock-index"] if span.name == f"process {topic.topic}"]
+    assert {link.trace_id.hex() for batch in batches for link in batch.links} == {TRACE}
+    steps = {span.name for span in came["penstock-index"] if span.parent_span_id == batches[0].span_id}
+    assert steps == {"prepare", "embed", "write"}
+    for name in names:
+        (span,) = (one for one in came["penstock-query"] if one.name == name)
+        assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, CALLER)
+        steps = {one.name for one in came["penstock-query"] if one.parent_span_id == span.span_id}
+        assert {"embed", "retrieve"} <= steps
+
+
+def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "worker", "index", "--from", "-", "--once"]
+    variables_ = {
+        "PENSTOCK_TRACE__ENDPOINT": "http://127.0.0.1:9/v1/traces", "PENSTOCK_QDRANT__PATH": str(tmp_path / "points"),
+        "PENSTOCK_MODEL__BUNDLE": str(SHIPPED / "embedding"), "PATH": "",
+    }  # fmt: skip
+    done = subprocess.run(
+        command, env=variables_, cwd=ROOT, input=b'{"id": "1", "text": "water"}', capture_output=True, timeout=60,
+        check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert b'"indexed": 1' in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_an_endpoint_without_the_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(opentelemetry, "WITHOUT", ImportError("No module named 'opentelemetry'"))
+    with pytest.raises(Misconfigured, match=r"pip install penstock\[otel\]"):
+        opentelemetry.open_tracer(TraceSettings(endpoint="http://collector:4318/v1/traces"), "penstock-index", "1")
+    opentelemetry.open_tracer(TraceSettings(), "penstock-index", "1").close()

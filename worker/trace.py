@@ -1,0 +1,111 @@
+"""Spans of what a worker has done, as plain values; told once it is done, so no context travels between threads.
+
+Names and attributes after OpenTelemetry's semantic conventions (messaging, HTTP); trace contexts are W3C traceparents.
+"""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, Protocol
+
+from worker.types import Headers, Record
+
+HEADER = "traceparent"
+MOST_LINKS = 128
+"""OpenTelemetry's own limit for a span."""
+
+TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+
+
+class Interval(NamedTuple):
+    """Nanoseconds since 1970."""
+
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """``parent`` and ``links`` are traceparents of others; ``children`` lie within."""
+
+    name: str
+    kind: Literal["consumer", "server", "internal"]
+    interval: Interval
+    attributes: Mapping[str, str | int]
+    parent: str = ""
+    links: Sequence[str] = ()
+    children: Sequence["Span"] = ()
+
+
+class Tracer(Protocol):
+    """Where spans go."""
+
+    def emit(self, span: Span) -> None:
+        """Take it, without waiting and without raising; it may be left out by sampling."""
+
+    def close(self) -> None:
+        """Send what was taken, within seconds."""
+
+
+class NoTracer:
+    """Keeps nothing."""
+
+    def emit(self, span: Span) -> None:
+        """As the port says."""
+
+    def close(self) -> None:
+        """As the port says."""
+
+
+def context_of(headers: Headers) -> str:
+    """The traceparent of a record, empty where there is none that is valid."""
+    for name, value in headers:
+        if name.lower() == HEADER and value is not None:
+            return valid(value.decode("ascii", "replace"))
+    return ""
+
+
+def valid(traceparent: str) -> str:
+    """The same, or empty where it is none."""
+    return traceparent if TRACEPARENT.fullmatch(traceparent) else ""
+
+
+def trace_id(traceparent: str) -> str:
+    """Of a valid one; empty for an empty one."""
+    return traceparent.split("-")[1] if traceparent else ""
+
+
+def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts: Mapping[str, int]) -> Span | None:
+    """A batch of the topic on its way through the stages, linked to whoever produced its records."""
+    if not records or not stages:
+        return None
+    topic = records[0].partition.topic
+    first, last = records[0], records[-1]
+    attributes: dict[str, str | int] = {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": topic,
+        "messaging.batch.message_count": len(records),
+        "penstock.first": f"{first.partition.number}:{first.offset}",
+        "penstock.last": f"{last.partition.number}:{last.offset}",
+        **{f"penstock.{name}": count for name, count in counts.items()},
+    }
+    within = Interval(min(one.start_ns for one in stages.values()), max(one.end_ns for one in stages.values()))
+    links = tuple(dict.fromkeys(filter(None, (context_of(record.headers) for record in records))))[:MOST_LINKS]
+    return Span(f"process {topic}", "consumer", within, attributes, links=links, children=_steps(stages))
+
+
+def answer_span(name: str, parent: str, ended_ns: int, steps_ms: Mapping[str, float], documents: int) -> Span:
+    """An answered query; its steps lie one after the other and end when it ends."""
+    at = started = ended_ns - int(sum(steps_ms.values()) * 1e6)
+    steps = {}
+    for step, took_ms in steps_ms.items():
+        steps[step] = Interval(at, at + int(took_ms * 1e6))
+        at = steps[step].end_ns
+    kind: Literal["server", "consumer"] = "server" if name.startswith("POST") else "consumer"
+    attributes = {"penstock.documents": documents}
+    return Span(name, kind, Interval(started, ended_ns), attributes, valid(parent), children=_steps(steps))
+
+
+def _steps(intervals: Mapping[str, Interval]) -> tuple[Span, ...]:
+    return tuple(Span(name, "internal", interval, {}) for name, interval in intervals.items())
