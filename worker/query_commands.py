@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,8 +36,9 @@ def add_to(app: typer.Typer, stop_on_signals: Callable[[], threading.Event]) -> 
     ) -> None:
         """Answer queries: over HTTP with a page to try it on, and over a topic where PENSTOCK_QUERY__TOPIC names one.
 
-        Reads only. Runs until SIGTERM or SIGINT: then answers what is in hand and exits 0 within
-        PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to its dead letter topic.
+        Reads only. On a terminal a live line shows what it does. Runs until SIGTERM or SIGINT: then answers what is in
+        hand and exits 0 within PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to
+        its dead letter topic.
         """
         from worker import searching, serving  # noqa: PLC0415  # these load slowly, and other commands need none
 
@@ -47,7 +49,7 @@ def add_to(app: typer.Typer, stop_on_signals: Callable[[], threading.Event]) -> 
         if once and not chosen.query.topic:
             raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
         stop = stop_on_signals()
-        serving.serve(chosen, searching.load_models(chosen), stop, once=once)
+        serving.serve(chosen, searching.load_models(chosen), stop, once=once, bar=sys.stderr.isatty())
 
     app.command(
         epilog='Examples: `penstock search "water under pressure"` · '

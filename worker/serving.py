@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
+from rich.console import Console
+
 from worker import __version__, wiring
 from worker.adapters.kafka.connection import connect_consumer, connect_producer
 from worker.adapters.kafka.dead_letters import KafkaDeadLetters
@@ -26,9 +28,10 @@ from worker.searching import Models, limits, make_search, progress, reading
 from worker.settings import KafkaSettings, Settings
 from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.worker import CLOSE_SHARE, DRAIN_SHARE
-from worker.telemetry import log
+from worker.telemetry import live, log
 from worker.trace import Tracer
 from worker.types import OF_QUERIES
+from worker.watch import Watch
 
 POLL_BYTES = 1 << 30
 """A poll of queries is bounded by their number; none of them is cut off."""
@@ -40,11 +43,13 @@ def serve(
     stop: threading.Event,
     *,
     once: bool = False,
+    bar: bool = False,
     listening: Callable[[int], None] = lambda _port: None,
 ) -> None:
     """Answer queries until ``stop`` is set; with ``once``, until the topic's present end.
 
-    ``listening`` hears of the port. HTTP answers before the collection is open, but is not ready.
+    ``listening`` hears of the port; ``bar`` shows a live line. HTTP answers before the collection is open, but is not
+    ready.
     """
     bounds = limits(settings.query, settings.qdrant)
     with ExitStack() as opened:
@@ -70,6 +75,7 @@ def serve(
             search = opened.enter_context(_open(settings, models, connection, ending))
             service.open(search, _model_api(settings, models, search))
             log.info("ready")
+            opened.enter_context(live(Console(stderr=True) if bar else None, service.metrics.line))
             if settings.query.topic:
                 _follow_topic(settings, service, search, background, stop, once=once)
             else:
@@ -181,7 +187,9 @@ def _follow_topic(
     abort = threading.Event()
     waiting, answering = (wiring.patience(abort, partial(service.metrics.retry, name)) for name in ("qdrant", "kafka"))
     with ExitStack() as opened:
-        source, letters, replies = wiring.patience(stop).call(lambda: _topics(kafka, rules, once=once))
+        watch = Watch()
+        service.metrics.lag = watch.lag
+        source, letters, replies = wiring.patience(stop).call(lambda: _topics(kafka, rules, watch, once=once))
         opened.callback(replies.close, settings.query.drain_timeout_s * CLOSE_SHARE)
         stages: list[Stage[QueryWork]] = [
             Stage("decode", Decode(rules)),
@@ -199,7 +207,9 @@ def _follow_topic(
         report.summary("ended")
 
 
-def _topics(kafka: KafkaSettings, rules: Rules, *, once: bool) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
+def _topics(
+    kafka: KafkaSettings, rules: Rules, watch: Watch, *, once: bool
+) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
     check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
     make_topics(kafka, rules.replies)
@@ -210,6 +220,6 @@ def _topics(kafka: KafkaSettings, rules: Rules, *, once: bool) -> tuple[KafkaSou
         opened.callback(replies.close, 0.0)
         consumer = connect_consumer(kafka)
         opened.callback(consumer.close)
-        source = KafkaSource(consumer, kafka.topic, once=once)
+        source = KafkaSource(consumer, kafka.topic, once=once, watch=watch)
         opened.pop_all()
     return source, letters, replies

@@ -10,6 +10,7 @@ from typing import Any
 
 import structlog
 from rich.console import Console
+from rich.live import Live
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -19,6 +20,7 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.text import Text
 
 from worker.errors import Unavailable
 from worker.stream.work import Work
@@ -140,6 +142,20 @@ class Reporter:
         seconds = max(1e-9, self._clock() - self._started)
         busy = " ".join(f"{name} {spent / seconds:.0%}" for name, spent in self.busy_s.items())
         return f"{self.chunks:,} chunks  {self.tokens / seconds:,.0f} tokens/s  {busy}"
+
+
+@contextmanager
+def live(
+    console: Console | None, line: Callable[[float], str], clock: Callable[[], float] = time.monotonic
+) -> Iterator[None]:
+    """Shows what ``line`` says of the seconds since the start, twice a second; nothing without a console."""
+    if console is None:
+        yield
+        return
+    started = clock()
+    shown = lambda: Text(line(clock() - started))  # noqa: E731  # asked for by a thread of the library
+    with Live(get_renderable=shown, console=console, transient=True, refresh_per_second=2):
+        yield
 
 
 def _who(record: Record) -> dict[str, str]:

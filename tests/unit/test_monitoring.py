@@ -20,10 +20,11 @@ from worker.index.metrics import IndexMetrics
 from worker.models.forward import Usage
 from worker.monitoring import Monitor
 from worker.query.metrics import QueryMetrics
+from worker.query.search import Answer
 from worker.settings import IndexSettings, MonitorSettings
 from worker.stream.work import Work
-from worker.telemetry import Reporter
-from worker.types import OF_DOCUMENTS, Batch, Outcome, Partition, Record
+from worker.telemetry import Reporter, live
+from worker.types import OF_DOCUMENTS, Batch, Outcome, Partition, Query, Record
 from worker.watch import Watch
 
 README = Path(__file__).parent.parent.parent / "README.md"
@@ -152,6 +153,21 @@ def test_on_a_terminal_a_live_line_shows_what_is_done_and_left() -> None:
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
     assert "10/40" in line
     assert "12 chunks  1,500 tokens/s  prepare 10% embed 95%" in line
+
+
+def test_the_query_worker_has_a_live_line_too() -> None:
+    shown, metrics = io.StringIO(), QueryMetrics()
+    metrics.lag = lambda: 7
+    query = Query("q", "", "water", 10, 50, 1.0)
+    metrics.enter()
+    for took_ms in (10.0, 30.0):
+        metrics.answer(Answer(query, [], "disabled", {"embed": took_ms}))
+    with live(Console(file=shown, force_terminal=True, width=160), metrics.line):
+        pass
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+    assert "2 answers" in line
+    assert "1 under way  lag 7  embed 20 ms" in line
+    assert metrics.line(4.0).startswith("2 answers  0.5/s")
 
 
 def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> None:

@@ -1,6 +1,7 @@
 """What the query worker tells Prometheus."""
 
-from collections.abc import Iterator, Mapping
+from collections import Counter as Counts
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -39,6 +40,9 @@ class QueryMetrics(Metrics):
             "penstock_query_records", "Records of the topic of queries, by what became of them.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
+        self.answered, self._spent_ms = 0, Counts[str]()
+        self.lag: Callable[[], int] | None = None
+        """Queries on the topic that are not answered, where there is a topic."""
         self.under_way_now = 0
         Gauge("penstock_query_under_way", "Requests under way.", registry=self.registry).set_function(
             lambda: self.under_way_now
@@ -58,6 +62,8 @@ class QueryMetrics(Metrics):
 
     def answer(self, answer: Answer) -> None:
         """A query is answered."""
+        self.answered += 1
+        self._spent_ms.update(answer.timings_ms)
         for step, took_ms in answer.timings_ms.items():
             self._seconds.labels(step).observe(took_ms / 1000)
         if answer.not_reranked:
@@ -65,6 +71,13 @@ class QueryMetrics(Metrics):
             return
         for rank, document in enumerate(answer.documents, 1):
             self._moved.observe(abs(document.retrieval_rank - rank))
+
+    def line(self, seconds: float) -> str:
+        """What is done so far, for whoever watches."""
+        mean = " ".join(f"{step} {spent / self.answered:.0f} ms" for step, spent in self._spent_ms.items())
+        lag = "" if self.lag is None else f"  lag {self.lag():,}"
+        rate = self.answered / max(seconds, 1e-9)
+        return f"{self.answered:,} answers  {rate:,.1f}/s  {self.under_way_now} under way{lag}  {mean}".rstrip()
 
     def records(self, outcomes: Mapping[Outcome, int]) -> None:
         """A batch of the topic is done."""
