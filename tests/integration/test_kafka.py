@@ -6,8 +6,8 @@ import socket
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -423,6 +423,38 @@ def test_what_a_broker_says_before_it_hangs_up_is_heard(transport: type) -> None
         data, error = reader._sock_recv()
     assert data == b""
     assert "socket disconnected" in str(error)
+
+
+@contextmanager
+def forwarded(servers: str) -> Iterator[str]:
+    """The same port under an address that no certificate is for."""
+    port = int(servers.rsplit(":", 1)[1])
+
+    def pass_on(near: socket.socket, far: socket.socket) -> None:
+        with suppress(OSError):
+            while sent := near.recv(4096):
+                far.sendall(sent)
+
+    def accept(listener: socket.socket) -> None:
+        with suppress(OSError):
+            while True:
+                near, far = listener.accept()[0], socket.create_connection(("127.0.0.1", port))
+                for pair in ((near, far), (far, near)):
+                    threading.Thread(target=pass_on, args=pair, daemon=True).start()
+
+    with socket.create_server(("127.0.0.2", 0)) as listener:
+        threading.Thread(target=accept, args=[listener], daemon=True).start()
+        yield f"127.0.0.2:{listener.getsockname()[1]}"
+        listener.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_certificate_for_another_host_is_not_accepted_unless_that_is_asked_for(own_broker: Broker) -> None:
+    topic = new_topic(own_broker.bootstrap_servers).topic
+    with forwarded(own_broker.secure_servers) as servers:
+        fields = secure(own_broker, bootstrap_servers=servers, topic=topic)
+        with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*IP address mismatch"):
+            check_topic(KafkaSettings.model_validate(fields))
+        check_topic(KafkaSettings.model_validate(fields | {"ssl_check_hostname": False, "allow_insecure": True}))
 
 
 def test_a_certificate_of_an_unknown_authority_is_not_accepted(own_broker: Broker) -> None:

@@ -77,6 +77,21 @@ def test_a_misspelt_name_in_dotenv_is_named() -> None:
         settings.load()
 
 
+@pytest.mark.parametrize(
+    ("group", "fields"),
+    [
+        (settings.KafkaSettings, {"ssl_check_hostname": False}),
+        (settings.QdrantSettings, {"url": "http://qdrant:6333", "api_key": "s3cret"}),
+    ],
+)
+def test_what_lets_others_read_or_pose_needs_to_be_asked_for(
+    group: type[settings.KafkaSettings | settings.QdrantSettings], fields: dict[str, object]
+) -> None:
+    with pytest.raises(ValueError, match="set allow_insecure"):
+        group.model_validate(fields)
+    group.model_validate(fields | {"allow_insecure": True})
+
+
 def test_a_password_in_the_clear_needs_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, value in (("SECURITY_PROTOCOL", "SASL_PLAINTEXT"), ("SASL_USERNAME", "u"), ("SASL_PASSWORD", "s3cret")):
         monkeypatch.setenv(f"PENSTOCK_KAFKA__{name}", value)
