@@ -26,11 +26,13 @@ CHOICES = {
     "model.accelerator": ["cpu", "cuda", "tensorrt"],
     "model.source": ["image", "claim", "shipped"],
     "index.autoscaling.by": ["none", "keda", "hpa"],
+    "secrets.external.storeKind": ["SecretStore", "ClusterSecretStore"],
     "query.service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
     "monitoring.freshnessObjectiveSeconds": [int(bound) for bound in FRESH_S if bound >= 1 and bound == int(bound)],
 }
 OPEN = {
     *("podLabels", "podAnnotations", "nodeSelector", "affinity", "serviceAccount.annotations", "monitoring.labels"),
+    "secrets.external.data",
     *(f"{worker}.resources.{kind}" for worker in ("index", "query") for kind in ("requests", "limits")),
 }
 """Maps whose names are Kubernetes' or yours."""

@@ -67,6 +67,13 @@ tolerations:
 {{- end }}
 {{- end }}
 
+{{- /* The Secret whose keys are variables, if there is one. */ -}}
+{{- define "penstock.secret" -}}
+{{- if .Values.secrets.existingSecret }}{{ .Values.secrets.existingSecret }}
+{{- else if .Values.secrets.external.store }}{{ include "penstock.name" . }}-settings
+{{- end }}
+{{- end }}
+
 {{- define "penstock.image" -}}
 {{- $tag := .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion .Values.model.accelerator) -}}
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end }}
@@ -124,7 +131,7 @@ http:
 {{- end }}
 {{- end }}
 {{- end }}
-{{- if .root.Values.secrets.existingSecret }}
+{{- if include "penstock.secret" .root }}
 PENSTOCK_SECRETS: /etc/penstock/secrets
 {{- end }}
 {{- end }}

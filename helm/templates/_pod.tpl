@@ -109,7 +109,7 @@ seccompProfile: {type: RuntimeDefault}
 {{- if eq .Values.model.accelerator "tensorrt" }}
 - {name: engines, mountPath: /engines}
 {{- end }}
-{{- if .Values.secrets.existingSecret }}
+{{- if include "penstock.secret" . }}
 - {name: secrets, mountPath: /etc/penstock/secrets, readOnly: true}
 {{- end }}
 {{- if .Values.secrets.existingTlsSecret }}
@@ -137,7 +137,7 @@ seccompProfile: {type: RuntimeDefault}
   emptyDir: {sizeLimit: {{ .Values.model.engineCache.size }}}
   {{- end }}
 {{- end }}
-{{- with .Values.secrets.existingSecret }}
+{{- with include "penstock.secret" . }}
 - {name: secrets, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
 {{- end }}
 {{- with .Values.secrets.existingTlsSecret }}

@@ -20,7 +20,7 @@ from worker.watch import Watch
 
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
 KUBERNETES = ("1.29", "1.33", "1.37")
-OTHERS = {"ScaledObject", "PodMonitor", "PrometheusRule"}
+OTHERS = {"ExternalSecret", "ScaledObject", "PodMonitor", "PrometheusRule"}
 """Kinds of other projects, whose schemas come with their operators."""
 
 
