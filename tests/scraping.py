@@ -1,5 +1,6 @@
 """A worker whose port is asked, and a real Prometheus that does so."""
 
+import fcntl
 import json
 import math
 import os
@@ -25,6 +26,11 @@ def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, s
     return os.environ | {f"PENSTOCK_{name}": str(value) for name, value in own.items()}
 
 
+def roomy(process: "subprocess.Popen[bytes]") -> None:
+    """Room for a log that nobody reads before the end: a worker whose pipe is full waits for ever."""
+    fcntl.fcntl(process.stderr or 0, fcntl.F_SETPIPE_SZ, 1 << 20)
+
+
 @contextmanager
 def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """A worker and a client of its port."""
@@ -32,6 +38,7 @@ def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]
     with subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         try:
+            roomy(process)
             for line in process.stderr:
                 said = json.loads(line)
                 if said["event"] == "monitored":
@@ -50,6 +57,7 @@ def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
     ) as process:
         assert process.stderr is not None
         try:
+            roomy(process)
             said = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
             with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
                 yield client

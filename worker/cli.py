@@ -75,7 +75,7 @@ def index(
 
     chosen = _load()
     stop = _stop_on_signals()
-    tracer = open_tracer(chosen.trace, "penstock-index", __version__)
+    tracer = open_tracer(chosen.trace, "penstock-index", __version__, telemetry.traces_lost)
     monitor = Monitor.of(chosen.kafka.topic, chosen.monitor, tracer)
     if source is None:
         connect: Callable[[], wiring.Feed] = lambda: wiring.kafka_feed(chosen, monitor.watch, once=once)  # noqa: E731

@@ -28,7 +28,7 @@ from worker.searching import Models, limits, make_search, progress, reading
 from worker.settings import KafkaSettings, Settings
 from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.worker import CLOSE_SHARE, DRAIN_SHARE
-from worker.telemetry import live, log
+from worker.telemetry import live, log, traces_lost
 from worker.trace import Tracer
 from worker.types import OF_QUERIES
 from worker.watch import Watch
@@ -53,7 +53,7 @@ def serve(
     """
     bounds = limits(settings.query, settings.qdrant)
     with ExitStack() as opened:
-        tracer = open_tracer(settings.trace, "penstock-query", __version__)
+        tracer = open_tracer(settings.trace, "penstock-query", __version__, traces_lost)
         opened.callback(tracer.close)
         service = _service(settings, models, bounds, tracer)
         background = Background()

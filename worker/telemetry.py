@@ -68,6 +68,12 @@ def outage(error: Unavailable, failures: int, pause_s: float) -> None:
         log.warning("unavailable", error=str(error), failures=failures, next_try_s=round(pause_s, 1))
 
 
+def traces_lost(failures: int) -> None:
+    """A collector takes no spans; as with an outage, not each time."""
+    if failures <= FAILURES_LOGGED or failures % 10 == 0:
+        log.warning("traces_lost", failures=failures, setting="PENSTOCK_TRACE__ENDPOINT")
+
+
 class Reporter:
     """Hears of every finished batch: names its dead letters, sums up from time to time and at the end.
 

@@ -6,15 +6,16 @@ Names and attributes after OpenTelemetry's semantic conventions (messaging, HTTP
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Literal, NamedTuple, Protocol
 
 from worker.types import Headers, Record
 
 HEADER = "traceparent"
 MOST_LINKS = 128
-"""OpenTelemetry's own limit for a span."""
+"""What OpenTelemetry keeps of a span's by default."""
 
-TRACEPARENT = re.compile(r"[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
+TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
 
 class Interval(NamedTuple):
@@ -91,7 +92,8 @@ def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts
         **{f"penstock.{name}": count for name, count in counts.items()},
     }
     within = Interval(min(one.start_ns for one in stages.values()), max(one.end_ns for one in stages.values()))
-    links = tuple(dict.fromkeys(filter(None, (context_of(record.headers) for record in records))))[:MOST_LINKS]
+    contexts = filter(None, (context_of(record.headers) for record in records))
+    links = tuple(dict.fromkeys(islice(contexts, 10 * MOST_LINKS)))[:MOST_LINKS]
     return Span(f"process {topic}", "consumer", within, attributes, links=links, children=_steps(stages))
 
 

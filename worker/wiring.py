@@ -33,7 +33,7 @@ from worker.stream.pipeline import Pipeline, Stage
 from worker.stream.work import Work
 from worker.stream.worker import CLOSE_SHARE, StreamWorker
 from worker.telemetry import Reporter, log, outage
-from worker.trace import Interval, batch_span
+from worker.trace import Interval, NoTracer, batch_span
 from worker.types import OF_DOCUMENTS, Batch, Origin, Outcome
 from worker.watch import Watch
 
@@ -183,6 +183,8 @@ def run(
 
     def done(work: IndexWork) -> None:
         metrics.batch(work)
+        if isinstance(monitor.tracer, NoTracer):
+            return  # nobody waits for what it costs to look through all headers
         if span := batch_span(work.batch.records, work.stages, {str(name): n for name, n in work.outcomes.items()}):
             monitor.tracer.emit(span)
 

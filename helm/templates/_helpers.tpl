@@ -46,11 +46,11 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- $gpu := ne .Values.model.accelerator "cpu" -}}
 {{- with .Values.image.pullSecrets }}
 imagePullSecrets: {{- range . }}
-  - name: {{ . }}
+  - name: {{ . | quote }}
   {{- end }}
 {{- end }}
 {{- with .Values.priorityClassName }}
-priorityClassName: {{ . }}
+priorityClassName: {{ . | quote }}
 {{- end }}
 {{- with .Values.nodeSelector }}
 nodeSelector: {{- toYaml . | nindent 2 }}
@@ -72,6 +72,21 @@ tolerations:
 {{- if .Values.secrets.existingSecret }}{{ .Values.secrets.existingSecret }}
 {{- else if .Values.secrets.external.store }}{{ include "penstock.name" . }}-settings
 {{- end }}
+{{- end }}
+
+{{- /* Ports of the collectors of traces that any worker sends to. */ -}}
+{{- define "penstock.collectorPorts" -}}
+{{- $all := list (.Values.settings | default dict) }}
+{{- if .Values.index.enabled }}{{ range include "penstock.pipelines" . | fromYaml }}{{ $all = append $all (. | default dict) }}{{ end }}{{ end }}
+{{- if .Values.query.enabled }}{{ $all = append $all (.Values.query.settings | default dict) }}{{ end }}
+{{- $ports := dict }}
+{{- range $all }}
+{{- with (.trace | default dict).endpoint }}
+{{- $url := urlParse . }}
+{{- $_ := set $ports (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https"))) true }}
+{{- end }}
+{{- end }}
+{{- keys $ports | sortAlpha | join "," }}
 {{- end }}
 
 {{- define "penstock.image" -}}

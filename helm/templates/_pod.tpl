@@ -134,7 +134,7 @@ seccompProfile: {type: RuntimeDefault}
   {{- if .Values.model.engineCache.claim }}
   persistentVolumeClaim: {claimName: {{ .Values.model.engineCache.claim | quote }}}
   {{- else }}
-  emptyDir: {sizeLimit: {{ .Values.model.engineCache.size }}}
+  emptyDir: {sizeLimit: {{ .Values.model.engineCache.size | quote }}}
   {{- end }}
 {{- end }}
 {{- with include "penstock.secret" . }}

@@ -88,7 +88,7 @@ def member(kafka: KafkaSettings) -> Iterator[KafkaSource]:
         joined.close(5)
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(900)
 def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp_path: Path) -> None:
     kafka = new_topic(own_broker.bootstrap_servers, partitions=4, session_timeout_s=2.0)
     numbers = itertools.count()
@@ -120,7 +120,7 @@ def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp
 
         with repeating(traffic, 0.2):
             wait_until(lambda: shows(scraped, "sum(penstock_index_records_total) > 100") != [], 60)
-            assert firing(scraped) == set()
+            wait_until(lambda: firing(scraped) == set(), 60)  # the first batch may have been late
             qdrant.send_signal(signal.SIGSTOP)
             with repeating(join_and_leave, 0.1):
                 away = {"ServiceAway", "Stalled", "LagPersists", "QueriesFail", "Rebalances"}

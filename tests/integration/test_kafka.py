@@ -15,6 +15,7 @@ import kafka
 import pytest
 from kafka import KafkaProducer
 from kafka.coordinator.base import MemberState
+from kafka.errors import KafkaTimeoutError
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from tests.broker import Broker
@@ -193,8 +194,23 @@ def test_lag_grows_while_nothing_is_fetched(broker: str) -> None:
     member = KafkaSource(connect_consumer(settings), settings.topic, watch=watch)
     wait_until(lambda: member.poll(0.1) is None and watch.behind(0.0) != {})
     wait_until(lambda: member.poll(0.0, hold=True) is None)
+    time.sleep(1)  # a fetch that was under way would tell of what comes now
     produce(settings, [document(f"doc/{n}") for n in range(7)])
     wait_until(lambda: member.poll(0.0, hold=True) is None and watch.lag() == 7)
+    member.close(5)
+
+
+def test_a_partition_whose_end_nobody_knows_ends_no_worker(broker: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings, asked = new_topic(broker), list[object]()
+
+    async def unanswered(*given: object) -> None:
+        asked.append(given)
+        raise KafkaTimeoutError
+
+    member = source(settings, once=False)
+    monkeypatch.setattr(member._consumer._fetcher, "_fetch_offsets_by_times_async", unanswered)
+    wait_until(lambda: member.poll(0.1) is not None)
+    wait_until(lambda: member.poll(0.0, hold=True) is None and len(asked) == 2)
     member.close(5)
 
 
@@ -254,7 +270,7 @@ def test_a_rebalance_that_the_library_forgot_is_taken_up_again(broker: str) -> N
 
 
 def test_the_library_is_the_version_whose_inside_is_known() -> None:
-    """The source reads _coordinator.rejoining, need_rejoin, request_rejoin, heartbeat: look before moving on."""
+    """The source reads what _coordinator, _subscription, _fetcher and _manager have inside: look before moving on."""
     assert kafka.__version__ == "3.0.12"
 
 

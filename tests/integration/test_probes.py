@@ -76,7 +76,8 @@ def test_a_loop_that_is_frozen_is_restarted_within_90_seconds(
 
 def test_a_process_that_is_stopped_is_restarted(broker: str, qdrant_process: QdrantSettings, minilm: Path) -> None:
     store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port}
-    with monitored(variables(new_topic(broker), minilm, **store)) as (process, client):
+    kafka = new_topic(broker)
+    with monitored(variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic)) as (process, client):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         process.send_signal(signal.SIGSTOP)
         restarted = restarts_after(client, 90)
@@ -84,7 +85,7 @@ def test_a_process_that_is_stopped_is_restarted(broker: str, qdrant_process: Qdr
         assert restarted is not None
 
 
-def test_ten_minutes_without_qdrant_restart_nobody_and_lose_nothing(broker: str, minilm: Path) -> None:
+def test_the_probes_of_ten_minutes_without_qdrant_restart_nobody_and_nothing_is_lost(broker: str, minilm: Path) -> None:
     kafka = new_topic(broker, partitions=2)
     with qdrant_to_stop() as (qdrant, store):
         env = variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic, MONITOR__STALL_S=STALL_S * SCALE)

@@ -1,9 +1,11 @@
 """Traces of both workers, as a collector receives them."""
 
 import json
+import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +22,7 @@ from worker.adapters import opentelemetry
 from worker.adapters.kafka.connection import connect_producer
 from worker.errors import Misconfigured
 from worker.settings import QdrantSettings, TraceSettings
+from worker.trace import answer_span
 
 TRACE, CALLER = "a" * 32, "b" * 16
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
@@ -102,8 +105,37 @@ def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:
     assert b"Traceback" not in done.stderr
 
 
+def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds() -> None:
+    failed: list[int] = []
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
+        tracer = opentelemetry.open_tracer(TraceSettings(endpoint=endpoint), "penstock-index", "1", failed.append)
+        for n in range(2000):
+            tracer.emit(answer_span("POST /v1/search", "", n + 1, {}, 0))
+        started = time.monotonic()
+        tracer.close()
+        assert time.monotonic() - started < 4
+
+
+def test_a_refusing_collector_is_told_of() -> None:
+    failed: list[int] = []
+    settings = TraceSettings(endpoint="http://127.0.0.1:9/v1/traces")
+    tracer = opentelemetry.open_tracer(settings, "penstock-index", "1", failed.append)
+    tracer.emit(answer_span("POST /v1/search", "", 1, {}, 0))
+    tracer.close()
+    wait_until(lambda: failed == [1])
+
+
+@pytest.mark.parametrize("endpoint", ["collector:4318", "ftp://collector/v1", "http://user:secret@collector:4318"])
+def test_an_endpoint_that_cannot_be_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValueError, match="endpoint"):
+        TraceSettings(endpoint=endpoint)
+
+
 def test_an_endpoint_without_the_library_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(opentelemetry, "WITHOUT", ImportError("No module named 'opentelemetry'"))
     with pytest.raises(Misconfigured, match=r"pip install penstock\[otel\]"):
-        opentelemetry.open_tracer(TraceSettings(endpoint="http://collector:4318/v1/traces"), "penstock-index", "1")
-    opentelemetry.open_tracer(TraceSettings(), "penstock-index", "1").close()
+        opentelemetry.open_tracer(
+            TraceSettings(endpoint="http://collector:4318/v1/traces"), "penstock-index", "1", lambda _: None
+        )
+    opentelemetry.open_tracer(TraceSettings(), "penstock-index", "1", print).close()

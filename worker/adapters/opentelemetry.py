@@ -1,6 +1,8 @@
 """Spans over OTLP to a collector, by OpenTelemetry's SDK; an extra, since few run a collector."""
 
 import logging
+import threading
+from collections.abc import Callable, Sequence
 
 from worker.errors import Misconfigured
 from worker.settings import TraceSettings
@@ -11,39 +13,42 @@ try:
     from opentelemetry.context import Context
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
     from opentelemetry.sdk.resources import Resource
-    from opentelemetry.sdk.trace import TracerProvider
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
+    from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter, SpanExportResult
     from opentelemetry.sdk.trace.sampling import ParentBased, TraceIdRatioBased
 except ImportError as missing:
     WITHOUT: ImportError | None = missing
 else:
     WITHOUT = None
 
-CLOSE_MS = 2000
+CLOSE_S = 2.0
 EXPORT_S = 5
 
 
-def open_tracer(settings: TraceSettings, service: str, version: str) -> Tracer:
-    """Of a worker; one that keeps nothing where no endpoint is set. Raises Misconfigured."""
+def open_tracer(settings: TraceSettings, service: str, version: str, lost: Callable[[int], None]) -> Tracer:
+    """Of a worker; one that keeps nothing where no endpoint is set. Raises Misconfigured.
+
+    ``lost`` hears how many exports in a row have failed, in a thread of the SDK.
+    """
     if not settings.endpoint:
         return NoTracer()
     if WITHOUT is not None:
         raise Misconfigured(
             f"trace.endpoint is set, and OpenTelemetry is not installed ({WITHOUT}): pip install penstock[otel]"
         )
-    return OtlpTracer(settings, service, version)
+    return OtlpTracer(settings, service, version, lost)
 
 
 class OtlpTracer:
     """``Tracer``; a thread of the SDK sends. A collector that is away costs spans, nothing else."""
 
-    def __init__(self, settings: TraceSettings, service: str, version: str) -> None:
+    def __init__(self, settings: TraceSettings, service: str, version: str, lost: Callable[[int], None]) -> None:
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)  # each try while the collector is away
         resource = Resource.create({"service.name": service, "service.version": version})
         self._provider = TracerProvider(
             resource=resource, sampler=ParentBased(TraceIdRatioBased(settings.ratio)), shutdown_on_exit=False
         )
-        exporter = OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_S)
+        exporter = _telling(OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_S), lost)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("penstock", version)
 
@@ -66,8 +71,26 @@ class OtlpTracer:
 
     def close(self) -> None:
         """As the port says."""
-        self._provider.force_flush(CLOSE_MS)
-        self._provider.shutdown()
+        # the SDK minds no time-out of its own here: it sends all that it has, five seconds a try
+        ending = threading.Thread(target=self._provider.shutdown, daemon=True)
+        ending.start()
+        ending.join(CLOSE_S)
+
+
+def _telling(exporter: "SpanExporter", lost: Callable[[int], None]) -> "SpanExporter":
+    """The same, and failures in a row are told."""
+    export, failures = exporter.export, 0
+
+    def told(spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
+        nonlocal failures
+        result = export(spans)
+        failures = 0 if result is SpanExportResult.SUCCESS else failures + 1
+        if failures:
+            lost(failures)
+        return result
+
+    exporter.export = told  # type: ignore[method-assign]
+    return exporter
 
 
 def _span_context(traceparent: str) -> "trace.SpanContext":

@@ -1,5 +1,6 @@
 """What the query worker tells Prometheus."""
 
+import threading
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
@@ -40,7 +41,7 @@ class QueryMetrics(Metrics):
             "penstock_query_records", "Records of the topic of queries, by what became of them.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
-        self.answered, self._spent_ms = 0, Counts[str]()
+        self.answered, self._spent_ms, self._lock = 0, Counts[str](), threading.Lock()
         self.lag: Callable[[], int] | None = None
         """Queries on the topic that are not answered, where there is a topic."""
         self.under_way_now = 0
@@ -62,8 +63,9 @@ class QueryMetrics(Metrics):
 
     def answer(self, answer: Answer) -> None:
         """A query is answered."""
-        self.answered += 1
-        self._spent_ms.update(answer.timings_ms)
+        with self._lock:  # HTTP and the topic answer in threads of their own
+            self.answered += 1
+            self._spent_ms.update(answer.timings_ms)
         for step, took_ms in answer.timings_ms.items():
             self._seconds.labels(step).observe(took_ms / 1000)
         if answer.not_reranked:
@@ -74,7 +76,8 @@ class QueryMetrics(Metrics):
 
     def line(self, seconds: float) -> str:
         """What is done so far, for whoever watches."""
-        mean = " ".join(f"{step} {spent / self.answered:.0f} ms" for step, spent in self._spent_ms.items())
+        with self._lock:
+            mean = " ".join(f"{step} {spent / self.answered:.0f} ms" for step, spent in self._spent_ms.items())
         lag = "" if self.lag is None else f"  lag {self.lag():,}"
         rate = self.answered / max(seconds, 1e-9)
         return f"{self.answered:,} answers  {rate:,.1f}/s  {self.under_way_now} under way{lag}  {mean}".rstrip()

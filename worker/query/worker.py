@@ -44,13 +44,14 @@ class Rules:
 
 @dataclass(slots=True)
 class Asked:
-    """A query of a batch, and how far it is."""
+    """A query of a batch, and how far it is; answered at ``answered_ns`` since 1970, whenever the reply is sent."""
 
     record: Record
     topic: str
     query: Query
     found: Found | None = None
     answer: Answer | None = None
+    answered_ns: int = 0
     overdue: int = 0
 
 
@@ -161,7 +162,7 @@ class Order:
         results = self.run(together([self.search.order(found) for _, found in todo]))
         for (one, _), result in zip(todo, results, strict=True):
             if isinstance(result, Answer):
-                one.answer = result
+                one.answer, one.answered_ns = result, time.time_ns()
             else:
                 drop(work, one, result, "rerank")
         return work
@@ -196,7 +197,7 @@ class Reply:
         for one, answer in answered:
             self.metrics.answer(answer)
             name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
-            self.tracer.emit(answer_span(name, parent, time.time_ns(), answer.timings_ms, len(answer.documents)))
+            self.tracer.emit(answer_span(name, parent, one.answered_ns, answer.timings_ms, len(answer.documents)))
         self.metrics.records(work.outcomes)
         return work
 

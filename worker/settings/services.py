@@ -1,8 +1,9 @@
-"""Kafka, Qdrant and the log."""
+"""Kafka, Qdrant, and what a worker tells of itself."""
 
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
@@ -145,7 +146,17 @@ class TraceSettings(Group):
     endpoint: str = ""
     """Where a collector takes OTLP over HTTP, such as http://collector:4318/v1/traces. Empty: no traces."""
     ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of batches and queries that are traced; a query whose caller is traced is traced."""
+    """Share of batches and queries that are traced; a query that comes with a traceparent follows its flag instead."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.endpoint:
+            url = urlsplit(self.endpoint)
+            if url.scheme not in {"http", "https"} or not url.hostname:
+                raise ValueError("endpoint must be a URL, such as http://collector:4318/v1/traces")
+            if url.username or url.password:
+                raise ValueError("endpoint is no place for a password: use the variable OTEL_EXPORTER_OTLP_HEADERS")
+        return self
 
 
 class LogSettings(Group):

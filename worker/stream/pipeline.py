@@ -135,8 +135,10 @@ class Pipeline(Generic[T]):
         try:
             while (batch := self._take(i)) is not None:
                 self.busy_s.begin(stage.name)
-                result = stage.run(batch)
-                self.busy_s.end(stage.name)
+                try:
+                    result = stage.run(batch)
+                finally:
+                    self.busy_s.end(stage.name)
                 self._hand_on(i, result)
         except Stopped:
             pass
@@ -167,6 +169,8 @@ class Pipeline(Generic[T]):
                 self._in_flight -= 1
             else:
                 self._changed.wait_for(lambda: self._queues[i + 1] is None or self._ending)
+                if self._ending:
+                    return
                 self._put(i + 1, batch)
             self._changed.notify_all()
 

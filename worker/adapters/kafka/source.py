@@ -7,11 +7,11 @@ take long; and a commit's callback comes from within a later poll.
 
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from contextlib import suppress
 from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
+from kafka.consumer.fetcher import OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
 from worker.adapters.kafka.connection import REFUSALS, say
@@ -23,7 +23,7 @@ from worker.watch import Watch
 COMMIT_RETRY_S = 0.2
 GROUP_CHECK_S = 0.5
 GROUP_TIMEOUT_MS = 1000
-LOOK_S = 2.0
+ENDS_S = 2.0
 """While holding, ask so often where the partitions end; otherwise each answer to a fetch tells."""
 JOIN_POLL_S = 0.25
 """A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
@@ -45,7 +45,8 @@ class KafkaSource:
         tolerate(consumer)
         self._consumer = consumer
         self._clock = clock
-        self._heard_s = self._looked_s = clock()
+        self._heard_s = self._asked_s = clock()
+        self._asked: Any = None
         self._watch = watch or Watch()
         self._generations: dict[TopicPartition, int] = {}
         self._assignments = 0
@@ -63,14 +64,14 @@ class KafkaSource:
         """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
         self._hold(hold)
         joining = self._joining()
+        self._hear(joining=joining)
+        if hold and not joining:
+            self._ask_for_ends()
         wait_s = (JOIN_POLL_S if joining else 0.0) if hold else timeout_s
         try:
             self._send_commit()
             polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
             positions = self._moved()
-            self._listen()
-            if hold and not joining:
-                self._look()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
         except REFUSALS as error:
@@ -113,7 +114,7 @@ class KafkaSource:
         """Pause or resume all; partitions that come during a hold are paused by the listener."""
         if hold != self._holding:
             self._holding = hold
-            self._looked_s = self._clock()
+            self._asked_s = self._clock()
             change = self._consumer.pause if hold else self._consumer.resume
             change(*self._consumer.assignment())
 
@@ -144,20 +145,31 @@ class KafkaSource:
                 moved[Partition(*owned)] = Position(position.offset, generation)
         return moved
 
-    def _listen(self) -> None:
-        """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell."""
-        last_receive = self._consumer._coordinator.heartbeat.last_receive  # noqa: SLF001  # as in _moved
-        self._heard_s = max(self._heard_s, last_receive)
+    def _hear(self, *, joining: bool) -> None:
+        """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell.
+
+        There are none while the group waits for a member to join; then the connection tells.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
+        waits_for_others = joining and not coordinator.coordinator_unknown()
+        self._heard_s = max(self._heard_s, self._clock() if waits_for_others else coordinator.heartbeat.last_receive)
         self._watch.silent_s = self._clock() - self._heard_s
 
-    def _look(self) -> None:
-        """Tell where the partitions end, so that lag grows while nothing is fetched."""
-        if self._clock() - self._looked_s < LOOK_S:
+    def _ask_for_ends(self) -> None:
+        """Ask where the partitions end, so that lag grows while nothing is fetched.
+
+        Without waiting for the answer, as the public call would: a partition without a leader has none.
+        """
+        if self._clock() - self._asked_s < ENDS_S or (self._asked is not None and not self._asked.is_done):
             return
-        self._looked_s = self._clock()
-        with suppress(kafka_errors.KafkaTimeoutError):
-            ends = self._consumer.end_offsets(list(self._generations), timeout_ms=GROUP_TIMEOUT_MS)
-            self._watch.ends({Partition(*owned): end for owned, end in ends.items()})
+        self._asked_s = self._clock()
+        latest = dict.fromkeys(self._generations, OffsetSpec.LATEST)
+        fetcher, manager = self._consumer._fetcher, self._consumer._manager  # noqa: SLF001  # as in _hear
+        self._asked = manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, GROUP_TIMEOUT_MS)  # noqa: SLF001
+        self._asked.add_callback(self._learn_ends)
+
+    def _learn_ends(self, found: Mapping[TopicPartition, Any]) -> None:
+        self._watch.ends({Partition(*owned): one.offset for owned, one in found.items() if one and one.offset >= 0})
 
     def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         for partition, position in positions.items():
@@ -220,6 +232,8 @@ class KafkaSource:
         try:
             numbers = self._consumer.partitions_for_topic(topic) or ()
             ends = self._consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        except KeyError as error:  # the library's answer for a partition that has no leader
+            raise Unavailable(f"Kafka: {error.args[0]} has no leader") from error
         except kafka_errors.KafkaError as error:
             raise Unavailable(f"Kafka: {say(error)}") from error
         return dict(ends)
