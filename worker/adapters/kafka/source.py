@@ -163,7 +163,7 @@ class KafkaSource:
         if self._clock() - self._asked_s < ENDS_S or (self._asked is not None and not self._asked.is_done):
             return
         self._asked_s = self._clock()
-        latest = dict.fromkeys(self._generations, OffsetSpec.LATEST)
+        latest = dict.fromkeys(list(self._generations), OffsetSpec.LATEST)
         fetcher, manager = self._consumer._fetcher, self._consumer._manager  # noqa: SLF001  # as in _hear
         self._asked = manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, GROUP_TIMEOUT_MS)  # noqa: SLF001
         self._asked.add_callback(self._learn_ends)
