@@ -22,20 +22,22 @@ helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
 {{- toYaml (default (dict "documents" dict) .Values.index.pipelines) }}
 {{- end }}
 
-{{- /* The collection that query workers search. */ -}}
-{{- define "penstock.searched" -}}
-{{- $base := .Values.settings.qdrant | default dict }}
-{{- $own := (.Values.query.settings | default dict).qdrant | default dict }}
-{{- $own.collection | default $base.collection | default "documents" }}
+{{- /* The shared settings, and over them a worker's own. (dict "root" $ "settings" $pipeline) */ -}}
+{{- define "penstock.settings" -}}
+{{- mergeOverwrite (deepCopy (.root.Values.settings | default dict)) (deepCopy (.settings | default dict)) | toYaml }}
+{{- end }}
+
+{{- /* The collection of a worker. (dict "root" $ "settings" $pipeline) */ -}}
+{{- define "penstock.collection" -}}
+{{- ((include "penstock.settings" . | fromYaml).qdrant | default dict).collection | default "documents" }}
 {{- end }}
 
 {{- /* The stream that fills that collection; fails where there is none. */ -}}
 {{- define "penstock.searchedPipeline" -}}
-{{- $searched := include "penstock.searched" . }}
-{{- $base := (.Values.settings.qdrant | default dict).collection | default "documents" }}
+{{- $searched := include "penstock.collection" (dict "root" . "settings" .Values.query.settings) }}
 {{- $found := list }}
 {{- range $pipeline, $settings := include "penstock.pipelines" . | fromYaml }}
-{{- if eq $searched ((($settings | default dict).qdrant | default dict).collection | default $base) }}{{ $found = append $found $pipeline }}{{ end }}
+{{- if eq $searched (include "penstock.collection" (dict "root" $ "settings" $settings)) }}{{ $found = append $found $pipeline }}{{ end }}
 {{- end }}
 {{- if not $found }}{{ fail (printf "no stream of index.pipelines fills collection %q, which query workers search: set query.settings.qdrant.collection" $searched) }}{{ end }}
 {{- first $found }}
@@ -76,12 +78,12 @@ tolerations:
 
 {{- /* Ports of the collectors of traces that any worker sends to. */ -}}
 {{- define "penstock.collectorPorts" -}}
-{{- $all := list (.Values.settings | default dict) }}
-{{- if .Values.index.enabled }}{{ range include "penstock.pipelines" . | fromYaml }}{{ $all = append $all (. | default dict) }}{{ end }}{{ end }}
-{{- if .Values.query.enabled }}{{ $all = append $all (.Values.query.settings | default dict) }}{{ end }}
+{{- $all := list }}
+{{- if .Values.index.enabled }}{{ range include "penstock.pipelines" . | fromYaml }}{{ $all = append $all . }}{{ end }}{{ end }}
+{{- if .Values.query.enabled }}{{ $all = append $all .Values.query.settings }}{{ end }}
 {{- $ports := dict }}
 {{- range $all }}
-{{- with (.trace | default dict).endpoint }}
+{{- with ((include "penstock.settings" (dict "root" $ "settings" .) | fromYaml).trace | default dict).endpoint }}
 {{- $url := urlParse . }}
 {{- $_ := set $ports (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https"))) true }}
 {{- end }}
@@ -138,7 +140,7 @@ http:
 
 {{- /* All settings of a worker as variables. (dict "root" $ "kind" "index" "settings" $pipeline) */ -}}
 {{- define "penstock.environment" -}}
-{{- $all := mergeOverwrite (include "penstock.defaults" . | fromYaml) (deepCopy (.root.Values.settings | default dict)) (deepCopy (.settings | default dict)) -}}
+{{- $all := mergeOverwrite (include "penstock.defaults" . | fromYaml) (include "penstock.settings" . | fromYaml) -}}
 {{- range $group, $fields := $all }}
 {{- range $field, $value := $fields }}
 {{- if not (kindIs "invalid" $value) }}
