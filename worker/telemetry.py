@@ -62,15 +62,19 @@ def set_up(level: str, style: str) -> None:
     library.addHandler(logging.NullHandler())
 
 
+def _worth_a_line(failures: int) -> bool:
+    return failures <= FAILURES_LOGGED or failures % 10 == 0
+
+
 def outage(error: Unavailable, failures: int, pause_s: float) -> None:
     """A service is away; the first failures and then every tenth are worth a line."""
-    if failures <= FAILURES_LOGGED or failures % 10 == 0:
+    if _worth_a_line(failures):
         log.warning("unavailable", error=str(error), failures=failures, next_try_s=round(pause_s, 1))
 
 
 def traces_lost(failures: int) -> None:
     """A collector takes no spans; as with an outage, not each time."""
-    if failures <= FAILURES_LOGGED or failures % 10 == 0:
+    if _worth_a_line(failures):
         log.warning("traces_lost", failures=failures, setting="PENSTOCK_TRACE__ENDPOINT")
 
 

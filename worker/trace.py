@@ -18,6 +18,9 @@ MOST_LINKS = 128
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
 
+Kind = Literal["consumer", "server", "internal"]
+
+
 class Interval(NamedTuple):
     """Nanoseconds since 1970."""
 
@@ -30,7 +33,7 @@ class Span:
     """``parent`` and ``links`` are traceparents of others; ``children`` lie within."""
 
     name: str
-    kind: Literal["consumer", "server", "internal"]
+    kind: Kind
     interval: Interval
     attributes: Mapping[str, str | int]
     parent: str = ""
@@ -97,14 +100,15 @@ def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts
     return Span(f"process {topic}", "consumer", within, attributes, links=links, children=_steps(stages))
 
 
-def answer_span(name: str, parent: str, ended_ns: int, steps_ms: Mapping[str, float], documents: int) -> Span:
+def answer_span(
+    name: str, kind: Kind, parent: str, ended_ns: int, steps_ms: Mapping[str, float], documents: int
+) -> Span:
     """An answered query; its steps lie one after the other and end when it ends."""
     at = started = ended_ns - int(sum(steps_ms.values()) * 1e6)
     steps = {}
     for step, took_ms in steps_ms.items():
         steps[step] = Interval(at, at + int(took_ms * 1e6))
         at = steps[step].end_ns
-    kind: Literal["server", "consumer"] = "server" if name.startswith("POST") else "consumer"
     attributes = {"penstock.documents": documents}
     return Span(name, kind, Interval(started, ended_ns), attributes, valid(parent), children=_steps(steps))
 

@@ -17,7 +17,7 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import new_topic
-from tests.scraping import monitored, searching, value, variables
+from tests.scraping import monitored, searching, stored_in, value, variables
 from worker.adapters import opentelemetry
 from worker.adapters.kafka.connection import connect_producer
 from worker.errors import Misconfigured
@@ -56,8 +56,7 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
     broker: str, qdrant_process: QdrantSettings
 ) -> None:
     topic, queries = new_topic(broker), new_topic(broker)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
-             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    store = stored_in(qdrant_process, topic.topic)
     asked = {"QUERY__TOPIC": queries.topic, "QUERY__GROUP": queries.group, "HTTP__PORT": 0, "RERANK__ENABLED": "false"}
     headers = [("traceparent", TRACEPARENT.encode())]
     with collector() as (endpoint, came):
@@ -111,7 +110,7 @@ def test_a_collector_that_never_answers_holds_up_the_end_for_two_seconds() -> No
         endpoint = f"http://127.0.0.1:{silent.getsockname()[1]}/v1/traces"
         tracer = opentelemetry.open_tracer(TraceSettings(endpoint=endpoint), "penstock-index", "1", failed.append)
         for n in range(2000):
-            tracer.emit(answer_span("POST /v1/search", "", n + 1, {}, 0))
+            tracer.emit(answer_span("POST /v1/search", "server", "", n + 1, {}, 0))
         started = time.monotonic()
         tracer.close()
         assert time.monotonic() - started < 4
@@ -121,7 +120,7 @@ def test_a_refusing_collector_is_told_of() -> None:
     failed: list[int] = []
     settings = TraceSettings(endpoint="http://127.0.0.1:9/v1/traces")
     tracer = opentelemetry.open_tracer(settings, "penstock-index", "1", failed.append)
-    tracer.emit(answer_span("POST /v1/search", "", 1, {}, 0))
+    tracer.emit(answer_span("POST /v1/search", "server", "", 1, {}, 0))
     tracer.close()
     wait_until(lambda: failed == [1])
 

@@ -53,7 +53,7 @@ def test_a_batch_without_records_has_no_span() -> None:
 
 
 def test_an_answer_ends_now_and_its_steps_fill_it() -> None:
-    span = answer_span("POST /v1/search", ONE, 1_000_000_000, {"embed": 2.0, "retrieve": 5.0}, 3)
+    span = answer_span("POST /v1/search", "server", ONE, 1_000_000_000, {"embed": 2.0, "retrieve": 5.0}, 3)
     assert (span.kind, span.parent, span.interval) == ("server", ONE, Interval(993_000_000, 1_000_000_000))
     assert [child.interval for child in span.children] == [
         Interval(993_000_000, 995_000_000), Interval(995_000_000, 1_000_000_000),
@@ -61,5 +61,5 @@ def test_an_answer_ends_now_and_its_steps_fill_it() -> None:
 
 
 def test_a_caller_whose_context_is_none_is_no_parent() -> None:
-    span: Span = answer_span("POST /v1/search", "nonsense", 10, {}, 0)
+    span: Span = answer_span("POST /v1/search", "server", "nonsense", 10, {}, 0)
     assert span.parent == ""

@@ -121,7 +121,7 @@ async def _search(service: Service, request: Request, value: bytes, tenant: str 
     answer = await service.search.answer(query)
     service.metrics.answer(answer)
     parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
-    service.tracer.emit(answer_span("POST /v1/search", parent, time.time_ns(), answer.timings_ms, documents))
+    service.tracer.emit(answer_span("POST /v1/search", "server", parent, time.time_ns(), answer.timings_ms, documents))
     return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
 
 

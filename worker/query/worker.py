@@ -197,7 +197,9 @@ class Reply:
         for one, answer in answered:
             self.metrics.answer(answer)
             name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
-            self.tracer.emit(answer_span(name, parent, one.answered_ns, answer.timings_ms, len(answer.documents)))
+            self.tracer.emit(
+                answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
+            )
         self.metrics.records(work.outcomes)
         return work
 
