@@ -13,12 +13,17 @@ CHART = ROOT / "helm"
 Manifest = dict[str, Any]
 
 
-def helm() -> str:
-    """The binary."""
-    found = shutil.which("helm") or str(ROOT / "tests/helm/bin/helm")
+def binary(name: str) -> str:
+    """One that is installed, or that was built for the tests."""
+    found = shutil.which(name) or str(ROOT / "tests/helm/bin" / name)
     if not Path(found).exists():
-        unavailable("no helm binary: sh tests/helm/fetch.sh builds it with Go")
+        unavailable(f"no {name} binary: sh tests/helm/fetch.sh builds it with Go")
     return found
+
+
+def template(*options: object) -> "subprocess.CompletedProcess[str]":
+    """What Helm says of a release named release."""
+    return run(binary("helm"), "template", "release", CHART, "--kube-version", "1.33.0", *options)
 
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":
@@ -28,7 +33,7 @@ def run(*command: object) -> "subprocess.CompletedProcess[str]":
 
 def render(*options: object) -> list[Manifest]:
     """The manifests of a release named release."""
-    done = run(helm(), "template", "release", CHART, "--kube-version", "1.33.0", *options)
+    done = template(*options)
     assert done.returncode == 0, done.stderr
     return [one for one in yaml.safe_load_all(done.stdout) if one]
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -85,19 +85,27 @@ def store_server() -> Iterator[StoreServer]:
     server.stop()
 
 
+@contextmanager
+def own_qdrant() -> Iterator[tuple["subprocess.Popen[str]", QdrantSettings]]:
+    """The stand-in in a process of its own, which a test may stop."""
+    command = [sys.executable, "-m", "tests.store_server", "0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        try:
+            yield process, QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
+        finally:
+            process.kill()
+
+
 @pytest.fixture
 def qdrant_process() -> Iterator[QdrantSettings]:
     """A Qdrant for several processes: the server at QDRANT_URL, else the stand-in in a process of its own."""
     if url := os.environ.get("QDRANT_URL"):
         yield real_qdrant(url)
         return
-    with subprocess.Popen(
-        [sys.executable, "-m", "tests.store_server", "0"], stdout=subprocess.PIPE, cwd=ROOT, text=True
-    ) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
-        process.kill()
+    with own_qdrant() as (_, known):
+        yield known
 
 
 def real_qdrant(url: str) -> QdrantSettings:

@@ -10,13 +10,13 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 import httpx
 
 from tests.conftest import ROOT, unavailable, wait_until
-from worker.settings import KafkaSettings
+from worker.settings import KafkaSettings, QdrantSettings
 
 
 def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
@@ -26,43 +26,46 @@ def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, s
     return os.environ | {f"PENSTOCK_{name}": str(value) for name, value in own.items()}
 
 
+def stored_in(qdrant: QdrantSettings, collection: str) -> dict[str, object]:
+    """What tells a worker where to write."""
+    return {"QDRANT__URL": qdrant.url, "QDRANT__GRPC_PORT": qdrant.grpc_port, "QDRANT__COLLECTION": collection}
+
+
 def roomy(process: "subprocess.Popen[bytes]") -> None:
     """Room for a log that nobody reads before the end: a worker whose pipe is full waits for ever."""
     fcntl.fcntl(process.stderr or 0, fcntl.F_SETPIPE_SZ, 1 << 20)
 
 
 @contextmanager
-def monitored(env: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
-    """A worker and a client of its port."""
-    command = [sys.executable, "-m", "worker", "index"]
-    with subprocess.Popen(command, env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
+def started(
+    env: Mapping[str, str], command: str, event: str
+) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
+    """A worker, and a client of the port that it names in its log."""
+    with subprocess.Popen(
+        [sys.executable, "-m", "worker", command], env=env, cwd=ROOT, stderr=subprocess.PIPE
+    ) as process:
         assert process.stderr is not None
         try:
             roomy(process)
-            for line in process.stderr:
-                said = json.loads(line)
-                if said["event"] == "monitored":
-                    break
-            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}") as client:
+            said = next(line for line in map(json.loads, process.stderr) if line["event"] == event)
+            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
                 yield process, client
         finally:
             process.kill()
 
 
+def monitored(
+    env: Mapping[str, str],
+) -> AbstractContextManager[tuple["subprocess.Popen[bytes]", httpx.Client]]:
+    """An index worker."""
+    return started(env, "index", "monitored")
+
+
 @contextmanager
 def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
     """A query worker, as its client."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", "query"], env=env, cwd=ROOT, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stderr is not None
-        try:
-            roomy(process)
-            said = next(line for line in map(json.loads, process.stderr) if line["event"] == "listening")
-            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
-                yield client
-        finally:
-            process.kill()
+    with started(env, "query", "listening") as (_, client):
+        yield client
 
 
 def value(client: httpx.Client, series: str) -> float:

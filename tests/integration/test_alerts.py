@@ -7,8 +7,6 @@ import itertools
 import json
 import re
 import signal
-import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -20,9 +18,9 @@ import pytest
 
 from tests.broker import Broker
 from tests.chart import of_kind, render
-from tests.conftest import ROOT, wait_until
+from tests.conftest import own_qdrant, wait_until
 from tests.kafka_tools import document, new_topic, produce, source
-from tests.scraping import monitored, prometheus, searching, shows, variables
+from tests.scraping import monitored, prometheus, searching, shows, stored_in, variables
 from worker.adapters.kafka.source import KafkaSource
 from worker.settings import KafkaSettings
 
@@ -93,15 +91,9 @@ def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp
     kafka = new_topic(own_broker.bootstrap_servers, partitions=4, session_timeout_s=2.0)
     numbers = itertools.count()
     with ExitStack() as opened:
-        qdrant = opened.enter_context(
-            subprocess.Popen([sys.executable, "-m", "tests.store_server", "0"], stdout=subprocess.PIPE, cwd=ROOT)
-        )
-        opened.callback(qdrant.kill)
-        assert qdrant.stdout is not None
-        port = int(qdrant.stdout.readline())
-        store = {"QDRANT__URL": f"http://127.0.0.1:{port}", "QDRANT__GRPC_PORT": port, "QDRANT__TIMEOUT_S": 2}
-        more = {"QDRANT__COLLECTION": kafka.topic, "KAFKA__SESSION_TIMEOUT_S": 2, "RERANK__ENABLED": "false"}
-        env = variables(kafka, minilm, **store, **more, HTTP__PORT=0, QUERY__TIMEOUT_S=1)
+        qdrant, known = opened.enter_context(own_qdrant())
+        more = {"QDRANT__TIMEOUT_S": 2, "KAFKA__SESSION_TIMEOUT_S": 2, "RERANK__ENABLED": "false"}
+        env = variables(kafka, minilm, **stored_in(known, kafka.topic), **more, HTTP__PORT=0, QUERY__TIMEOUT_S=1)
         _, worker = opened.enter_context(monitored(env))
         query = opened.enter_context(searching(env))
         wait_until(lambda: {client.get("/readyz").status_code for client in (worker, query)} == {200})

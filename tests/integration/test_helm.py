@@ -11,7 +11,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from tests.chart import CHART, Manifest, helm, of_kind, render, run
+from tests.chart import CHART, Manifest, binary, of_kind, render, run, template
 from tests.conftest import ROOT, unavailable
 from worker import __version__, settings
 from worker.index.metrics import IndexMetrics
@@ -52,7 +52,7 @@ def environments(manifests: list[Manifest]) -> Iterator[tuple[str, Mapping[str, 
 
 @pytest.mark.parametrize("values", VALUES, ids=lambda path: path.stem)
 def test_what_is_rendered_is_valid_for_kubernetes_and_pod_security(values: Path) -> None:
-    lint = run(helm(), "lint", CHART, "-f", values, "--strict", "--kube-version", "1.33.0")
+    lint = run(binary("helm"), "lint", CHART, "-f", values, "--strict", "--kube-version", "1.33.0")
     assert lint.returncode == 0, lint.stdout
     manifests = render("-f", values)
     assert manifests
@@ -171,7 +171,7 @@ def test_the_test_pod_sends_to_the_stream_that_is_searched_and_may_reach_the_que
     ],
 )
 def test_a_wrong_value_fails_before_anything_is_installed(option: str, said: str) -> None:
-    done = run(helm(), "template", "release", CHART, "--kube-version", "1.33.0", "--set", option)
+    done = template("--set", option)
     assert done.returncode != 0
     assert said in done.stderr
 
@@ -223,13 +223,10 @@ def test_alerts_and_dashboards_use_metrics_that_exist() -> None:
 
 
 def test_each_branch_of_the_templates_does_what_its_suite_says() -> None:
-    binary = shutil.which("helm-unittest") or str(ROOT / "tests/helm/bin/helm-unittest")
-    if not Path(binary).exists():
-        unavailable("no helm-unittest binary: sh tests/helm/fetch.sh builds it with Go")
     # each by its name, since it finds none to be no failure
     suites = sorted((ROOT / "tests/helm/unit").glob("*_test.yaml"))
     assert suites
-    done = run(binary, "--strict", *[f"--file={path}" for path in suites], CHART)
+    done = run(binary("helm-unittest"), "--strict", *[f"--file={path}" for path in suites], CHART)
     assert done.returncode == 0, done.stdout
 
 

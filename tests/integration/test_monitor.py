@@ -11,7 +11,7 @@ from pathlib import Path
 from tests.broker import Broker
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
-from tests.scraping import monitored, prometheus, searching, shows, value, variables
+from tests.scraping import monitored, prometheus, searching, shows, stored_in, value, variables
 from worker.settings import QdrantSettings
 
 
@@ -19,8 +19,7 @@ def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
     broker: str, qdrant_process: QdrantSettings, minilm: Path
 ) -> None:
     topic = new_topic(broker, partitions=3)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
-             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    store = stored_in(qdrant_process, topic.topic)
     with monitored(variables(topic, minilm, **store)) as (process, client):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         assert client.get("/healthz").json() == {"status": "alive"}
@@ -55,8 +54,7 @@ def test_a_real_prometheus_fills_every_panel_of_the_index_dashboard(
     broker: str, qdrant_process: QdrantSettings, minilm: Path, tmp_path: Path
 ) -> None:
     topic = new_topic(broker, partitions=2)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
-             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    store = stored_in(qdrant_process, topic.topic)
     with (
         monitored(variables(topic, minilm, **store)) as (_, worker),
         prometheus(tmp_path, {"index": worker.base_url.port or 0}) as scraped,
@@ -80,8 +78,7 @@ def test_a_real_prometheus_fills_every_panel_of_the_query_dashboard(
     broker: str, qdrant_process: QdrantSettings, tmp_path: Path
 ) -> None:
     topic, queries = new_topic(broker), new_topic(broker)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
-             "QDRANT__COLLECTION": topic.topic}  # fmt: skip
+    store = stored_in(qdrant_process, topic.topic)
     asked = {"QUERY__TOPIC": queries.topic, "QUERY__GROUP": queries.group, "HTTP__PORT": 0}
     env = variables(topic, SHIPPED / "embedding", **store, **asked, RERANK__BUNDLE=SHIPPED / "reranker")
     with (
@@ -130,8 +127,7 @@ def test_no_secret_is_in_logs_metrics_or_dead_letters(
     more = {
         "KAFKA__BOOTSTRAP_SERVERS": own_broker.secure_servers, "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA__SASL_USERNAME": "alice", "KAFKA__SSL_CA_FILE": own_broker.ca_file, "SECRETS": tmp_path / "secrets",
-        "QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port,
-        "QDRANT__COLLECTION": topic.topic, "SEARCH__API_KEY": "canary-canary-canary", "LOG__LEVEL": "debug",
+        **stored_in(qdrant_process, topic.topic), "SEARCH__API_KEY": "canary-canary-canary", "LOG__LEVEL": "debug",
         "KAFKA__SSL_KEY_PASSWORD": "canary-canary-canary",
     }  # fmt: skip
     env = variables(topic, minilm, **more)

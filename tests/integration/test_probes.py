@@ -5,20 +5,16 @@ A probe's second lasts SCALE seconds here; test_helm holds that the real ones re
 
 import fcntl
 import signal
-import subprocess
-import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import httpx
 
 from tests.chart import of_kind, render
-from tests.conftest import ROOT, stored, wait_until
+from tests.conftest import own_qdrant, stored, wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce
-from tests.scraping import monitored, value, variables
+from tests.scraping import monitored, stored_in, value, variables
 from worker.settings import KafkaSettings, MonitorSettings, QdrantSettings
 
 SCALE = 0.1
@@ -45,23 +41,12 @@ def restarts_after(client: httpx.Client, seconds: float) -> float | None:
     return None
 
 
-@contextmanager
-def qdrant_to_stop() -> Iterator[tuple["subprocess.Popen[bytes]", dict[str, object]]]:
-    command = [sys.executable, "-m", "tests.store_server", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
-        yield process, {"QDRANT__URL": f"http://127.0.0.1:{port}", "QDRANT__GRPC_PORT": port, "QDRANT__TIMEOUT_S": 1}
-        process.kill()
-
-
 def test_a_loop_that_is_frozen_is_restarted_within_90_seconds(
     broker: str, qdrant_process: QdrantSettings, minilm: Path
 ) -> None:
     """The log's pipe is full, so the loop waits for ever to write a line; the port is still answered."""
     kafka = new_topic(broker)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port}
-    env = variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic, MONITOR__STALL_S=STALL_S * SCALE)
+    env = variables(kafka, minilm, **stored_in(qdrant_process, kafka.topic), MONITOR__STALL_S=STALL_S * SCALE)
     with monitored(env) as (process, client):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         assert process.stderr is not None
@@ -75,9 +60,8 @@ def test_a_loop_that_is_frozen_is_restarted_within_90_seconds(
 
 
 def test_a_process_that_is_stopped_is_restarted(broker: str, qdrant_process: QdrantSettings, minilm: Path) -> None:
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port}
     kafka = new_topic(broker)
-    with monitored(variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic)) as (process, client):
+    with monitored(variables(kafka, minilm, **stored_in(qdrant_process, kafka.topic))) as (process, client):
         wait_until(lambda: client.get("/readyz").status_code == 200)
         process.send_signal(signal.SIGSTOP)
         restarted = restarts_after(client, 90)
@@ -87,8 +71,10 @@ def test_a_process_that_is_stopped_is_restarted(broker: str, qdrant_process: Qdr
 
 def test_the_probes_of_ten_minutes_without_qdrant_restart_nobody_and_nothing_is_lost(broker: str, minilm: Path) -> None:
     kafka = new_topic(broker, partitions=2)
-    with qdrant_to_stop() as (qdrant, store):
-        env = variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic, MONITOR__STALL_S=STALL_S * SCALE)
+    with own_qdrant() as (qdrant, known):
+        env = variables(
+            kafka, minilm, **stored_in(known, kafka.topic), QDRANT__TIMEOUT_S=1, MONITOR__STALL_S=STALL_S * SCALE
+        )
         with monitored(env) as (process, client):
             wait_until(lambda: client.get("/readyz").status_code == 200)
             qdrant.send_signal(signal.SIGSTOP)
@@ -99,10 +85,7 @@ def test_the_probes_of_ten_minutes_without_qdrant_restart_nobody_and_nothing_is_
             qdrant.send_signal(signal.SIGCONT)
             wait_until(lambda: committed(kafka) == ends(kafka, 2))
             assert process.poll() is None
-        known = QdrantSettings.model_validate(
-            {"url": store["QDRANT__URL"], "grpc_port": store["QDRANT__GRPC_PORT"], "collection": kafka.topic}
-        )
-        assert len(stored(known, minilm)) == 100
+        assert len(stored(known.model_copy(update={"collection": kafka.topic}), minilm)) == 100
 
 
 def test_a_worker_under_load_drains_within_its_grace_period(
@@ -110,9 +93,8 @@ def test_a_worker_under_load_drains_within_its_grace_period(
 ) -> None:
     """What it has committed is stored; what it has not is left to the next, of which there is a lot."""
     kafka = new_topic(broker, partitions=2)
-    store = {"QDRANT__URL": qdrant_process.url, "QDRANT__GRPC_PORT": qdrant_process.grpc_port}
     produce(kafka, [document(f"doc/{n}", "water turns the turbine " * 40 + str(n)) for n in range(2000)])
-    with monitored(variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic, KAFKA__MAX_POLL_RECORDS=40)) as (
+    with monitored(variables(kafka, minilm, **stored_in(qdrant_process, kafka.topic), KAFKA__MAX_POLL_RECORDS=40)) as (
         process,
         client,
     ):
@@ -147,8 +129,8 @@ def test_keda_and_the_worker_see_the_same_lag_of_the_rendered_group(broker: str,
     produce(kafka, [document(f"doc/{n}") for n in range(90)])
     assert keda_lag(seen, 3) == 90, "nothing is committed yet, and all of it is to be done"
     with (
-        qdrant_to_stop() as (qdrant, store),
-        monitored(variables(kafka, minilm, **store, QDRANT__COLLECTION=kafka.topic)) as (_, client),
+        own_qdrant() as (qdrant, known),
+        monitored(variables(kafka, minilm, **stored_in(known, kafka.topic), QDRANT__TIMEOUT_S=1)) as (_, client),
     ):
         wait_until(lambda: keda_lag(seen, 3) == 0 and value(client, "penstock_index_lag_records") == 0)
         qdrant.send_signal(signal.SIGSTOP)
