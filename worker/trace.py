@@ -15,6 +15,9 @@ HEADER = "traceparent"
 MOST_LINKS = 128
 """What OpenTelemetry keeps of a span's by default."""
 
+SERVERS_FAULT = 500
+"""The first HTTP status of those that are."""
+
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
 
@@ -30,7 +33,10 @@ class Interval(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """``parent`` and ``links`` are traceparents of others; ``children`` lie within."""
+    """``parent`` and ``links`` are traceparents of others; ``children`` lie within.
+
+    ``error`` is the kind of what went wrong, never its text, which may quote a document; empty where nothing did.
+    """
 
     name: str
     kind: Kind
@@ -39,6 +45,7 @@ class Span:
     parent: str = ""
     links: Sequence[str] = ()
     children: Sequence["Span"] = ()
+    error: str = ""
 
 
 class Tracer(Protocol):
@@ -111,6 +118,26 @@ def answer_span(
         at = steps[step].end_ns
     attributes = {"penstock.documents": documents}
     return Span(name, kind, Interval(started, ended_ns), attributes, valid(parent), children=_steps(steps))
+
+
+def request_failure(endpoint: str, parent: str, interval: Interval, status: int) -> Span:
+    """A request that was refused or failed; what is the client's fault is no error of the server's."""
+    error = str(status) if status >= SERVERS_FAULT else ""
+    attributes = {"http.response.status_code": status}
+    return Span(f"POST /v1/{endpoint}", "server", interval, attributes, valid(parent), error=error)
+
+
+def record_failure(record: Record, interval: Interval, error: str) -> Span:
+    """A query of a topic that got no answer."""
+    topic, number = record.partition.topic, record.partition.number
+    attributes: dict[str, str | int] = {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": topic,
+        "messaging.destination.partition.id": str(number),
+        "messaging.kafka.offset": record.offset,
+    }
+    return Span(f"process {topic}", "consumer", interval, attributes, context_of(record.headers), error=error)
 
 
 def _steps(intervals: Mapping[str, Interval]) -> tuple[Span, ...]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from opentelemetry.proto.trace.v1.trace_pb2 import Span
+from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import new_topic
@@ -71,9 +71,12 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
             answered = query.post("/v1/search", json={"query": "water"}, headers={"traceparent": TRACEPARENT})
             assert answered.status_code == 200
             producer.send(queries.topic, key=b"q", value=b'{"id": "q", "query": "water"}', headers=headers)
+            producer.send(queries.topic, key=b"bad", value=b"no json", headers=headers)
             producer.flush()
-            names = {"POST /v1/search", f"process {queries.topic}"}
-            wait_until(lambda: names <= {span.name for span in came.get("penstock-query", [])})
+            refused = query.post("/v1/search", json={"query": ""}, headers={"traceparent": TRACEPARENT})
+            assert refused.status_code == 400
+            names = ("POST /v1/search", f"process {queries.topic}")
+            wait_until(lambda: all(len(named(came, name)) == 2 for name in names))
             process.terminate()
             assert process.stderr is not None
             letters = [line for line in map(json.loads, process.stderr) if line["event"] == "dead_letter"]
@@ -82,11 +85,24 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
     assert {link.trace_id.hex() for batch in batches for link in batch.links} == {TRACE}
     steps = {span.name for span in came["penstock-index"] if span.parent_span_id == batches[0].span_id}
     assert steps == {"prepare", "embed", "write"}
-    for name in names:
-        (span,) = (one for one in came["penstock-query"] if one.name == name)
-        assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, CALLER)
-        steps = {one.name for one in came["penstock-query"] if one.parent_span_id == span.span_id}
+    for name, errors in zip(names, (set(), {"InvalidEvent"}), strict=True):
+        spans = named(came, name)
+        assert {(span.trace_id.hex(), span.parent_span_id.hex()) for span in spans} == {(TRACE, CALLER)}
+        (steps,) = filter(None, (children(came, span) for span in spans))
         assert {"embed", "retrieve"} <= steps
+        assert {text(span, "error.type") for span in spans if span.status.code == Status.STATUS_CODE_ERROR} == errors
+
+
+def named(came: dict[str, list[Span]], name: str) -> list[Span]:
+    return [span for span in came.get("penstock-query", []) if span.name == name]
+
+
+def children(came: dict[str, list[Span]], parent: Span) -> set[str]:
+    return {one.name for one in came["penstock-query"] if one.parent_span_id == parent.span_id}
+
+
+def text(span: Span, attribute: str) -> str:
+    return str(next(one.value.string_value for one in span.attributes if one.key == attribute))
 
 
 def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:

@@ -4,7 +4,16 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.trace import Interval, Span, answer_span, batch_span, context_of, trace_id
+from worker.trace import (
+    Interval,
+    Span,
+    answer_span,
+    batch_span,
+    context_of,
+    record_failure,
+    request_failure,
+    trace_id,
+)
 from worker.types import Headers, Partition, Record
 
 ONE = f"00-{'a' * 32}-{'b' * 16}-01"
@@ -63,3 +72,19 @@ def test_an_answer_ends_now_and_its_steps_fill_it() -> None:
 def test_a_caller_whose_context_is_none_is_no_parent() -> None:
     span: Span = answer_span("POST /v1/search", "server", "nonsense", 10, {}, 0)
     assert span.parent == ""
+
+
+@pytest.mark.parametrize(("status", "error"), [(400, ""), (499, ""), (500, "500"), (504, "504")])
+def test_only_the_servers_own_fault_is_an_error_of_its_span(status: int, error: str) -> None:
+    span = request_failure("search", ONE, Interval(1, 2), status)
+    assert (span.name, span.parent, span.interval, span.error) == ("POST /v1/search", ONE, Interval(1, 2), error)
+    assert span.attributes == {"http.response.status_code": status}
+
+
+def test_a_query_without_an_answer_is_a_failed_span_under_its_sender() -> None:
+    span = record_failure(record(7, (("traceparent", ONE.encode()),)), Interval(1, 2), "InvalidEvent")
+    assert (span.name, span.kind, span.parent, span.error) == ("process documents", "consumer", ONE, "InvalidEvent")
+    assert (span.attributes["messaging.destination.partition.id"], span.attributes["messaging.kafka.offset"]) == (
+        "3",
+        7,
+    )

@@ -57,16 +57,19 @@ class OtlpTracer:
         self._emit(span, _context(span.parent) if span.parent else Context())
 
     def _emit(self, span: Span, context: "Context") -> None:
+        failed = {"error.type": span.error} if span.error else {}
         told = self._tracer.start_span(
             span.name,
             context=context,
             kind=trace.SpanKind[span.kind.upper()],
-            attributes=dict(span.attributes),
+            attributes={**span.attributes, **failed},
             links=[trace.Link(_span_context(one)) for one in span.links],
             start_time=span.interval.start_ns,
         )
         for child in span.children:
             self._emit(child, trace.set_span_in_context(told, context))
+        if span.error:
+            told.set_status(trace.StatusCode.ERROR)
         told.end(span.interval.end_ns)
 
     def close(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -12,9 +13,13 @@ from starlette.requests import ClientDisconnect
 from worker.errors import InvalidEvent, Misconfigured, Unavailable
 from worker.query.metrics import QueryMetrics
 from worker.query.search import TooLate
+from worker.trace import HEADER, Interval, Tracer, request_failure
 
 BUSY_S, AWAY_S = 1, 2
 """When to come back: as soon as another request is done, or when the store may be back."""
+
+FAILED = 400
+"""The first HTTP status that is no answer."""
 
 BODY_S = 10.0
 """Longest time for a request's body."""
@@ -81,11 +86,16 @@ class Gate:
     max_body_bytes: int
     max_concurrency: int
     bug: Callable[[str, Exception], None]
+    tracer: Tracer
 
     async def __call__(
         self, request: Request, endpoint: str, work: Callable[[bytes, str | None], Awaitable[Response]]
     ) -> Response:
-        """The response of ``work``, given the body and the tenant of the key; when the client goes, it is cancelled."""
+        """The response of ``work``, given the body and the tenant of the key; when the client goes, it is cancelled.
+
+        An answer tells its own span, with its steps.
+        """
+        came_ns = time.time_ns()
         if self.metrics.under_way_now >= self.max_concurrency:
             response = Rejected(503, "busy", f"{self.max_concurrency} requests are under way", BUSY_S).response()
         else:
@@ -95,6 +105,9 @@ class Gate:
             finally:
                 self.metrics.leave()
         self.metrics.request(endpoint, response.status_code)
+        if response.status_code >= FAILED:
+            took = Interval(came_ns, time.time_ns())
+            self.tracer.emit(request_failure(endpoint, request.headers.get(HEADER, ""), took, response.status_code))
         return response
 
     async def _admitted(

@@ -79,7 +79,9 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs-assets",
         redoc_url=None,
     )
-    gate = Gate(service.keys, service.metrics, service.max_body_bytes, service.max_concurrency, service.bug)
+    gate = Gate(
+        service.keys, service.metrics, service.max_body_bytes, service.max_concurrency, service.bug, service.tracer
+    )
     app.add_exception_handler(StarletteHTTPException, _no_such_thing)
     _add_work(app, service, gate)
     _add_operations(app, service)

@@ -20,7 +20,7 @@ from worker.query.requests import Limits, ModelBody, ReplyBody, read_query, to_j
 from worker.query.search import Answer, Found, Search, TooLate
 from worker.stream.patience import Patience
 from worker.stream.work import Work
-from worker.trace import Tracer, answer_span, context_of
+from worker.trace import Interval, Tracer, answer_span, context_of, record_failure
 from worker.types import Message, Outcome, Query, Record
 
 LONGEST_ID = 1024
@@ -57,10 +57,11 @@ class Asked:
 
 @dataclass(slots=True)
 class QueryWork(Work):
-    """A batch of queries. ``refusals`` are answers to those that get none."""
+    """A batch of queries. ``refusals`` are answers to those that get none, ``failed`` their records and why."""
 
     asked: list[Asked] = field(default_factory=list)
     refusals: list[Message] = field(default_factory=list)
+    failed: list[tuple[Record, str]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -194,14 +195,24 @@ class Reply:
                 self.patience.call(partial(self.replies.put, [refusal]))
         if work.letters:
             self.patience.call(lambda: self.dead_letters.put(work.letters))
-        for one, answer in answered:
+        self._trace(work)
+        for _, answer in answered:
             self.metrics.answer(answer)
-            name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
-            self.tracer.emit(
-                answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
-            )
         self.metrics.records(work.outcomes)
         return work
+
+    def _trace(self, work: QueryWork) -> None:
+        """A query whose answer could not be sent has failed."""
+        began_ns = min((stage.start_ns for stage in work.stages.values()), default=time.time_ns())
+        for record, error in work.failed:
+            self.tracer.emit(record_failure(record, Interval(began_ns, time.time_ns()), error))
+        failed = {id(record) for record, _ in work.failed}
+        for one in work.asked:
+            if (answer := one.answer) is not None and id(one.record) not in failed:
+                name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
+                self.tracer.emit(
+                    answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
+                )
 
     def _alone(self, work: QueryWork, one: Asked, single: Message) -> None:
         try:
@@ -221,6 +232,7 @@ def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
     work.asked.remove(one)
     if isinstance(error, TooLate):
         work.outcomes[Outcome.TOO_LATE] += 1
+        work.failed.append((one.record, "too_late"))
         work.refusals.append(message(one.record, one.topic, ReplyBody(id=one.query.id, error=str(error))))
     elif isinstance(error, InvalidEvent):
         refuse(work, one.record, one.topic, error, stage, one.query.id)
@@ -231,6 +243,7 @@ def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
 def refuse(work: QueryWork, record: Record, topic: str, error: InvalidEvent, stage: str, name: str = "") -> None:
     """The record becomes a dead letter, and its sender hears why; ``name`` is the query's, as far as it is known."""
     work.give_up(record, error, stage)
+    work.failed.append((record, type(error).__name__))
     name = name or (record.key or b"").decode("utf-8", "replace")
     name = name if len(name) <= LONGEST_ID else ""
     work.refusals.append(message(record, topic, ReplyBody(id=name or None, error=str(error))))
