@@ -49,7 +49,7 @@ lock: .venv/.dev
 	@$(LOCK) --extra cpu --extra export --extra evaluate -c requirements/dev.txt -o requirements/export.txt
 	@$(LOCK) --extra cpu --extra evaluate --extra otel -c requirements/dev.txt -o requirements/cpu.txt
 	@$(LOCK) --extra cuda --extra evaluate --extra otel -o requirements/cuda.txt
-	@$(subst pyproject.toml,--group pyproject.toml:build,$(LOCK)) -c requirements/dev.txt -o requirements/build.txt
+	@$(subst pyproject.toml,--group pyproject.toml:image,$(LOCK)) -c requirements/dev.txt -o requirements/image.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib

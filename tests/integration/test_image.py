@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
+from importlib.metadata import distributions
 from pathlib import Path
 
 import httpx
@@ -94,6 +95,16 @@ def test_the_tree_runs_as_a_user_without_rights_on_a_root_that_cannot_be_written
     assert done(tree, {}, PYTHON, "-m", "worker", "--version").startswith("penstock ")
     shown = done(tree, {}, "sh", "-c", "ls /mnt/lib")
     assert not {"torch", "pytest", "hatchling"} & set(shown.split())
+
+
+def test_the_tree_lists_every_package_that_it_holds(tree: Path) -> None:
+    listed = json.loads((tree / "sbom.cdx.json").read_text())
+    assert listed["bomFormat"] == "CycloneDX"
+    held = {(one.name, one.version) for one in distributions(path=[str(tree / "lib")])}
+    assert {(one["name"], one["version"]) for one in listed["components"]} == held
+    addresses = {one["name"]: one.get("purl") for one in listed["components"]}
+    assert [name for name, address in addresses.items() if address is None] == ["penstock"]
+    assert {"onnxruntime", "qdrant-client"} <= addresses.keys()
 
 
 @pytest.mark.timeout(600)
