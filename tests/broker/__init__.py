@@ -1,7 +1,8 @@
 """A real Apache Kafka broker for the tests: KRaft, one node, loopback, a temporary folder.
 
-It has two listeners: one in the clear, and one with TLS that asks for a password (PLAIN or SCRAM) or a
-token (OAUTHBEARER, without a signature).
+It has three listeners: one in the clear, where everything is allowed; one with TLS that asks for a password (PLAIN or
+SCRAM) or a token (OAUTHBEARER, without a signature); and one with TLS and a certificate that has expired. Of its users
+``alice`` may do everything, ``penstock`` what access control lists grant.
 """
 
 import os
@@ -32,14 +33,18 @@ class Broker:
     def __init__(self, folder: Path) -> None:
         """Prepare its folder: ports, configuration, formatted storage."""
         self._folder = folder
-        port, secure, controller = _free_ports(3)
+        port, secure, expired, controller = _free_ports(4)
         self.bootstrap_servers = f"127.0.0.1:{port}"
-        self.secure_servers = f"localhost:{secure}"
+        self.secure_servers, self.expired_servers = f"localhost:{secure}", f"localhost:{expired}"
         self.ca_file = folder / "ca.pem"
-        self._make_certificate()
-        ports = {"port": port, "secure": secure, "controller": controller}
+        certificates = (
+            self._make_certificate("keys"),
+            self._make_certificate("expired", "-startdate", "-3d", "-validity", "1"),
+        )
+        self.ca_file.write_bytes(b"".join(certificates))
+        ports = {"port": port, "secure": secure, "expired": expired, "controller": controller}
         self._config = folder / "server.properties"
-        self._config.write_text(_CONFIG.format(**ports, data=folder / "data", keystore=folder / "keys.p12"))
+        self._config.write_text(_CONFIG.format(**ports, folder=folder))
         users = [f"{kind}=[name=alice,password=wonder-land]" for kind in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
         scram = [part for user in users for part in ("--add-scram", user)]
         formatting = ["format", "--cluster-id", uuid.uuid4().hex[:22], "--config", str(self._config), *scram]
@@ -69,14 +74,13 @@ class Broker:
             self._process.wait()
             self._process = None
 
-    def _make_certificate(self) -> None:
-        """A key pair that is its own authority, for localhost, and its certificate for clients."""
-        store = ["-keystore", str(self._folder / "keys.p12"), "-storepass", "changeit", "-alias", "broker"]
-        names = ["-dname", "CN=localhost", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true"]
-        make = ["keytool", "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *names, *store]
-        export = ["keytool", "-exportcert", "-rfc", "-file", str(self.ca_file), *store]
-        for command in (make, export):
-            subprocess.run(command, check=True, capture_output=True)
+    def _make_certificate(self, name: str, *valid: str) -> bytes:
+        """A key pair that is its own authority, for localhost; its certificate for clients."""
+        store = ["-keystore", str(self._folder / f"{name}.p12"), "-storepass", "changeit", "-alias", "broker"]
+        names = ["-dname", f"CN={name}", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true"]
+        make = ["keytool", "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *valid, *names, *store]
+        export = ["keytool", "-exportcert", "-rfc", *store]
+        return [subprocess.run(command, check=True, capture_output=True).stdout for command in (make, export)][-1]
 
     def _java(self, main: str, *arguments: str) -> "subprocess.Popen[bytes]":
         options = [
@@ -104,23 +108,26 @@ _CONFIG = """
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure}
-listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,CONTROLLER:PLAINTEXT
+listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},EXPIRED://127.0.0.1:{expired},CONTROLLER://127.0.0.1:{controller}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure},EXPIRED://localhost:{expired}
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,EXPIRED:SSL,CONTROLLER:PLAINTEXT
+authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
+super.users=User:ANONYMOUS;User:alice
 sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
 listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=\\
   org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
 listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required \\
-  user_alice="wonder-land";
+  user_alice="wonder-land" user_penstock="no-more-than-needed";
 listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=\\
   org.apache.kafka.common.security.scram.ScramLoginModule required;
 listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=\\
   org.apache.kafka.common.security.scram.ScramLoginModule required;
-ssl.keystore.location={keystore}
+ssl.keystore.location={folder}/keys.p12
+listener.name.expired.ssl.keystore.location={folder}/expired.p12
 ssl.keystore.password=changeit
 ssl.keystore.type=PKCS12
 controller.listener.names=CONTROLLER
-log.dirs={data}
+log.dirs={folder}/data
 num.partitions=1
 offsets.topic.num.partitions=4
 offsets.topic.replication.factor=1

@@ -473,6 +473,13 @@ def test_a_certificate_for_another_host_is_not_accepted_unless_that_is_asked_for
         check_topic(KafkaSettings.model_validate(fields | {"ssl_check_hostname": False, "allow_insecure": True}))
 
 
+def test_a_certificate_that_has_expired_is_not_accepted(own_broker: Broker) -> None:
+    fields = {"bootstrap_servers": own_broker.expired_servers, "security_protocol": "SSL"}
+    settings = KafkaSettings.model_validate(fields | {"ssl_ca_file": own_broker.ca_file})
+    with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*certificate has expired"):
+        check_topic(settings)
+
+
 def test_a_certificate_of_an_unknown_authority_is_not_accepted(own_broker: Broker) -> None:
     fields = secure(own_broker, ssl_ca_file=None)
     with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*self-signed certificate"):
