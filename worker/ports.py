@@ -57,7 +57,10 @@ class DeadLetters(Protocol):
     """Where records go that can never be indexed."""
 
     def put(self, letters: Sequence[Letter]) -> None:
-        """Store these for good; returns when they are durable. Put twice, they may be there twice."""
+        """Store these for good; returns when they are durable. Put twice, they may be there twice.
+
+        Raises Unavailable, or Misconfigured for what waiting will not mend.
+        """
 
     def close(self, timeout_s: float) -> None:
         """Release the connection."""

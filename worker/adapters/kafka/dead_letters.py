@@ -8,8 +8,8 @@ from kafka import errors as kafka_errors
 from kafka.future import Future
 from kafka.producer.future import FutureRecordMetadata
 
-from worker.adapters.kafka.connection import say
-from worker.errors import Unavailable
+from worker.adapters.kafka.connection import REFUSALS, say
+from worker.errors import Misconfigured, Unavailable
 from worker.types import Letter
 
 REQUEST_S = 10.0
@@ -53,7 +53,7 @@ class KafkaDeadLetters:
         except kafka_errors.MessageSizeTooLargeError as error:
             return Future().failure(error)
         except kafka_errors.KafkaError as error:
-            raise Unavailable(f"dead letter topic {self._topic}: {say(error)}") from error
+            raise self._failure(error) from error
 
     def _await(self, future: Any) -> None:
         try:
@@ -64,7 +64,11 @@ class KafkaDeadLetters:
         except kafka_errors.MessageSizeTooLargeError:
             raise
         except kafka_errors.KafkaError as error:
-            raise Unavailable(f"dead letter topic {self._topic}: {say(error)}") from error
+            raise self._failure(error) from error
+
+    def _failure(self, error: kafka_errors.KafkaError) -> Exception:
+        kind = Misconfigured if isinstance(error, REFUSALS) else Unavailable
+        return kind(f"dead letter topic {self._topic!r}: {say(error)}")
 
 
 def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]:

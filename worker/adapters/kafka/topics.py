@@ -39,6 +39,8 @@ def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
         _raise_for(wanted)
         if letters["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
             _create(client, settings.dead_letters, "dead letter topic")
+        else:
+            _raise_for(letters)
         return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
 
 
@@ -84,7 +86,7 @@ def _create(client: KafkaAdminClient, name: str, what: str) -> None:
 
 def _raise_for(described: Mapping[str, Any]) -> None:
     if described["error_code"]:
-        raise kafka_errors.for_code(described["error_code"])
+        raise kafka_errors.for_code(described["error_code"])(f"topic {described['name']!r}")
 
 
 class Wanted(NamedTuple):

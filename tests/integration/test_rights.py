@@ -1,0 +1,148 @@
+"""The least rights on Kafka that each worker needs: with them it works, without one it says so and loses nothing."""
+
+import json
+import uuid
+from collections.abc import Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+from kafka import KafkaAdminClient
+from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
+
+from tests.broker import Broker
+from tests.conftest import ROOT, wait_until
+from tests.integration.test_cli import one_line, penstock
+from tests.integration.test_query import query_worker
+from tests.kafka_tools import committed, document, new_topic, produce, read_all
+from tests.scraping import stored_in
+from worker.adapters.kafka.connection import connection
+from worker.adapters.kafka.topics import create_topic
+from worker.settings import KafkaSettings, QdrantSettings
+
+BUNDLE = ROOT / "worker/data/models/embedding"
+
+
+class Right(NamedTuple):
+    """Of the user ``penstock``; ``{}`` is the topic's name, and the group's."""
+
+    kind: ResourceType
+    name: str
+    operation: ACLOperation
+
+
+INDEX = (
+    Right(ResourceType.TOPIC, "{}", ACLOperation.READ),
+    Right(ResourceType.GROUP, "{}", ACLOperation.READ),
+    Right(ResourceType.TOPIC, "{}.dlq", ACLOperation.WRITE),
+)
+"""``penstock index``; reading and writing include describing."""
+
+QUERY = (
+    Right(ResourceType.TOPIC, "{}", ACLOperation.READ),
+    Right(ResourceType.GROUP, "{}", ACLOperation.READ),
+    Right(ResourceType.TOPIC, "{}.dlq", ACLOperation.WRITE),
+    Right(ResourceType.TOPIC, "{}.replies", ACLOperation.WRITE),
+)
+"""``penstock query`` with a topic; ``{}`` is that of the queries."""
+
+FOLLOW = (
+    Right(ResourceType.TOPIC, "{}", ACLOperation.DESCRIBE),
+    Right(ResourceType.GROUP, "{}", ACLOperation.DESCRIBE),
+)
+"""What ``after`` needs beside, on the documents' topic and the index workers' group."""
+
+SETUP = tuple(
+    Right(ResourceType.TOPIC, name, operation)
+    for name in ("{}", "{}.dlq")
+    for operation in (ACLOperation.DESCRIBE, ACLOperation.CREATE)
+)
+
+
+def grant(kafka: KafkaSettings, rights: Sequence[Right]) -> None:
+    with closing(KafkaAdminClient(**connection(kafka))) as admin:
+        admin.create_acls(
+            [
+                ACL(
+                    "User:penstock", "*", one.operation, ACLPermissionType.ALLOW,
+                    ResourcePattern(one.kind, one.name.format(kafka.topic)),
+                )
+                for one in rights
+            ]
+        )  # fmt: skip
+
+
+def login(own_broker: Broker, kafka: KafkaSettings) -> dict[str, object]:
+    return {
+        "KAFKA__BOOTSTRAP_SERVERS": own_broker.secure_servers, "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
+        "KAFKA__SASL_MECHANISM": "PLAIN", "KAFKA__SASL_USERNAME": "penstock",
+        "KAFKA__SASL_PASSWORD": "no-more-than-needed", "KAFKA__SSL_CA_FILE": own_broker.ca_file,
+        "KAFKA__TOPIC": kafka.topic, "KAFKA__GROUP": kafka.group, "MODEL__BUNDLE": BUNDLE, "RERANK__ENABLED": "false",
+    }  # fmt: skip
+
+
+def with_topics(own_broker: Broker) -> KafkaSettings:
+    kafka = new_topic(own_broker.bootstrap_servers)
+    create_topic(kafka.model_copy(update={"topic": f"{kafka.topic}.dlq"}), 1)
+    produce(kafka, [document("one"), ("bad", b"{nonsense")])
+    return kafka
+
+
+def test_an_index_worker_needs_three_rights(own_broker: Broker, tmp_path: Path) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, INDEX)
+    done = penstock(tmp_path, "index", "--once", variables=login(own_broker, kafka))
+    assert done.returncode == 0, done.stderr
+    assert (committed(kafka), len(read_all(kafka, f"{kafka.topic}.dlq"))) == ({0: 2}, 1)
+
+
+@pytest.mark.parametrize("missing", range(len(INDEX)))
+def test_an_index_worker_without_one_of_them_says_so_and_loses_nothing(
+    own_broker: Broker, tmp_path: Path, missing: int
+) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, [right for n, right in enumerate(INDEX) if n != missing])
+    said = one_line(penstock(tmp_path, "index", "--once", variables=login(own_broker, kafka)), 2)
+    assert INDEX[missing].name.format(kafka.topic) in said
+    assert "AuthorizationFailed" in said
+    assert committed(kafka) == {}
+
+
+def test_a_dead_letter_topic_that_may_not_be_written_ends_the_worker_and_loses_nothing(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, [*INDEX[:2], INDEX[2]._replace(operation=ACLOperation.DESCRIBE)])
+    said = one_line(penstock(tmp_path, "index", "--once", variables=login(own_broker, kafka)), 2)
+    assert f"dead letter topic '{kafka.topic}.dlq': [Error 29] TopicAuthorizationFailedError" in said
+    assert committed(kafka) == {}
+
+
+def test_a_query_worker_needs_four_rights_and_two_to_follow(
+    own_broker: Broker, qdrant_process: QdrantSettings, tmp_path: Path
+) -> None:
+    kafka, queries = with_topics(own_broker), with_topics(own_broker)
+    create_topic(queries.model_copy(update={"topic": f"{queries.topic}.replies"}), 1)
+    grant(kafka, [*INDEX, *FOLLOW])
+    grant(queries, QUERY)
+    asked = {"QUERY__TOPIC": queries.topic, "QUERY__GROUP": queries.group, "QUERY__FOLLOW": "true",
+             "QUERY__REPLY_TOPIC": f"{queries.topic}.replies"}  # fmt: skip
+    variables = login(own_broker, kafka) | stored_in(qdrant_process, kafka.topic) | asked
+    assert penstock(tmp_path, "index", "--once", variables=variables).returncode == 0
+    with query_worker(tmp_path, variables) as (worker, client):
+        worker.until("ready")
+        body = {"query": "words", "after": {"topic": kafka.topic, "partition": 0, "offset": 0}}
+        assert [hit["document"] for hit in client.post("/v1/search", json=body).json()["hits"]] == ["one"]
+        produce(queries, [("q", json.dumps(body | {"id": "q"}).encode())])
+        wait_until(lambda: len(read_all(queries, f"{queries.topic}.replies")) == 3)
+        assert worker.stop() == 0
+
+
+def test_setup_needs_to_see_and_make_its_topics(own_broker: Broker, tmp_path: Path) -> None:
+    name = f"documents-{uuid.uuid4().hex[:8]}"
+    kafka = KafkaSettings(bootstrap_servers=own_broker.bootstrap_servers, topic=name, group=name)
+    grant(kafka, SETUP)
+    variables = login(own_broker, kafka)
+    assert penstock(tmp_path, "setup", variables=variables).returncode == 0
+    assert penstock(tmp_path, "setup", variables=variables).stdout.count(b": there") == 3
