@@ -4,9 +4,10 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -86,16 +87,23 @@ def store_server() -> Iterator[StoreServer]:
 
 
 @contextmanager
-def own_qdrant() -> Iterator[tuple["subprocess.Popen[str]", QdrantSettings]]:
-    """The stand-in in a process of its own, which a test may stop."""
-    command = [sys.executable, "-m", "tests.store_server", "0"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True) as process:
-        assert process.stdout is not None
-        port = int(process.stdout.readline())
+def running(command: Sequence[str], **options: Any) -> Iterator["subprocess.Popen[Any]"]:
+    """A process that does not outlive its test, however that ends; ``options`` are those of Popen."""
+    with subprocess.Popen(command, **options) as process:
         try:
-            yield process, QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
+            yield process
         finally:
             process.kill()
+
+
+@contextmanager
+def own_qdrant(port: int = 0, *kept: str) -> Iterator[tuple["subprocess.Popen[Any]", QdrantSettings]]:
+    """The stand-in in a process of its own, which a test may stop; ``kept`` is the folder of one that remembers."""
+    command = [sys.executable, "-m", "tests.store_server", str(port), *kept]
+    with running(command, stdout=subprocess.PIPE, cwd=ROOT) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        yield process, QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
 
 
 @pytest.fixture

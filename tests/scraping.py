@@ -15,7 +15,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.conftest import ROOT, unavailable, wait_until
+from tests.conftest import ROOT, running, unavailable, wait_until
 from worker.settings import KafkaSettings, QdrantSettings
 
 
@@ -41,17 +41,12 @@ def started(
     env: Mapping[str, str], command: str, event: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """A worker, and a client of the port that it names in its log."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "worker", command], env=env, cwd=ROOT, stderr=subprocess.PIPE
-    ) as process:
+    with running([sys.executable, "-m", "worker", command], env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
-        try:
-            roomy(process)
-            said = next(line for line in map(json.loads, process.stderr) if line["event"] == event)
-            with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
-                yield process, client
-        finally:
-            process.kill()
+        roomy(process)
+        said = next(line for line in map(json.loads, process.stderr) if line["event"] == event)
+        with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
+            yield process, client
 
 
 def monitored(
@@ -90,13 +85,9 @@ def prometheus(
     (folder / "prometheus.yaml").write_text(json.dumps(config))
     command = [str(binary), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
                f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
-        try:
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
-                wait_until(lambda: ready(client))
-                yield client
-        finally:
-            process.terminate()
+    with running(command, stderr=subprocess.DEVNULL), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
+        wait_until(lambda: ready(client))
+        yield client
 
 
 def ready(client: httpx.Client) -> bool:

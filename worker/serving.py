@@ -44,12 +44,12 @@ def serve(
     *,
     once: bool = False,
     bar: bool = False,
-    listening: Callable[[int], None] = lambda _port: None,
+    answering: Callable[[int], None] | None = None,
 ) -> None:
     """Answer queries until ``stop`` is set; with ``once``, until the topic's present end.
 
-    ``listening`` hears of the port; ``bar`` shows a live line. HTTP answers before the collection is open, but is not
-    ready.
+    ``answering`` hears the port, once there are answers: HTTP listens before, but is not ready. ``bar`` shows a live
+    line.
     """
     bounds = limits(settings.query, settings.qdrant)
     with ExitStack() as opened:
@@ -59,6 +59,7 @@ def serve(
         background = Background()
         opened.callback(background.close)
         connection = opened.enter_context(reading(settings))
+        server = None
         with ExitStack() as front:
             if settings.http.enabled:
                 drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
@@ -66,7 +67,6 @@ def serve(
                 front.callback(server.close)
                 server.when_ended(stop.set)
                 log.info("listening", host=settings.http.host, port=server.port)
-                listening(server.port)
                 threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
             models.warm_up()
             service.metrics.models(models.running)
@@ -75,6 +75,8 @@ def serve(
             search = opened.enter_context(_open(settings, models, connection, ending))
             service.open(search, _model_api(settings, models, search))
             log.info("ready")
+            if answering and server:
+                answering(server.port)
             opened.enter_context(live(Console(stderr=True) if bar else None, service.metrics.line))
             if settings.query.topic:
                 _follow_topic(settings, service, search, background, stop, once=once)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, stored
+from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
 from worker import schemas
@@ -94,7 +94,7 @@ def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, t
 def test_a_pipe_that_stays_open_does_not_keep_it_from_stopping(minilm: Path, tmp_path: Path) -> None:
     command = [sys.executable, "-m", "worker", "index", "--from", "-"]
     env = environment(tmp_path, MODEL__BUNDLE=minilm)
-    with subprocess.Popen(command, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+    with running(command, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
         assert process.stderr
         process.stdin.write(document("a")[1] + b"\n" + b"nope\n")

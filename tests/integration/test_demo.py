@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, running
 from worker.demo import corpus
 from worker.models.bundle import load
 
@@ -116,7 +116,7 @@ def test_the_demo_serves_its_page(shown: tuple[Path, dict[str, Any]], tmp_path: 
     folder, _ = shown
     env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
     serving = command("demo", "--folder", str(folder / "points"), "--serve", "--port", "0")
-    with subprocess.Popen(serving, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
+    with running(serving, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         url = next(line.split()[3] for line in process.stdout if "Search it at" in line)
         body = json.dumps({"query": "chess", "top_k": 2}).encode()

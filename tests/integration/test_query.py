@@ -16,7 +16,7 @@ import httpx
 import pytest
 
 from tests.checkpoints import Shape, bundle, checkpoint
-from tests.conftest import ROOT
+from tests.conftest import own_qdrant, running, wait_until
 from tests.integration.test_cli import environment, one_line, penstock
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from worker.adapters.kafka.connection import connect_producer
@@ -73,14 +73,11 @@ class Worker:
 def query_worker(folder: Path, variables: Mapping[str, object]) -> Iterator[tuple[Worker, httpx.Client]]:
     env = environment(folder, **{"HTTP__PORT": 0, **variables})
     command = [sys.executable, "-m", "worker", "query"]
-    with subprocess.Popen(command, env=env, cwd=folder, stderr=subprocess.PIPE) as process:
+    with running(command, env=env, cwd=folder, stderr=subprocess.PIPE) as process:
         worker = Worker(process)
-        try:
-            port = worker.until("listening")["port"]
-            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
-                yield worker, client
-        finally:
-            process.kill()
+        port = worker.until("listening")["port"]
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
+            yield worker, client
 
 
 def index(folder: Path, variables: Mapping[str, object], texts: Mapping[str, str] = TEXTS) -> None:
@@ -174,7 +171,7 @@ def test_a_search_waits_for_the_record_that_it_names(
     env = environment(tmp_path, **variables)
     with (
         query_worker(tmp_path, variables) as (worker, client),
-        subprocess.Popen([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        running([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
         as indexer,
         closing(connect_producer(kafka)) as producer,
     ):  # fmt: skip
@@ -204,14 +201,9 @@ def test_a_search_waits_for_the_record_that_it_names(
 
 
 def test_a_store_that_goes_away_is_503_and_comes_back_by_itself(models: dict[str, object], tmp_path: Path) -> None:
-    def start(port: int) -> "subprocess.Popen[str]":
-        command = [sys.executable, "-m", "tests.store_server", str(port), str(tmp_path / "kept")]
-        return subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT, text=True)
-
-    with start(0) as first:
-        assert first.stdout
-        port = int(first.stdout.readline())
-        variables = {**models, **server(QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port))}
+    kept = str(tmp_path / "kept")
+    with own_qdrant(0, kept) as (first, known):
+        variables = {**models, **server(known)}
         index(tmp_path, variables)
         with query_worker(tmp_path, {**variables, "QUERY__TIMEOUT_S": 3}) as (worker, client):
             worker.until("ready")
@@ -220,14 +212,9 @@ def test_a_store_that_goes_away_is_503_and_comes_back_by_itself(models: dict[str
             first.wait()
             assert client.post("/v1/search", json={"query": "chess"}).status_code == 503
             assert client.get("/healthz").status_code == 200
-            with start(port) as second:
-                assert second.stdout
-                second.stdout.readline()
-                deadline = time.monotonic() + 20
-                while client.post("/v1/search", json={"query": "chess"}).status_code != 200:
-                    assert time.monotonic() < deadline
+            with own_qdrant(known.grpc_port, kept):
+                wait_until(lambda: client.post("/v1/search", json={"query": "chess"}).status_code == 200, 20)
                 assert worker.stop() == 0
-                second.kill()
 
 
 def test_search_prints_a_table_or_json_from_the_store_or_from_a_worker(

@@ -94,13 +94,13 @@ class Here:
             }
         )
 
-        def listening(bound: int) -> None:
+        def answering(bound: int) -> None:
             url = f"http://127.0.0.1:{bound}/"
             self._console.print(f"\nSearch it at {url} (Ctrl+C ends it)", highlight=False)
             if self._console.is_terminal:
                 webbrowser.open(url)
 
-        serving.serve(page, self._models, self._stop, listening=listening)
+        serving.serve(page, self._models, self._stop, answering=answering)
 
     def close(self) -> None:
         """As in Stage."""
