@@ -1,4 +1,5 @@
 # `make demo` and `make test` do all the set-up they need, in .venv/. ARGS goes to the command: make test ARGS="-k plan".
+# Two files of tests run at a time; ARGS="-n 0" runs them one after another.
 PYTHON ?= python3
 BIN := .venv/bin
 BROKER := tests/broker
@@ -9,7 +10,7 @@ demo: .venv/.demo
 	@$(BIN)/penstock demo $(ARGS)
 
 test: .venv/.dev broker helm
-	@$(BIN)/pytest -rs $(ARGS)
+	@$(BIN)/pytest -rs -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 lint: .venv/.dev
 	@$(BIN)/ruff check .

@@ -59,15 +59,8 @@ def serve(
         background = Background()
         opened.callback(background.close)
         connection = opened.enter_context(reading(settings))
-        server = None
         with ExitStack() as front:
-            if settings.http.enabled:
-                drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
-                server = HttpServer(background, create_app(service), settings.http.host, settings.http.port, drain_s)
-                front.callback(server.close)
-                server.when_ended(stop.set)
-                log.info("listening", host=settings.http.host, port=server.port)
-                threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
+            server = _listen(settings, service, background, stop, front) if settings.http.enabled else None
             models.warm_up()
             service.metrics.models(models.running)
             service.health.started = True
@@ -83,6 +76,18 @@ def serve(
             else:
                 stop.wait()
             ending.check()
+
+
+def _listen(
+    settings: Settings, service: Service, background: Background, stop: threading.Event, front: ExitStack
+) -> HttpServer:
+    drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
+    server = HttpServer(background, create_app(service), settings.http.host, settings.http.port, drain_s)
+    front.callback(server.close)
+    server.when_ended(stop.set)
+    log.info("listening", host=settings.http.host, port=server.port)
+    threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
+    return server
 
 
 class Ending:
