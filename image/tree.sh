@@ -1,5 +1,5 @@
 #!/bin/sh
-# Builds what an image holds beside Python, by hash-locked requirements and without a compiler, and lists it in sbom.cdx.json:
+# Builds what an image holds beside Python, by hash-locked requirements and without a compiler, and lists its packages:
 #   sh image/tree.sh cpu|cuda DESTINATION
 set -eu
 lock=$1 destination=$(realpath -m "$2") python=${PYTHON:-python3}

@@ -6,6 +6,7 @@ Names and attributes after OpenTelemetry's semantic conventions (messaging, HTTP
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 from itertools import islice
 from typing import Literal, NamedTuple, Protocol
 
@@ -14,9 +15,6 @@ from worker.types import Headers, Record
 HEADER = "traceparent"
 MOST_LINKS = 128
 """What OpenTelemetry keeps of a span's by default."""
-
-SERVERS_FAULT = 500
-"""The first HTTP status of those that are."""
 
 TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-[0-9a-f]{2}")
 
@@ -93,9 +91,7 @@ def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts
     topic = records[0].partition.topic
     first, last = records[0], records[-1]
     attributes: dict[str, str | int] = {
-        "messaging.system": "kafka",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": topic,
+        **_processing(topic),
         "messaging.batch.message_count": len(records),
         "penstock.first": f"{first.partition.number}:{first.offset}",
         "penstock.last": f"{last.partition.number}:{last.offset}",
@@ -122,7 +118,7 @@ def answer_span(
 
 def request_failure(endpoint: str, parent: str, interval: Interval, status: int) -> Span:
     """A request that was refused or failed; what is the client's fault is no error of the server's."""
-    error = str(status) if status >= SERVERS_FAULT else ""
+    error = str(status) if status >= HTTPStatus.INTERNAL_SERVER_ERROR else ""
     attributes = {"http.response.status_code": status}
     return Span(f"POST /v1/{endpoint}", "server", interval, attributes, valid(parent), error=error)
 
@@ -131,13 +127,19 @@ def record_failure(record: Record, interval: Interval, error: str) -> Span:
     """A query of a topic that got no answer."""
     topic, number = record.partition.topic, record.partition.number
     attributes: dict[str, str | int] = {
-        "messaging.system": "kafka",
-        "messaging.operation.type": "process",
-        "messaging.destination.name": topic,
+        **_processing(topic),
         "messaging.destination.partition.id": str(number),
         "messaging.kafka.offset": record.offset,
     }
     return Span(f"process {topic}", "consumer", interval, attributes, context_of(record.headers), error=error)
+
+
+def _processing(topic: str) -> dict[str, str]:
+    return {
+        "messaging.system": "kafka",
+        "messaging.operation.type": "process",
+        "messaging.destination.name": topic,
+    }
 
 
 def _steps(intervals: Mapping[str, Interval]) -> tuple[Span, ...]:

@@ -6,7 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -182,15 +183,15 @@ def test_a_signal_drains_and_commits_and_exits_0(
     env = environment(tmp_path, **variables, KAFKA__MAX_POLL_RECORDS=50)
     del env["PENSTOCK_QDRANT__PATH"]
     log = tmp_path / "log"
-    with log.open("wb") as out:
-        process = subprocess.Popen([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=out)
     qdrant = QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
-    deadline = time.monotonic() + SECONDS
-    while committed(kafka).get(0, 0) < 100:
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.1)
-    process.send_signal(signal.SIGTERM)
-    assert process.wait(40) == 0, log.read_text()
+    command = [sys.executable, "-m", "worker", "index"]
+    with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
+        deadline = time.monotonic() + SECONDS
+        while committed(kafka).get(0, 0) < 100:
+            assert time.monotonic() < deadline, log.read_text()
+            time.sleep(0.1)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(40) == 0, log.read_text()
     assert '"event": "ended"' in log.read_text()
     done = committed(kafka)[0]
     assert 100 <= done < 3000
@@ -216,10 +217,11 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
     store_server.before = fault
     log = tmp_path / "log"
 
-    def start(*arguments: str) -> "subprocess.Popen[bytes]":
-        with log.open("wb") as out:
-            command = [sys.executable, "-m", "worker", "index", *arguments]
-            return subprocess.Popen(command, env=env, cwd=tmp_path, stderr=out)
+    @contextmanager
+    def start(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
+        command = [sys.executable, "-m", "worker", "index", *arguments]
+        with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
+            yield process
 
     def wait_for(text: str) -> None:
         deadline = time.monotonic() + SECONDS
@@ -227,19 +229,19 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
             assert time.monotonic() < deadline, log.read_text()
             time.sleep(0.05)
 
-    process = start()
-    wait_for('"unavailable"')
-    process.send_signal(signal.SIGINT)
-    wait_for('"draining"')
-    assert process.poll() is None
-    process.send_signal(signal.SIGINT)
-    assert process.wait(2) == 130
+    with start() as process:
+        wait_for('"unavailable"')
+        process.send_signal(signal.SIGINT)
+        wait_for('"draining"')
+        assert process.poll() is None
+        process.send_signal(signal.SIGINT)
+        assert process.wait(2) == 130
     assert committed(kafka) == {}
 
-    process = start("--once")
-    wait_for('"failures": 3')
-    away = False
-    assert process.wait(SECONDS) == 0, log.read_text()
+    with start("--once") as process:
+        wait_for('"failures": 3')
+        away = False
+        assert process.wait(SECONDS) == 0, log.read_text()
     assert committed(kafka) == {0: 10}
     assert '"dead_lettered": 0' in log.read_text()
 

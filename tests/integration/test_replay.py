@@ -8,11 +8,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT, stored
+from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, new_topic, produce
 from worker.settings import KafkaSettings, QdrantSettings
 
@@ -85,9 +86,11 @@ def environment(kafka: KafkaSettings, qdrant: QdrantSettings, bundle: Path) -> d
     return os.environ | own
 
 
-def worker(env: Mapping[str, str], log: Path) -> "subprocess.Popen[bytes]":
-    with log.open("wb") as out:
-        return subprocess.Popen([sys.executable, "-m", "worker", "index", "--once"], env=env, cwd=ROOT, stderr=out)
+@contextmanager
+def worker(env: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
+    command = [sys.executable, "-m", "worker", "index", "--once"]
+    with log.open("wb") as out, running(command, env=env, cwd=ROOT, stderr=out) as process:
+        yield process
 
 
 @pytest.mark.timeout(900)
@@ -100,16 +103,17 @@ def test_the_store_ends_as_a_replay_of_the_topic(
     produce(topic, [(name, value) for name, _, value in produced])
     env = environment(topic, qdrant_process, minilm)
     started = time.monotonic()
-    running = [worker(env, tmp_path / f"worker-{n}.log") for n in range(workers)]
-    if workers == 2:
-        while sum(committed(topic).values()) < EVENTS // 2:
-            time.sleep(0.2)
-        victim = running.pop()
-        assert victim.poll() is None
-        victim.send_signal(signal.SIGKILL)
-        victim.wait()
-    for process in running:
-        assert process.wait(300) == 0, (tmp_path / "worker-0.log").read_text()[-3000:]
+    with ExitStack() as opened:
+        processes = [opened.enter_context(worker(env, tmp_path / f"worker-{n}.log")) for n in range(workers)]
+        if workers == 2:
+            while sum(committed(topic).values()) < EVENTS // 2:
+                time.sleep(0.2)
+            victim = processes.pop()
+            assert victim.poll() is None
+            victim.send_signal(signal.SIGKILL)
+            victim.wait()
+        for process in processes:
+            assert process.wait(300) == 0, (tmp_path / "worker-0.log").read_text()[-3000:]
     print(f"{workers} workers: {time.monotonic() - started:.1f} s")
     written = qdrant_process.model_copy(update={"collection": topic.topic})
     assert stored(written, minilm) == replay(produced)

@@ -12,16 +12,14 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
 from tests.broker import Broker
-from tests.conftest import ROOT, wait_until
 from tests.integration.test_cli import one_line, penstock
-from tests.integration.test_query import query_worker
+from tests.integration.test_query import answers, query_worker
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.scraping import stored_in
 from worker.adapters.kafka.connection import connection
 from worker.adapters.kafka.topics import create_topic
+from worker.demo import corpus
 from worker.settings import KafkaSettings, QdrantSettings
-
-BUNDLE = ROOT / "worker/data/models/embedding"
 
 
 class Right(NamedTuple):
@@ -73,7 +71,8 @@ def login(own_broker: Broker, kafka: KafkaSettings) -> dict[str, object]:
         "KAFKA__BOOTSTRAP_SERVERS": own_broker.secure_servers, "KAFKA__SECURITY_PROTOCOL": "SASL_SSL",
         "KAFKA__SASL_MECHANISM": "PLAIN", "KAFKA__SASL_USERNAME": "penstock",
         "KAFKA__SASL_PASSWORD": "no-more-than-needed", "KAFKA__SSL_CA_FILE": own_broker.ca_file,
-        "KAFKA__TOPIC": kafka.topic, "KAFKA__GROUP": kafka.group, "MODEL__BUNDLE": BUNDLE, "RERANK__ENABLED": "false",
+        "KAFKA__TOPIC": kafka.topic, "KAFKA__GROUP": kafka.group, "MODEL__BUNDLE": corpus.EMBEDDING,
+        "RERANK__ENABLED": "false",
     }  # fmt: skip
 
 
@@ -130,7 +129,7 @@ def test_a_query_worker_needs_four_rights_and_two_to_follow(
         body = {"query": "words", "after": {"topic": kafka.topic, "partition": 0, "offset": 0}}
         assert [hit["document"] for hit in client.post("/v1/search", json=body).json()["hits"]] == ["one"]
         produce(queries, [("q", json.dumps(body | {"id": "q"}).encode())])
-        wait_until(lambda: len(read_all(queries, f"{queries.topic}.replies")) == 3)
+        assert len(answers(queries, f"{queries.topic}.replies", 3)) == 3
         assert worker.stop() == 0
 
 

@@ -5,6 +5,7 @@ import hashlib
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from http import HTTPStatus
 
 from fastapi import Request
 from fastapi.responses import JSONResponse, Response
@@ -17,9 +18,6 @@ from worker.trace import HEADER, Interval, Tracer, request_failure
 
 BUSY_S, AWAY_S = 1, 2
 """When to come back: as soon as another request is done, or when the store may be back."""
-
-FAILED = 400
-"""The first HTTP status that is no answer."""
 
 BODY_S = 10.0
 """Longest time for a request's body."""
@@ -105,7 +103,7 @@ class Gate:
             finally:
                 self.metrics.leave()
         self.metrics.request(endpoint, response.status_code)
-        if response.status_code >= FAILED:
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
             took = Interval(came_ns, time.time_ns())
             self.tracer.emit(request_failure(endpoint, request.headers.get(HEADER, ""), took, response.status_code))
         return response

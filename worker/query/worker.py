@@ -57,11 +57,11 @@ class Asked:
 
 @dataclass(slots=True)
 class QueryWork(Work):
-    """A batch of queries. ``refusals`` are answers to those that get none, ``failed`` their records and why."""
+    """A batch of queries. ``refusals`` are answers to those that get none; the records of some of them are ``late``."""
 
     asked: list[Asked] = field(default_factory=list)
     refusals: list[Message] = field(default_factory=list)
-    failed: list[tuple[Record, str]] = field(default_factory=list)
+    late: list[Record] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,13 +202,12 @@ class Reply:
         return work
 
     def _trace(self, work: QueryWork) -> None:
-        """A query whose answer could not be sent has failed."""
         began_ns = min((stage.start_ns for stage in work.stages.values()), default=time.time_ns())
-        for record, error in work.failed:
+        failed = [(letter.record, type(letter.error).__name__) for letter in work.letters]
+        for record, error in (*failed, *((record, "too_late") for record in work.late)):
             self.tracer.emit(record_failure(record, Interval(began_ns, time.time_ns()), error))
-        failed = {id(record) for record, _ in work.failed}
         for one in work.asked:
-            if (answer := one.answer) is not None and id(one.record) not in failed:
+            if (answer := one.answer) is not None:
                 name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
                 self.tracer.emit(
                     answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
@@ -219,7 +218,7 @@ class Reply:
             self.patience.call(lambda: self.replies.put([single]))
             work.outcomes[Outcome.ANSWERED] += 1
         except Refused as error:
-            refuse(work, one.record, one.topic, error, "reply", one.query.id)
+            drop(work, one, error, "reply")
 
 
 async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
@@ -232,7 +231,7 @@ def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
     work.asked.remove(one)
     if isinstance(error, TooLate):
         work.outcomes[Outcome.TOO_LATE] += 1
-        work.failed.append((one.record, "too_late"))
+        work.late.append(one.record)
         work.refusals.append(message(one.record, one.topic, ReplyBody(id=one.query.id, error=str(error))))
     elif isinstance(error, InvalidEvent):
         refuse(work, one.record, one.topic, error, stage, one.query.id)
@@ -243,7 +242,6 @@ def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
 def refuse(work: QueryWork, record: Record, topic: str, error: InvalidEvent, stage: str, name: str = "") -> None:
     """The record becomes a dead letter, and its sender hears why; ``name`` is the query's, as far as it is known."""
     work.give_up(record, error, stage)
-    work.failed.append((record, type(error).__name__))
     name = name or (record.key or b"").decode("utf-8", "replace")
     name = name if len(name) <= LONGEST_ID else ""
     work.refusals.append(message(record, topic, ReplyBody(id=name or None, error=str(error))))

@@ -41,6 +41,13 @@ def say(error: Exception) -> str:
     return text if name in text else f"{name}: {text}" if text else name
 
 
+def failure(error: kafka_errors.KafkaError, what: str, refusing: str = "") -> Misconfigured | Unavailable:
+    """A library error as what the worker does about it, told of ``what``, in other words where that is ``refusing``."""
+    if isinstance(error, REFUSALS):
+        return Misconfigured(f"{refusing or f'{what} refuses'}: {say(error)}")
+    return Unavailable(f"{what}: {say(error)}")
+
+
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is untyped
     """The token for OAUTHBEARER, as it is in the file when the broker asks."""
 
@@ -161,10 +168,8 @@ def translated(connect: Callable[[], T], settings: KafkaSettings) -> T:
     """The call's result; its failures as Misconfigured, where waiting will not mend them, or Unavailable."""
     try:
         return connect()
-    except REFUSALS as error:
-        raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {say(error)}") from error
     except kafka_errors.KafkaError as error:
-        raise Unavailable(f"Kafka at {settings.bootstrap_servers}: {say(error)}") from error
+        raise failure(error, f"Kafka at {settings.bootstrap_servers}") from error
     except (ValueError, OSError) as error:
         raise Misconfigured(f"Kafka at {settings.bootstrap_servers}: {error}") from error
 

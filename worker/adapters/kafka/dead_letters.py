@@ -8,8 +8,7 @@ from kafka import errors as kafka_errors
 from kafka.future import Future
 from kafka.producer.future import FutureRecordMetadata
 
-from worker.adapters.kafka.connection import REFUSALS, say
-from worker.errors import Misconfigured, Unavailable
+from worker.adapters.kafka.connection import failure
 from worker.types import Letter
 
 REQUEST_S = 10.0
@@ -23,6 +22,7 @@ class KafkaDeadLetters:
         """``sequence_base`` is that of the rules by which the topic is read."""
         self._producer = producer
         self._topic = topic
+        self._name = f"dead letter topic {topic!r}"
         self._sequence_base = sequence_base
 
     def put(self, letters: Sequence[Letter]) -> None:
@@ -53,7 +53,7 @@ class KafkaDeadLetters:
         except kafka_errors.MessageSizeTooLargeError as error:
             return Future().failure(error)
         except kafka_errors.KafkaError as error:
-            raise self._failure(error) from error
+            raise failure(error, self._name, self._name) from error
 
     def _await(self, future: Any) -> None:
         try:
@@ -64,11 +64,7 @@ class KafkaDeadLetters:
         except kafka_errors.MessageSizeTooLargeError:
             raise
         except kafka_errors.KafkaError as error:
-            raise self._failure(error) from error
-
-    def _failure(self, error: kafka_errors.KafkaError) -> Exception:
-        kind = Misconfigured if isinstance(error, REFUSALS) else Unavailable
-        return kind(f"dead letter topic {self._topic!r}: {say(error)}")
+            raise failure(error, self._name, self._name) from error
 
 
 def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]:

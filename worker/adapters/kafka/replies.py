@@ -6,8 +6,8 @@ from typing import Any
 from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 
-from worker.adapters.kafka.connection import REFUSALS, say
-from worker.errors import Misconfigured, Refused, Unavailable
+from worker.adapters.kafka.connection import failure, say
+from worker.errors import Refused
 from worker.types import Message
 
 REQUEST_S = 10.0
@@ -27,10 +27,8 @@ class KafkaReplies:
                 future.get(timeout=REQUEST_S)
         except kafka_errors.MessageSizeTooLargeError as error:
             raise Refused(f"the answer is too large for its topic ({say(error)}): ask for fewer documents") from error
-        except REFUSALS as error:
-            raise Misconfigured(f"answers cannot be sent: {say(error)}") from error
         except kafka_errors.KafkaError as error:
-            raise Unavailable(f"sending answers: {say(error)}") from error
+            raise failure(error, "sending answers", "answers cannot be sent") from error
 
     def _send(self, one: Message) -> Any:
         headers = [(name, value or b"") for name, value in one.headers]  # the library sends no null headers

@@ -14,9 +14,9 @@ from kafka import errors as kafka_errors
 from kafka.consumer.fetcher import OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
-from worker.adapters.kafka.connection import REFUSALS, say
+from worker.adapters.kafka.connection import failure, say
 from worker.adapters.kafka.damaged import tolerate
-from worker.errors import Misconfigured, OwnershipLost, Unavailable
+from worker.errors import OwnershipLost, Unavailable
 from worker.types import Batch, Partition, Position, Record
 from worker.watch import Watch
 
@@ -74,10 +74,8 @@ class KafkaSource:
             positions = self._moved()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
-        except REFUSALS as error:
-            raise Misconfigured(f"Kafka refuses: {say(error)}") from error
         except kafka_errors.KafkaError as error:
-            raise Unavailable(f"Kafka: {say(error)}") from error
+            raise failure(error, "Kafka") from error
         mine = {owned: [_record(raw) for raw in found] for owned, found in polled.items() if owned in self._generations}
         self._tell(positions, mine)
         return Batch(tuple(record for found in mine.values() for record in found), positions) if positions else None

@@ -32,15 +32,12 @@ def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
     with admin(settings) as client:
         found = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
         wanted, letters = found[settings.topic], found[settings.dead_letters]
-        if wanted["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+        if _is_missing(wanted):
             raise Misconfigured(
                 f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
             )
-        _raise_for(wanted)
-        if letters["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+        if _is_missing(letters):
             _create(client, settings.dead_letters, "dead letter topic")
-        else:
-            _raise_for(letters)
         return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
 
 
@@ -50,10 +47,8 @@ def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
     def make() -> None:
         with admin(settings) as client:
             for found in client.describe_topics(list(names)):
-                if found["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno:
+                if _is_missing(found):
                     _create(client, found["name"], "topic for answers")
-                else:
-                    _raise_for(found)
 
     connected(make, settings)
 
@@ -84,9 +79,11 @@ def _create(client: KafkaAdminClient, name: str, what: str) -> None:
         raise Misconfigured(f"{what} {name!r} does not exist and may not be created; create it") from error
 
 
-def _raise_for(described: Mapping[str, Any]) -> None:
-    if described["error_code"]:
+def _is_missing(described: Mapping[str, Any]) -> bool:
+    """Raises the library's error where the broker does not tell, and names the topic."""
+    if described["error_code"] not in (0, kafka_errors.UnknownTopicOrPartitionError.errno):
         raise kafka_errors.for_code(described["error_code"])(f"topic {described['name']!r}")
+    return bool(described["error_code"])
 
 
 class Wanted(NamedTuple):
@@ -116,17 +113,15 @@ def _ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wan
         found = {one["name"]: one for one in client.describe_topics([topic.name for topic in topics])}
         for topic in topics:
             known = found[topic.name]
-            missing = known["error_code"] == kafka_errors.UnknownTopicOrPartitionError.errno
+            missing = _is_missing(known)
             if missing:
                 new = NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config))
                 with suppress(kafka_errors.TopicAlreadyExistsError):
                     client.create_topics([new])
-            else:
-                _raise_for(known)
-                if topic.exact and (there := len(known["partitions"])) != topic.partitions:
-                    raise Misconfigured(
-                        f"topic {topic.name!r} has {there} partitions, the settings say {topic.partitions}: correct "
-                        "PENSTOCK_SETUP__PARTITIONS, or move to a new topic"
-                    )
+            elif topic.exact and (there := len(known["partitions"])) != topic.partitions:
+                raise Misconfigured(
+                    f"topic {topic.name!r} has {there} partitions, the settings say {topic.partitions}: correct "
+                    "PENSTOCK_SETUP__PARTITIONS, or move to a new topic"
+                )
             done.append((topic, missing))
     return done
