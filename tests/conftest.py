@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from tests import broker as kafka_broker
+from tests.kafka_tools import knows_groups
 from tests.store_server import StoreServer
 from worker.adapters.qdrant.collection import find_collection
 from worker.adapters.qdrant.connection import Connection
@@ -60,6 +61,7 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broke
         unavailable(reason)
     started = kafka_broker.Broker(tmp_path_factory.mktemp("kafka"))
     started.start()
+    wait_until(lambda: knows_groups(started.bootstrap_servers))
     yield started
     started.stop()
 

@@ -52,6 +52,16 @@ def committed(settings: KafkaSettings) -> dict[int, int]:
     return {owned.partition: stored.offset for owned, stored in found.items()}
 
 
+def knows_groups(bootstrap_servers: str) -> bool:
+    """Whether the broker has the topic for committed offsets, which a new one makes when it is first asked."""
+    with closing(KafkaAdminClient(bootstrap_servers=bootstrap_servers)) as admin:
+        try:
+            admin.list_group_offsets("some group")
+        except RetriableError:
+            return False
+    return True
+
+
 def ends(settings: KafkaSettings, partitions: int) -> dict[int, int]:
     """Where each partition ends."""
     with closing(KafkaConsumer(**connection(settings))) as consumer:

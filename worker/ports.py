@@ -147,7 +147,7 @@ class Progress(Protocol):
     def searchable(self, places: Sequence[Place]) -> list[bool]:
         """For each record, whether it is done: indexed, or given up for a reason that waiting will not change.
 
-        Raises InvalidEvent for a place that is not in the stream.
+        Raises InvalidEvent for a place that is not in the stream, Unavailable, and Misconfigured where nobody may know.
         """
 
 

@@ -17,9 +17,12 @@ from tests.integration.test_query import answers, query_worker
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.scraping import stored_in
 from worker.adapters.kafka.connection import connection
+from worker.adapters.kafka.progress import KafkaProgress
 from worker.adapters.kafka.topics import create_topic
 from worker.demo import corpus
+from worker.errors import Misconfigured
 from worker.settings import KafkaSettings, QdrantSettings
+from worker.types import Place
 
 
 class Right(NamedTuple):
@@ -74,6 +77,13 @@ def login(own_broker: Broker, kafka: KafkaSettings) -> dict[str, object]:
         "KAFKA__TOPIC": kafka.topic, "KAFKA__GROUP": kafka.group, "MODEL__BUNDLE": corpus.EMBEDDING,
         "RERANK__ENABLED": "false",
     }  # fmt: skip
+
+
+def secured(own_broker: Broker, kafka: KafkaSettings) -> KafkaSettings:
+    given = login(own_broker, kafka).items()
+    return KafkaSettings.model_validate(
+        {name.removeprefix("KAFKA__").lower(): value for name, value in given if name.startswith("KAFKA__")}
+    )
 
 
 def with_topics(own_broker: Broker) -> KafkaSettings:
@@ -140,3 +150,24 @@ def test_setup_needs_to_see_and_make_its_topics(own_broker: Broker, tmp_path: Pa
     variables = login(own_broker, kafka)
     assert penstock(tmp_path, "setup", variables=variables).returncode == 0
     assert penstock(tmp_path, "setup", variables=variables).stdout.count(b": there") == 3
+
+
+@pytest.mark.parametrize("missing", range(len(FOLLOW)))
+def test_without_one_of_the_rights_to_follow_that_is_what_a_search_is_told(own_broker: Broker, missing: int) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, [right for n, right in enumerate(FOLLOW) if n != missing])
+    with closing(KafkaProgress(secured(own_broker, kafka))) as progress:
+        with pytest.raises(
+            Misconfigured, match=f"{FOLLOW[missing].kind.name.title()}AuthorizationFailedError"
+        ) as caught:
+            progress.searchable([Place(kafka.topic, 0, 0)])
+        assert FOLLOW[missing].name.format(kafka.topic) in str(caught.value)
+
+
+def test_a_topic_to_follow_that_does_not_exist_is_not_blamed_on_the_query(own_broker: Broker) -> None:
+    kafka = KafkaSettings(bootstrap_servers=own_broker.bootstrap_servers, topic="nothing-there")
+    with (
+        closing(KafkaProgress(kafka)) as progress,
+        pytest.raises(Misconfigured, match="topic 'nothing-there' does not exist"),
+    ):
+        progress.searchable([Place("nothing-there", 0, 0)])

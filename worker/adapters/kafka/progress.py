@@ -6,7 +6,8 @@ from typing import Any
 from kafka import KafkaAdminClient
 
 from worker.adapters.kafka.connection import connection, translated
-from worker.errors import InvalidEvent
+from worker.adapters.kafka.topics import is_missing
+from worker.errors import InvalidEvent, Misconfigured
 from worker.settings import KafkaSettings
 from worker.types import Place
 
@@ -42,9 +43,14 @@ class KafkaProgress:
 
     def _count(self) -> int:
         """The topic's partitions, looked up again where the number is beyond those known."""
-        (topic,) = self._asked(lambda admin: admin.describe_topics([self._settings.topic]))
-        self._partitions = len(topic["partitions"])
+        self._partitions = self._asked(self._described)
         return self._partitions
+
+    def _described(self, admin: KafkaAdminClient) -> int:
+        (topic,) = admin.describe_topics([self._settings.topic])
+        if is_missing(topic):
+            raise Misconfigured(f"after: topic {self._settings.topic!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
+        return len(topic["partitions"])
 
     def _asked(self, question: Callable[[Any], Any]) -> Any:
         def ask() -> Any:

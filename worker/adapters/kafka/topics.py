@@ -32,11 +32,11 @@ def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
     with admin(settings) as client:
         found = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
         wanted, letters = found[settings.topic], found[settings.dead_letters]
-        if _is_missing(wanted):
+        if is_missing(wanted):
             raise Misconfigured(
                 f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
             )
-        if _is_missing(letters):
+        if is_missing(letters):
             _create(client, settings.dead_letters, "dead letter topic")
         return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
 
@@ -47,7 +47,7 @@ def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
     def make() -> None:
         with admin(settings) as client:
             for found in client.describe_topics(list(names)):
-                if _is_missing(found):
+                if is_missing(found):
                     _create(client, found["name"], "topic for answers")
 
     connected(make, settings)
@@ -79,8 +79,8 @@ def _create(client: KafkaAdminClient, name: str, what: str) -> None:
         raise Misconfigured(f"{what} {name!r} does not exist and may not be created; create it") from error
 
 
-def _is_missing(described: Mapping[str, Any]) -> bool:
-    """Raises the library's error where the broker does not tell, and names the topic."""
+def is_missing(described: Mapping[str, Any]) -> bool:
+    """Raises the library's error, with the topic's name, where the broker does not tell."""
     if described["error_code"] not in (0, kafka_errors.UnknownTopicOrPartitionError.errno):
         raise kafka_errors.for_code(described["error_code"])(f"topic {described['name']!r}")
     return bool(described["error_code"])
@@ -113,7 +113,7 @@ def _ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wan
         found = {one["name"]: one for one in client.describe_topics([topic.name for topic in topics])}
         for topic in topics:
             known = found[topic.name]
-            missing = _is_missing(known)
+            missing = is_missing(known)
             if missing:
                 new = NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config))
                 with suppress(kafka_errors.TopicAlreadyExistsError):
