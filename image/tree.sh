@@ -2,6 +2,7 @@
 # Builds what an image holds beside Python, by hash-locked requirements and without a compiler, and lists its packages:
 #   sh image/tree.sh cpu|cuda DESTINATION
 set -eu
+case "${1-}:${2-}" in cpu:?* | cuda:?*) ;; *) echo "usage: sh image/tree.sh cpu|cuda DESTINATION" >&2; exit 2 ;; esac
 lock=$1 destination=$(realpath -m "$2") python=${PYTHON:-python3}
 cd "$(dirname "$0")/.."
 work=$(mktemp -d)

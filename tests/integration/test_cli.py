@@ -1,5 +1,6 @@
 """The commands, as a user types them: in a process of their own, wrong input included."""
 
+import gzip
 import json
 import os
 import signal
@@ -119,6 +120,9 @@ def test_what_is_wrong_before_the_start_is_one_line_and_exit_2(minilm: Path, tmp
     assert "penstock export" in fails(*file)
     assert "no model bundle in nowhere" in fails(*file, MODEL__BUNDLE="nowhere")
     assert "cannot read nothing.jsonl" in fails("index", "--from", "nothing.jsonl", MODEL__BUNDLE=minilm)
+    (tmp_path / "events.jsonl.gz").write_bytes(gzip.compress(document("a")[1]))
+    assert "cannot read events.jsonl.gz: it is compressed" in fails(*file[:2], "events.jsonl.gz", MODEL__BUNDLE=minilm)
+    assert not (tmp_path / "events.jsonl.gz.dlq.jsonl").exists()
     assert "did you mean PENSTOCK_MODEL__BUNDLE" in fails(*file, MODEL__BUNDEL=minilm)
     assert "supports 128, 256, 384" in fails(*file, MODEL__BUNDLE=minilm, MODEL__DIMENSION=200)
     assert "cuda is not in this build of ONNX Runtime" in fails(*file, MODEL__BUNDLE=minilm, MODEL__PROVIDER="cuda")

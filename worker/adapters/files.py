@@ -24,6 +24,8 @@ STDIN = 0
 IDLE_S = 0.05
 LONGEST_LINE = 64 << 20
 QUEUED_LINES = 100
+COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+"""How gzip, zstd, bzip2 and xz begin, and no JSON does."""
 
 
 class Readable(Protocol):
@@ -131,11 +133,14 @@ def _unbuffered(file: str | int) -> FileIO:
 
 def _lines(stream: Readable) -> Iterator[bytes]:
     """Without their ends; the last one counts without one, too. Of a line too long for any event, its beginning."""
-    line = bytearray()
+    line, begun = bytearray(), False
     while (block := stream.read(BLOCK_BYTES)) != b"":
         if block is None:  # a stream that does not wait
             time.sleep(IDLE_S)
             continue
+        if not begun and block.startswith(COMPRESSED):
+            raise OSError("it is compressed; unpack it into `penstock index --from -`, as with gunzip -c")
+        begun = True
         first, *others = block.split(b"\n")
         line += first[: max(0, LONGEST_LINE - len(line))]
         for other in others:
