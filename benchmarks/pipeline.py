@@ -22,24 +22,26 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
+from penstock.adapters.qdrant.connection import Connection  # noqa: E402
+from penstock.assembly import index as wiring  # noqa: E402
+from penstock.assembly.models import Model, load_model  # noqa: E402
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored  # noqa: E402
+from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
+from penstock.core.records import Partition, Record  # noqa: E402
+from penstock.core.vectors import Vector  # noqa: E402
+from penstock.demo.corpus import events  # noqa: E402
+from penstock.events.document import Rules, decode  # noqa: E402
+from penstock.fakes import MemoryDeadLetters  # noqa: E402
+from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
+from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
 from tests.broker import Broker, missing  # noqa: E402
 from tests.kafka_tools import new_topic, produce, source  # noqa: E402
 from tests.store_server import StoreServer  # noqa: E402
-from worker import wiring  # noqa: E402
-from worker.adapters.qdrant.collection import open_collection  # noqa: E402
-from worker.adapters.qdrant.connection import Connection  # noqa: E402
-from worker.demo.corpus import events  # noqa: E402
-from worker.events import Rules, decode  # noqa: E402
-from worker.fakes import MemoryDeadLetters  # noqa: E402
-from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
-from worker.loading import Model, load_model  # noqa: E402
-from worker.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
-from worker.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
-from worker.types import ChunkKey, DocumentKey, Partition, Point, Record, Stored, Vector  # noqa: E402
 
 RUNS = 3
 

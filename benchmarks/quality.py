@@ -14,18 +14,17 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
-from worker.index.chunking import Chunker, ChunkRules  # noqa: E402
-from worker.models.bundle import Bundle, load  # noqa: E402
-from worker.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg  # noqa: E402
-from worker.models.runtime import Wish  # noqa: E402
-from worker.models.runtime import load as start  # noqa: E402
-from worker.models.tokenizer import HubTokenizer  # noqa: E402
-from worker.types import Vector  # noqa: E402
-from worker.vectors import truncate  # noqa: E402
+from penstock.core.vectors import Vector, truncate  # noqa: E402
+from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
+from penstock.models.bundle import Bundle, load  # noqa: E402
+from penstock.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg  # noqa: E402
+from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import load as start  # noqa: E402
+from penstock.models.tokenizer import HubTokenizer  # noqa: E402
 
 LONGEST = 512
 

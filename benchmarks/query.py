@@ -26,25 +26,29 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from rich.console import Console  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 
 from benchmarks import checkpoints, minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock import settings  # noqa: E402
+from penstock.assembly import query as serving  # noqa: E402
+from penstock.assembly import search as searching  # noqa: E402
+from penstock.assembly.models import load_model  # noqa: E402
+from penstock.core.documents import ChunkKey, Stored  # noqa: E402
+from penstock.core.ports import Searcher  # noqa: E402
+from penstock.core.queries import Hit, Lookup  # noqa: E402
+from penstock.demo import corpus  # noqa: E402
+from penstock.demo.in_process import Here  # noqa: E402
+from penstock.evaluate.labelled import read  # noqa: E402
+from penstock.models.export import qwen3  # noqa: E402
+from penstock.models.export.locate import locate  # noqa: E402
+from penstock.observe.log import set_up  # noqa: E402
+from penstock.query.search import Search  # noqa: E402
+from penstock.settings import ModelSettings  # noqa: E402
 from tests.checkpoints import NOT_SPECIAL, SPECIAL, silent  # noqa: E402
-from worker import searching, serving, settings, telemetry  # noqa: E402
-from worker.demo import corpus  # noqa: E402
-from worker.demo.here import Here  # noqa: E402
-from worker.evaluate.labelled import read  # noqa: E402
-from worker.loading import load_model  # noqa: E402
-from worker.models.export import qwen3  # noqa: E402
-from worker.models.export.locate import locate  # noqa: E402
-from worker.ports import Searcher  # noqa: E402
-from worker.query.search import Search  # noqa: E402
-from worker.settings import ModelSettings  # noqa: E402
-from worker.types import ChunkKey, Hit, Lookup, Stored  # noqa: E402
 
 CACHE = Path.home() / ".cache" / "penstock" / "bundles"
 CLIENTS = (1, 8, 64)
@@ -94,7 +98,7 @@ def serve_instant() -> None:
 
     vars(serving)["make_search"] = make_search
     chosen = settings.load()
-    telemetry.set_up("info", "json")
+    set_up("info", "json")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
     serving.serve(chosen, searching.load_models(chosen), stop)
@@ -112,7 +116,7 @@ def worker(folder: Path, reranker: Path | None, *, instant: bool = False) -> Ite
         "HTTP__PORT": 0,
     }
     env = os.environ | {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
-    command = [__file__, "--serve-instant"] if instant else ["-m", "worker", "query"]
+    command = [__file__, "--serve-instant"] if instant else ["-m", "penstock", "query"]
     with subprocess.Popen([sys.executable, *command], env=env, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         port = 0

@@ -14,17 +14,17 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import checkpoints  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.models.bundle import load  # noqa: E402
+from penstock.models.export import qwen3  # noqa: E402
+from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.reranker import OnnxReranker  # noqa: E402
+from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import load as start  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
-from worker.models.bundle import load  # noqa: E402
-from worker.models.export import qwen3  # noqa: E402
-from worker.models.export.locate import locate  # noqa: E402
-from worker.models.reranker import OnnxReranker  # noqa: E402
-from worker.models.runtime import Wish  # noqa: E402
-from worker.models.runtime import load as start  # noqa: E402
 
 SHARED, SUFFIX = 85, 10
 """Tokens of the template with the default instruction and a query of ten tokens, and those after the document; counted

@@ -1,8 +1,8 @@
 """The model that is shipped, beside BM25 and all-MiniLM-L6-v2, on queries held out of their training:
 python benchmarks/small_model.py [--quick]
 
-Each model through Penstock itself: the demo's stream is indexed, then what `penstock evaluate` measures on the files of
-worker/data/held-out. MiniLM in chunks of its own 256 tokens; BM25 over whole documents, words folded to lower case.
+Each model through Penstock itself: the demo's stream is indexed, then what `penstock evaluate` measures on the held-out
+queries in penstock/data. MiniLM in chunks of its own 256 tokens; BM25 over whole documents, words folded to lower case.
 """
 
 import argparse
@@ -16,22 +16,23 @@ from contextlib import closing
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 import bm25s  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.assembly import search as searching  # noqa: E402
+from penstock.assembly.models import load_model  # noqa: E402
+from penstock.demo import corpus  # noqa: E402
+from penstock.demo.in_process import Here, settings  # noqa: E402
+from penstock.evaluate import report as evaluating  # noqa: E402
+from penstock.evaluate.labelled import Labelled, read, sampled  # noqa: E402
+from penstock.evaluate.metrics import measure  # noqa: E402
+from penstock.evaluate.report import Report  # noqa: E402
+from penstock.settings import IndexSettings, ModelSettings, RerankSettings, Settings  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
-from worker import evaluating, searching  # noqa: E402
-from worker.demo import corpus  # noqa: E402
-from worker.demo.here import Here, settings  # noqa: E402
-from worker.evaluate.labelled import Labelled, read, sampled  # noqa: E402
-from worker.evaluate.metrics import measure  # noqa: E402
-from worker.evaluating import Report  # noqa: E402
-from worker.loading import load_model  # noqa: E402
-from worker.settings import IndexSettings, ModelSettings, RerankSettings, Settings  # noqa: E402
 
 SETS = {
     "en": "English",

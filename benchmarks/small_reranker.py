@@ -11,13 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks.report import machine, table, write  # noqa: E402
 from benchmarks.small_model import SETS, evaluated, indexed  # noqa: E402
-from worker.demo import corpus  # noqa: E402
-from worker.evaluate.labelled import Labelled, read, sampled  # noqa: E402
-from worker.settings import RerankSettings, Settings  # noqa: E402
+from penstock.demo import corpus  # noqa: E402
+from penstock.evaluate.labelled import Labelled, read, sampled  # noqa: E402
+from penstock.settings import RerankSettings, Settings  # noqa: E402
 
 QUERIES, QUICK = 100, 10
 

@@ -16,10 +16,10 @@ import yaml
 from pydantic import SecretStr
 
 HERE = Path(__file__).parent
-sys.path.insert(0, str(HERE.parent))
+sys.path.insert(0, str(HERE.parent / "worker"))
 
-from worker.index.metrics import FRESH_S  # noqa: E402
-from worker.settings import Settings  # noqa: E402
+from penstock.observe.index_metrics import FRESH_S  # noqa: E402
+from penstock.settings import Settings  # noqa: E402
 
 CHOICES = {
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],

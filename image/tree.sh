@@ -12,8 +12,8 @@ pip() { "$python" -m pip --disable-pip-version-check --no-cache-dir "$@"; }
 pip install -q --no-deps --require-hashes --only-binary :all: --target "$destination/lib" -r "requirements/$lock.txt"
 pip install -q --no-deps --require-hashes --only-binary :all: --target "$work/build" -r requirements/image.txt
 PYTHONPATH="$work/build" pip wheel -q --no-deps --no-build-isolation --wheel-dir "$work" .
-pip install -q --no-deps --no-index --target "$destination/lib" "$work"/penstock-*.whl
-ln -s lib/worker/data/models "$destination/shipped"
+pip install -q --no-deps --no-index --target "$destination/lib" "$work"/penstock_worker-*.whl
+ln -s lib/penstock/data/models "$destination/shipped"
 rm -rf "$destination/lib/bin"
 
 # An interpreter that sees nothing but the image's packages tells what they are.

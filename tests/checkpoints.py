@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
-from worker.models.bundle import Bundle, load
-from worker.models.export import qwen3
-from worker.models.export.locate import locate
+from penstock.models.bundle import Bundle, load
+from penstock.models.export import qwen3
+from penstock.models.export.locate import locate
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 NOT_SPECIAL = ("<think>", "</think>", "<tool_call>")

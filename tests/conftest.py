@@ -11,14 +11,14 @@ from typing import Any
 
 import pytest
 
+from penstock.adapters.qdrant.collection import find_collection
+from penstock.adapters.qdrant.connection import Connection
+from penstock.models.bundle import load
+from penstock.models.export import optimum
+from penstock.settings import QdrantSettings
 from tests import broker as kafka_broker
 from tests.kafka_tools import knows_groups
 from tests.store_server import StoreServer
-from worker.adapters.qdrant.collection import find_collection
-from worker.adapters.qdrant.connection import Connection
-from worker.models.bundle import load
-from worker.models.export import optimum
-from worker.settings import QdrantSettings
 
 CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent

@@ -9,10 +9,10 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import RetriableError
 
-from worker.adapters.kafka.connection import connect_consumer, connect_producer, connection
-from worker.adapters.kafka.source import KafkaSource
-from worker.adapters.kafka.topics import create_topic
-from worker.settings import KafkaSettings
+from penstock.adapters.kafka.connection import connect_consumer, connect_producer, connection
+from penstock.adapters.kafka.source import KafkaSource
+from penstock.adapters.kafka.topics import create_topic
+from penstock.settings import KafkaSettings
 
 
 def new_topic(bootstrap_servers: str, partitions: int = 1, **fields: Any) -> KafkaSettings:

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import httpx
 
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, unavailable, wait_until
-from worker.settings import KafkaSettings, QdrantSettings
 
 
 def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
@@ -41,7 +41,7 @@ def started(
     env: Mapping[str, str], command: str, event: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """A worker, and a client of the port that it names in its log."""
-    with running([sys.executable, "-m", "worker", command], env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
+    with running([sys.executable, "-m", "penstock", command], env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
         assert process.stderr is not None
         roomy(process)
         said = next(line for line in map(json.loads, process.stderr) if line["event"] == event)

@@ -11,8 +11,8 @@ from typing import Any
 
 import grpc as rpc
 
-from worker.adapters.qdrant.embedded import LocalQdrant
-from worker.adapters.qdrant.served import Served
+from penstock.adapters.qdrant.embedded import LocalQdrant
+from penstock.adapters.qdrant.served import Served
 
 Fault = Callable[[str, Any], rpc.StatusCode | None]
 """Given a method and its request, the error to answer with; ``after`` faults let the write happen first."""

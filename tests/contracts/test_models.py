@@ -6,13 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.fakes import HashEmbedder, WordTokenizer
-from worker.index.chunking import Chunker, ChunkRules
-from worker.models.bundle import Bundle, load
-from worker.models.embedder import OnnxEmbedder
-from worker.models.runtime import on_processor
-from worker.models.tokenizer import WINDOW, HubTokenizer, windows
-from worker.ports import Embedder, Tokenizer
+from penstock.core.ports import Embedder, Tokenizer
+from penstock.fakes import HashEmbedder, WordTokenizer
+from penstock.index.chunking import Chunker, ChunkRules
+from penstock.models.bundle import Bundle, load
+from penstock.models.embedder import OnnxEmbedder
+from penstock.models.runtime import on_processor
+from penstock.models.tokenizer import WINDOW, HubTokenizer, windows
 
 TOLERANCE = 1e-5
 """Of the cosine in fp32, as OnnxEmbedder states it."""

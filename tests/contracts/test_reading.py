@@ -21,32 +21,23 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import grpc
 
+from penstock.adapters.qdrant.collection import find_collection, open_collection
+from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.points import Shape
+from penstock.adapters.qdrant.store import QdrantStore
+from penstock.assembly.search import Followed
+from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
+from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.core.filters import Filter, check, matches
+from penstock.core.identity import ModelIdentity
+from penstock.core.ports import Searcher, VectorStore
+from penstock.core.queries import Hit, Lookup
+from penstock.core.records import Partition, Record
+from penstock.core.vectors import Vector
+from penstock.fakes import MemoryStore
+from penstock.query.ranking import disown
+from penstock.settings import QdrantSettings
 from tests.conftest import connect
-from worker.adapters.qdrant.collection import find_collection, open_collection
-from worker.adapters.qdrant.connection import Collection, Connection
-from worker.adapters.qdrant.points import Shape
-from worker.adapters.qdrant.store import QdrantStore
-from worker.errors import InvalidEvent, Misconfigured, Unavailable
-from worker.fakes import MemoryStore
-from worker.filters import Filter, check, matches
-from worker.ports import Searcher, VectorStore
-from worker.query.ranking import disown
-from worker.searching import Followed
-from worker.settings import QdrantSettings
-from worker.types import (
-    Chunk,
-    DocumentKey,
-    Event,
-    Hit,
-    Lookup,
-    ModelIdentity,
-    Op,
-    Order,
-    Partition,
-    Point,
-    Record,
-    Vector,
-)
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
@@ -234,7 +225,7 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
     actions = [grpc.AliasOperations(delete_alias=gone), grpc.AliasOperations(create_alias=alias)]
     qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=actions))
     assert reader.search(lookups) == [[]]  # not looked again yet
-    monkeypatch.setattr("worker.searching.LOOK_AGAIN_S", -1)
+    monkeypatch.setattr("penstock.assembly.search.LOOK_AGAIN_S", -1)
     assert [hit.key.document for hit in reader.search(lookups)[0]] == ["rebuilt"]
 
 
@@ -251,7 +242,7 @@ def test_a_reader_whose_alias_points_to_another_model_ends(qdrant: Connection, m
     alias = grpc.CreateAlias(collection_name=other.name, alias_name=name)
     gone = grpc.DeleteAlias(alias_name=name)
     qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(delete_alias=gone)]))
-    monkeypatch.setattr("worker.searching.LOOK_AGAIN_S", -1)
+    monkeypatch.setattr("penstock.assembly.search.LOOK_AGAIN_S", -1)
     with pytest.raises(Unavailable, match="index something first"):
         reader.search([Lookup(vector(1), "acme", 5, NOW)])
     assert not told  # it may come back

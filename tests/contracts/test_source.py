@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 import pytest
 
+from penstock.adapters.files import FileSource
+from penstock.core.ports import Source
+from penstock.core.records import Batch, Partition, Position, Record
+from penstock.fakes import MemorySource
 from tests.kafka_tools import new_topic, produce, source
-from worker.adapters.files import FileSource
-from worker.fakes import MemorySource
-from worker.ports import Source
-from worker.types import Batch, Partition, Position, Record
 
 COUNT = 25
 SECONDS = 20.0

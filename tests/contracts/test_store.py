@@ -12,30 +12,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from penstock.adapters.qdrant.collection import find_collection, open_collection
+from penstock.adapters.qdrant.connection import Connection
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
+from penstock.core.errors import Misconfigured, Refused
+from penstock.core.filters import Filter
+from penstock.core.identity import ModelIdentity, Origin
+from penstock.core.ports import Searcher, VectorStore
+from penstock.core.queries import Hit, Lookup
+from penstock.core.records import Partition, Record
+from penstock.fakes import MemoryStore
+from penstock.settings import QdrantSettings
 from tests.conftest import connect
-from worker.adapters.qdrant.collection import find_collection, open_collection
-from worker.adapters.qdrant.connection import Connection
-from worker.errors import Misconfigured, Refused
-from worker.fakes import MemoryStore
-from worker.filters import Filter
-from worker.ports import Searcher, VectorStore
-from worker.settings import QdrantSettings
-from worker.types import (
-    Chunk,
-    ChunkKey,
-    DocumentKey,
-    Event,
-    Hit,
-    Lookup,
-    ModelIdentity,
-    Op,
-    Order,
-    Origin,
-    Partition,
-    Point,
-    Record,
-    Stored,
-)
 
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
 

@@ -16,13 +16,13 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.adapters.kafka.source import KafkaSource
+from penstock.settings import KafkaSettings
 from tests.broker import Broker
 from tests.chart import of_kind, render
 from tests.conftest import own_qdrant, wait_until
 from tests.kafka_tools import document, new_topic, produce, source
 from tests.scraping import monitored, prometheus, searching, shows, stored_in, variables
-from worker.adapters.kafka.source import KafkaSource
-from worker.settings import KafkaSettings
 
 MINUTE_S = 2
 OBJECTIVE_S = 1

@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from penstock.models.bundle import load
+from penstock.settings import QdrantSettings
 from tests.checkpoints import LONGEST, Shape, bundle, checkpoint
 from tests.conftest import stored
 from tests.integration.test_cli import ended, one_line, penstock
-from worker.models.bundle import load
-from worker.settings import QdrantSettings
 
 pytest.importorskip("transformers")
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from penstock.adapters.qdrant.connection import Connection
+from penstock.events import schemas
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
-from worker import schemas
-from worker.adapters.qdrant.connection import Connection
-from worker.settings import KafkaSettings, QdrantSettings
 
 SECONDS = 60
 
@@ -35,7 +35,7 @@ def penstock(
     variables: Mapping[str, object] | None = None,
     seconds: float = SECONDS,
 ) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "worker", *arguments]
+    command = [sys.executable, "-m", "penstock", *arguments]
     env = environment(folder, **(variables or {}))
     return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=seconds, check=False)
 
@@ -94,7 +94,7 @@ def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, t
 
 
 def test_a_pipe_that_stays_open_does_not_keep_it_from_stopping(minilm: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker", "index", "--from", "-"]
+    command = [sys.executable, "-m", "penstock", "index", "--from", "-"]
     env = environment(tmp_path, MODEL__BUNDLE=minilm)
     with running(command, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
@@ -188,7 +188,7 @@ def test_a_signal_drains_and_commits_and_exits_0(
     del env["PENSTOCK_QDRANT__PATH"]
     log = tmp_path / "log"
     qdrant = QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
-    command = [sys.executable, "-m", "worker", "index"]
+    command = [sys.executable, "-m", "penstock", "index"]
     with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
         deadline = time.monotonic() + SECONDS
         while committed(kafka).get(0, 0) < 100:
@@ -223,7 +223,7 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
 
     @contextmanager
     def start(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        command = [sys.executable, "-m", "worker", "index", *arguments]
+        command = [sys.executable, "-m", "penstock", "index", *arguments]
         with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
             yield process
 
@@ -292,7 +292,7 @@ def test_a_signal_in_the_middle_of_a_wait_is_no_deadlock(tmp_path: Path) -> None
     """It comes while the main thread holds the lock of the very event that the signal is to set."""
     program = """
 import os, signal
-from worker.cli import _stop_on_signals
+from penstock.commands.main import _stop_on_signals
 stop = _stop_on_signals()
 with stop._cond:
     os.kill(os.getpid(), signal.SIGTERM)

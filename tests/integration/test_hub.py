@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.models.bundle import load
 from tests.checkpoints import Shape, checkpoint
 from tests.integration.test_cli import one_line, penstock
-from worker.models.bundle import load
 
 pytest.importorskip("transformers")
 

@@ -20,10 +20,10 @@ import httpx
 import pytest
 import yaml
 
+from penstock import settings
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, unavailable, wait_until
 from tests.kafka_tools import committed, document, ends, produce
-from worker import settings
-from worker.settings import KafkaSettings, QdrantSettings
 
 USER = 10001
 JAIL = f"""
@@ -66,7 +66,7 @@ def done(tree: Path, variables: Mapping[str, object], *command: str) -> str:
 @contextmanager
 def working(tree: Path, variables: Mapping[str, object], command: str, event: str) -> Iterator[httpx.Client]:
     """A worker; it must end well when it is told to."""
-    process = jailed(tree, variables, PYTHON, "-m", "worker", command)
+    process = jailed(tree, variables, PYTHON, "-m", "penstock", command)
     assert process.stderr is not None
     said: dict[str, object] = {}
     try:
@@ -92,7 +92,7 @@ def series(client: httpx.Client, name: str) -> dict[str, float]:
 def test_the_tree_runs_as_a_user_without_rights_on_a_root_that_cannot_be_written(tree: Path) -> None:
     assert done(tree, {}, "id", "-u").strip() == str(USER)
     assert "refused" in done(tree, {}, "sh", "-c", "touch /x /mnt/lib/x 2>/dev/null || echo refused")
-    assert done(tree, {}, PYTHON, "-m", "worker", "--version").startswith("penstock ")
+    assert done(tree, {}, PYTHON, "-m", "penstock", "--version").startswith("penstock ")
     shown = done(tree, {}, "sh", "-c", "ls /mnt/lib")
     assert not {"torch", "pytest", "hatchling"} & set(shown.split())
 
@@ -103,7 +103,7 @@ def test_the_tree_lists_every_package_that_it_holds(tree: Path) -> None:
     held = {(one.name, one.version) for one in distributions(path=[str(tree / "lib")])}
     assert {(one["name"], one["version"]) for one in listed["components"]} == held
     addresses = {one["name"]: one.get("purl") for one in listed["components"]}
-    assert [name for name, address in addresses.items() if address is None] == ["penstock"]
+    assert [name for name, address in addresses.items() if address is None] == ["penstock-worker"]
     assert {"onnxruntime", "qdrant-client"} <= addresses.keys()
 
 
@@ -119,7 +119,7 @@ def test_workers_from_the_tree_share_a_topic_and_a_third_joins_without_loss(
         "RERANK__ENABLED": "false", "SETUP__PARTITIONS": 4, "MONITOR__PORT": 0, "HTTP__PORT": 0,
     }  # fmt: skip
     kafka = KafkaSettings(bootstrap_servers=broker, topic=name, group=name)
-    assert f"collection {name}" in done(tree, given, PYTHON, "-m", "worker", "setup")
+    assert f"collection {name}" in done(tree, given, PYTHON, "-m", "penstock", "setup")
     with ExitStack() as opened:
         indexers = [opened.enter_context(working(tree, given, "index", "monitored")) for _ in range(2)]
         query = opened.enter_context(working(tree, given, "query", "listening"))
@@ -144,7 +144,7 @@ def test_workers_from_the_tree_share_a_topic_and_a_third_joins_without_loss(
             }
             assert sum(revoked.values()) - sum(n for labels, n in earlier.items() if "assigned" not in labels) <= 1
         assert "was searchable" in done(
-            tree, given, PYTHON, "-m", "worker", "probe", "--url", str(query.base_url), "--timeout-s", "30"
+            tree, given, PYTHON, "-m", "penstock", "probe", "--url", str(query.base_url), "--timeout-s", "30"
         )
 
 

@@ -18,22 +18,24 @@ from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaTimeoutError
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
+from penstock.adapters.kafka.connection import connect_consumer, connect_producer
+from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
+from penstock.adapters.kafka.source import KafkaSource
+from penstock.adapters.kafka.topics import check_topic, create_topic
+from penstock.assembly import index as wiring
+from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
+from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.core.records import Letter, Outcome, Partition, Record
+from penstock.core.vectors import Vector
+from penstock.events.document import Rules
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer
+from penstock.index.chunking import Chunker, ChunkRules
+from penstock.observe.live import Reporter
+from penstock.observe.watch import Watch
+from penstock.settings import IndexSettings, KafkaSettings
 from tests.broker import Broker
 from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce, read_all, source
-from worker import wiring
-from worker.adapters.kafka.connection import connect_consumer, connect_producer
-from worker.adapters.kafka.dead_letters import KafkaDeadLetters
-from worker.adapters.kafka.source import KafkaSource
-from worker.adapters.kafka.topics import check_topic, create_topic
-from worker.errors import InvalidEvent, Misconfigured, Unavailable
-from worker.events import Rules, epoch_base
-from worker.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer
-from worker.index.chunking import Chunker, ChunkRules
-from worker.settings import IndexSettings, KafkaSettings
-from worker.telemetry import Reporter
-from worker.types import Chunk, ChunkKey, Letter, Outcome, Partition, Point, Record, Stored, Vector
-from worker.watch import Watch
 
 CHUNKS = Chunker(WordTokenizer(), ChunkRules(64, 8, title=True, prompt="", most=50))
 SECONDS = 60.0

@@ -8,11 +8,11 @@ import sys
 import time
 from pathlib import Path
 
+from penstock.settings import QdrantSettings
 from tests.broker import Broker
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
 from tests.scraping import monitored, prometheus, searching, shows, stored_in, value, variables
-from worker.settings import QdrantSettings
 
 
 def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
@@ -45,7 +45,7 @@ def panels(name: str) -> dict[str, list[str]]:
     return {title: [expr.replace("$__rate_interval", "30s") for expr in given] for title, given in exprs.items()}
 
 
-SHIPPED = ROOT / "worker/data/models"
+SHIPPED = ROOT / "worker/penstock/data/models"
 NEEDS_FAULTS = {"Retries, dead letters, refused commits", "GPU"}
 """Panels that are empty while all is well, on a machine without a GPU."""
 
@@ -142,7 +142,7 @@ def test_no_secret_is_in_logs_metrics_or_dead_letters(
     said += repr(letter)
     (tmp_path / "secrets" / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("canary-canary-canary")
     refused = subprocess.run(
-        [sys.executable, "-m", "worker", "index"], env=env, cwd=ROOT, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "penstock", "index"], env=env, cwd=ROOT, capture_output=True, text=True, check=False
     )
     assert refused.returncode == 2
     said += refused.stdout + refused.stderr

@@ -10,10 +10,10 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from penstock.fakes import MemoryStore
 from tests.conftest import unavailable
 from tests.integration.test_http import KEYS, Served, replace_tenant, served
 from tests.unit.test_search import Recorder, judge, stored
-from worker.fakes import MemoryStore
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 LONG = "Water under pressure. " + "It falls and falls. " * 40

@@ -11,11 +11,11 @@ from typing import Any
 
 import httpx
 
+from penstock.settings import KafkaSettings, MonitorSettings, QdrantSettings
 from tests.chart import of_kind, render
 from tests.conftest import own_qdrant, stored, wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce
 from tests.scraping import monitored, stored_in, value, variables
-from worker.settings import KafkaSettings, MonitorSettings, QdrantSettings
 
 SCALE = 0.1
 STALL_S = MonitorSettings().stall_s

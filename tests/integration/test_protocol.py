@@ -12,27 +12,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from worker.adapters.qdrant.collection import open_collection
-from worker.adapters.qdrant.connection import Connection
-from worker.fakes import MemoryStore
-from worker.index.plan import Step, Write, collapse, decide, kept, text_hash
-from worker.index.write import steps
-from worker.ports import VectorStore
-from worker.settings import QdrantSettings
-from worker.types import (
-    Chunk,
-    ChunkKey,
-    DocumentKey,
-    Event,
-    ModelIdentity,
-    Op,
-    Order,
-    Outcome,
-    Partition,
-    Record,
-    Stored,
-    owned,
-)
+from penstock.adapters.qdrant.collection import open_collection
+from penstock.adapters.qdrant.connection import Connection
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Stored
+from penstock.core.identity import ModelIdentity
+from penstock.core.ports import VectorStore
+from penstock.core.queries import owned
+from penstock.core.records import Outcome, Partition, Record
+from penstock.fakes import MemoryStore
+from penstock.index.plan import Step, Write, collapse, decide, kept, text_hash
+from penstock.index.write import steps
+from penstock.settings import QdrantSettings
 
 DOCUMENT = DocumentKey("", "a")
 ANCHOR = ChunkKey("", "a", 0)
@@ -184,7 +174,7 @@ def test_readers_end_with_the_last_event_on_qdrant(versions: bool) -> None:
 
 def test_without_verifying_kept_chunks_the_simulation_finds_wrong_states(monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulation that cannot fail proves nothing."""
-    monkeypatch.setattr("worker.index.write._Trust.holds", lambda _self, _stored: True)
+    monkeypatch.setattr("penstock.index.write._Trust.holds", lambda _self, _stored: True)
     wrong = 0
     for seed in range(4000):
         store = MemoryStore()
@@ -195,7 +185,7 @@ def test_without_verifying_kept_chunks_the_simulation_finds_wrong_states(monkeyp
 
 
 def test_readers_drop_what_its_anchor_disowns() -> None:
-    from worker.types import Hit
+    from penstock.core.queries import Hit
 
     def hit(chunk: int, version: int) -> Hit:
         return Hit(ChunkKey("", "a", chunk), 1.0, Stored(Order(version, version), 1), "", "", {})

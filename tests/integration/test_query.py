@@ -15,17 +15,17 @@ from typing import Any
 import httpx
 import pytest
 
+from penstock.adapters.kafka.connection import connect_producer
+from penstock.adapters.kafka.progress import KafkaProgress
+from penstock.adapters.kafka.replies import KafkaReplies
+from penstock.adapters.kafka.topics import create_topic
+from penstock.core.errors import InvalidEvent, Misconfigured, Refused, Unavailable
+from penstock.core.records import Message, Place
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.checkpoints import Shape, bundle, checkpoint
 from tests.conftest import own_qdrant, running, wait_until
 from tests.integration.test_cli import environment, one_line, penstock
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
-from worker.adapters.kafka.connection import connect_producer
-from worker.adapters.kafka.progress import KafkaProgress
-from worker.adapters.kafka.replies import KafkaReplies
-from worker.adapters.kafka.topics import create_topic
-from worker.errors import InvalidEvent, Misconfigured, Refused, Unavailable
-from worker.settings import KafkaSettings, QdrantSettings
-from worker.types import Message, Place
 
 pytest.importorskip("transformers")
 
@@ -72,7 +72,7 @@ class Worker:
 @contextmanager
 def query_worker(folder: Path, variables: Mapping[str, object]) -> Iterator[tuple[Worker, httpx.Client]]:
     env = environment(folder, **{"HTTP__PORT": 0, **variables})
-    command = [sys.executable, "-m", "worker", "query"]
+    command = [sys.executable, "-m", "penstock", "query"]
     with running(command, env=env, cwd=folder, stderr=subprocess.PIPE) as process:
         worker = Worker(process)
         port = worker.until("listening")["port"]
@@ -171,7 +171,7 @@ def test_a_search_waits_for_the_record_that_it_names(
     env = environment(tmp_path, **variables)
     with (
         query_worker(tmp_path, variables) as (worker, client),
-        running([sys.executable, "-m", "worker", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
+        running([sys.executable, "-m", "penstock", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
         as indexer,
         closing(connect_producer(kafka)) as producer,
     ):  # fmt: skip

@@ -11,18 +11,18 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from penstock.core.vectors import truncate, worst_cosine
+from penstock.models.bundle import Bundle, Graph, load
+from penstock.models.embedder import OnnxEmbedder
+from penstock.models.export import decoder
+from penstock.models.export.checkpoint import Checkpoint
+from penstock.models.export.graph import CONTRIB
+from penstock.models.export.weights import Weights
+from penstock.models.forward import Forward
+from penstock.models.reranker import OnnxReranker
+from penstock.models.runtime import on_processor
+from penstock.models.session import Session, multiplies_bytes
 from tests.checkpoints import LONGEST, SHAPES, Shape, answers, bundle, checkpoint, last_states
-from worker.models.bundle import Bundle, Graph, load
-from worker.models.embedder import OnnxEmbedder
-from worker.models.export import decoder
-from worker.models.export.checkpoint import Checkpoint
-from worker.models.export.graph import CONTRIB
-from worker.models.export.weights import Weights
-from worker.models.forward import Forward
-from worker.models.reranker import OnnxReranker
-from worker.models.runtime import on_processor
-from worker.models.session import Session, multiplies_bytes
-from worker.vectors import truncate, worst_cosine
 
 pytest.importorskip("transformers")
 

@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, new_topic, produce
-from worker.settings import KafkaSettings, QdrantSettings
 
 EVENTS = 10_000
 
@@ -88,7 +88,7 @@ def environment(kafka: KafkaSettings, qdrant: QdrantSettings, bundle: Path) -> d
 
 @contextmanager
 def worker(env: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "worker", "index", "--once"]
+    command = [sys.executable, "-m", "penstock", "index", "--once"]
     with log.open("wb") as out, running(command, env=env, cwd=ROOT, stderr=out) as process:
         yield process
 

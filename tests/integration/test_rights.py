@@ -11,18 +11,18 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
+from penstock.adapters.kafka.connection import connection
+from penstock.adapters.kafka.progress import KafkaProgress
+from penstock.adapters.kafka.topics import create_topic
+from penstock.core.errors import Misconfigured
+from penstock.core.records import Place
+from penstock.demo import corpus
+from penstock.settings import KafkaSettings, QdrantSettings
 from tests.broker import Broker
 from tests.integration.test_cli import one_line, penstock
 from tests.integration.test_query import answers, query_worker
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.scraping import stored_in
-from worker.adapters.kafka.connection import connection
-from worker.adapters.kafka.progress import KafkaProgress
-from worker.adapters.kafka.topics import create_topic
-from worker.demo import corpus
-from worker.errors import Misconfigured
-from worker.settings import KafkaSettings, QdrantSettings
-from worker.types import Place
 
 
 class Right(NamedTuple):

@@ -12,13 +12,13 @@ from pathlib import Path
 from kafka import KafkaAdminClient
 from kafka.admin import ConfigResource, ConfigResourceType
 
+from penstock.settings import QdrantSettings
 from tests.conftest import ROOT
-from worker.settings import QdrantSettings
 
 
 def setup(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":
     env = os.environ | {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
-    command = [sys.executable, "-m", "worker", "setup", *arguments]
+    command = [sys.executable, "-m", "penstock", "setup", *arguments]
     return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
 
 

@@ -15,18 +15,18 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
+from penstock.adapters import opentelemetry
+from penstock.adapters.kafka.connection import connect_producer
+from penstock.core.errors import Misconfigured
+from penstock.observe.spans import answer_span
+from penstock.settings import QdrantSettings, TraceSettings
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import new_topic
 from tests.scraping import monitored, searching, stored_in, value, variables
-from worker.adapters import opentelemetry
-from worker.adapters.kafka.connection import connect_producer
-from worker.errors import Misconfigured
-from worker.settings import QdrantSettings, TraceSettings
-from worker.trace import answer_span
 
 TRACE, CALLER = "a" * 32, "b" * 16
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
-SHIPPED = ROOT / "worker/data/models"
+SHIPPED = ROOT / "worker/penstock/data/models"
 
 
 @contextmanager
@@ -106,7 +106,7 @@ def text(span: Span, attribute: str) -> str:
 
 
 def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "worker", "index", "--from", "-", "--once"]
+    command = [sys.executable, "-m", "penstock", "index", "--from", "-", "--once"]
     variables_ = {
         "PENSTOCK_TRACE__ENDPOINT": "http://127.0.0.1:9/v1/traces", "PENSTOCK_QDRANT__PATH": str(tmp_path / "points"),
         "PENSTOCK_MODEL__BUNDLE": str(SHIPPED / "embedding"), "PATH": "",

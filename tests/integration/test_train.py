@@ -14,14 +14,14 @@ import transformers
 from safetensors.torch import load_file
 from sentence_transformers import SentenceTransformer
 
+from penstock.assembly.models import load_model, load_reranker
+from penstock.core.errors import Misconfigured
+from penstock.models.tokenizer import HubTokenizer
+from penstock.models.train.judge import log_odds
+from penstock.models.train.plan import load
+from penstock.models.train.run import run
+from penstock.settings import ModelSettings
 from tests import checkpoints
-from worker.errors import Misconfigured
-from worker.loading import load_model, load_reranker
-from worker.models.tokenizer import HubTokenizer
-from worker.models.train.judge import log_odds
-from worker.models.train.plan import load
-from worker.models.train.run import run
-from worker.settings import ModelSettings
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning", "ignore::UserWarning"),

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import InvalidEvent
-from worker.fakes import WordTokenizer
-from worker.index.chunking import Chunker, ChunkRules
-from worker.types import Chunk
+from penstock.core.documents import Chunk
+from penstock.core.errors import InvalidEvent
+from penstock.fakes import WordTokenizer
+from penstock.index.chunking import Chunker, ChunkRules
 
 RULES = ChunkRules(size=24, overlap=4, title=True, prompt="", most=50)
 

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from worker.data import debian_packages as debian
-from worker.data.debian_packages import Package
-from worker.evaluate.labelled import read
+from penstock.evaluate.labelled import read
+from training import debian_packages as debian
+from training.debian_packages import Package
 
-HELD_OUT = Path(debian.__file__).with_name("held-out")
+HELD_OUT = debian.DATA / "held-out"
 LONG = "It does the thing that its name says, for everybody who needs it, on any machine that they have. "
 
 
@@ -22,7 +22,7 @@ def package(name: str, source: str = "", text: str = "", **more: tuple[str, str]
 
 def corpus() -> dict[str, dict[str, object]]:
     documents: dict[str, dict[str, object]] = {}
-    path = Path(debian.__file__).with_name("debian-packages.jsonl.gz")
+    path = debian.DATA / "debian-packages.jsonl.gz"
     for line in gzip.decompress(path.read_bytes()).splitlines():
         event = json.loads(line)
         if event.get("op") == "delete":

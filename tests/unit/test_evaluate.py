@@ -8,13 +8,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import Misconfigured
-from worker.evaluate.bootstrap import gain
-from worker.evaluate.exact import dimensions, documents, ranked
-from worker.evaluate.labelled import Labelled, read, sampled
-from worker.evaluate.metrics import measure, ndcg_by_query
-from worker.models.quality import ndcg
-from worker.types import ChunkKey, Hit, Order, Stored
+from penstock.core.documents import ChunkKey, Order, Stored
+from penstock.core.errors import Misconfigured
+from penstock.core.queries import Hit
+from penstock.evaluate.bootstrap import gain
+from penstock.evaluate.exact import dimensions, documents, ranked
+from penstock.evaluate.labelled import Labelled, read, sampled
+from penstock.evaluate.metrics import measure, ndcg_by_query
+from penstock.models.quality import ndcg
 
 
 def test_metrics_are_those_done_by_hand() -> None:
@@ -74,7 +75,7 @@ def test_a_sample_of_the_queries_is_always_the_same_and_in_their_order() -> None
 def test_the_shipped_queries_name_documents_of_the_demo() -> None:
     import json
 
-    from worker.demo import corpus
+    from penstock.demo import corpus
 
     names = {json.loads(line)["id"] for line in corpus.events()}
     labelled = read(corpus.LABELLED, None)

@@ -8,9 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import InvalidEvent
-from worker.events import Rules, decode, epoch_base
-from worker.types import DocumentKey, Op, Order, Partition, Record
+from penstock.core.documents import DocumentKey, Op, Order, epoch_base
+from penstock.core.errors import InvalidEvent
+from penstock.core.records import Partition, Record
+from penstock.events.document import Rules, decode
 
 OFFSET = Rules()
 EVENT = Rules(order="event")

@@ -8,72 +8,87 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent.parent
-FILES = sorted((ROOT / "worker").rglob("*.py"))
+PACKAGE = ROOT / "worker" / "penstock"
+FILES = sorted(PACKAGE.rglob("*.py"))
+LINES, FUNCTION_LINES = 300, 45
 
-ALLOWED = {
-    "filters": {"errors"},
-    "types": {"filters"},
-    "vectors": {"types"},
-    "errors": set(),
-    "schemas": {"errors"},
-    "events": {"types", "errors"},
-    "ports": {"types", "errors"},
-    "settings": {"errors", "events", "filters", "settings"},
-    "fakes": {"types", "errors", "ports", "filters", "fakes"},
-    "stream": {"types", "errors", "ports", "trace", "stream"},
-    "watch": {"types"},
-    "health": set(),
-    "gpu": set(),
-    "trace": {"types"},
-    "metrics": {"gpu", "models"},
-    "index": {"types", "errors", "ports", "events", "stream", "watch", "metrics", "index"},
-    "query": {
-        "types",
-        "errors",
-        "ports",
-        "events",
-        "filters",
-        "vectors",
-        "stream",
-        "health",
-        "metrics",
-        "trace",
-        "query",
-    },
-    "evaluate": {"types", "errors", "vectors", "evaluate"},
-    "models": {"types", "errors", "ports", "vectors", "models"},
-    "adapters": {"types", "errors", "ports", "filters", "vectors", "settings", "watch", "trace", "adapters"},
-    "telemetry": {"types", "errors", "stream", "trace"},
-    "loading": {"types", "errors", "models", "ports", "settings", "telemetry"},
-    "texts": {"types", "errors"},
+FLOORS: dict[str, tuple[str, str]] = {
+    "core": ("", "plain values, failures and ports know nothing else of ours"),
+    "events": ("core", "bytes become events without knowing who asks"),
+    "observe": ("core", "what a worker tells is told by plain values: nobody who works is known here"),
+    "fakes": ("core", "a fake keeps the contracts of the ports, and needs nothing but them"),
+    "settings": ("core events", "settings are values; who uses them does not matter to them"),
+    "stream": ("core", "the loop of both workers knows neither of them"),
+    "models": ("core", "a model runs on what it is given: no settings, no store, no stream"),
+    "index": ("core events stream", "indexing is decided over ports: no library, no settings, no searching"),
+    "query": ("core events observe stream", "searching is decided over ports: no store, no settings, no indexing"),
+    "adapters": ("core observe settings", "an adapter knows its library and the ports, and no worker"),
+    "evaluate": ("core query", "what is measured is a search that somebody else has opened"),
+    "operate": ("core settings stream models adapters query", "an operator's tools use services, and no worker"),
+    "assembly": (
+        "core events observe settings stream models index query adapters evaluate operate",
+        "everything is put together here; what is below must not know",
+    ),
+    "demo": ("core settings query adapters evaluate assembly", "the demo is a user of what was put together"),
+    "commands": (
+        "core events observe settings stream models query adapters evaluate operate assembly demo",
+        "commands are on top",
+    ),
+    "__main__": ("commands", "only the command line"),
 }
-"""Who may import whom; wiring, cli and demo put things together and may import all."""
-
-
-def part(name: str) -> str:
-    return name.split(".")[1]
+"""From the ground up: which rooms each may import, and the rule that another arrow would break."""
 
 
 def imports(path: Path) -> set[str]:
+    """The rooms that a file takes something from, its own left out."""
     tree = ast.parse(path.read_text())
     names = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) and node.module}
+    names |= {
+        f"penstock.{alias.name}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.ImportFrom) and node.module == "penstock"
+        for alias in node.names
+    }
     names |= {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
-    return {part(name) for name in names if name.startswith("worker.")}
+    rooms = {name.split(".")[1] for name in names if name.startswith("penstock.")}
+    return rooms - {"__version__", room_of(path)}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "worker")))
-def test_imports_point_inward(path: Path) -> None:
-    own = path.relative_to(ROOT / "worker").parts[0].removesuffix(".py")
-    if own in ALLOWED:
-        assert imports(path) <= ALLOWED[own], f"{own} imports {imports(path) - ALLOWED[own]}"
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT / "worker")))
+def test_every_room_stands_on_those_before_it() -> None:
+    """So there is no circle between rooms, whatever they import from each other."""
+    below: set[str] = set()
+    for room, (allowed, _) in FLOORS.items():
+        assert set(allowed.split()) <= below, f"{room} stands on {set(allowed.split()) - below}, which comes later"
+        below.add(room)
+    rooms = {room_of(path) for path in FILES} - {"__init__"}
+    assert rooms == set(FLOORS), "a room of the package without a floor, or a floor without its room"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_down(path: Path) -> None:
+    if room_of(path) == "__init__":
+        return
+    allowed, rule = FLOORS[room_of(path)]
+    wrong = imports(path) - set(allowed.split())
+    assert not wrong, f"{path.relative_to(PACKAGE)} imports {', '.join(sorted(wrong))}: {rule}"
+
+
+def test_the_top_floor_holds_rooms_and_nothing_else() -> None:
+    files = {path.name for path in PACKAGE.iterdir() if path.is_file() and path.name != "py.typed"}
+    assert files == {"__init__.py", "__main__.py"}
+    assert not list((PACKAGE / "data").rglob("*.py")), "data holds nothing that runs"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_reads_in_one_sitting(path: Path) -> None:
-    assert len(path.read_text().splitlines()) <= 300
+    assert len(path.read_text().splitlines()) <= LINES
     for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.FunctionDef) and node.end_lineno:
-            assert node.end_lineno - node.lineno < 45, node.name
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.end_lineno:
+            assert node.end_lineno - node.lineno < FUNCTION_LINES, node.name
 
 
 def test_workers_run_where_torch_cannot_be_imported(minilm: Path) -> None:
@@ -83,9 +98,10 @@ import sys
 for name in ("torch", "transformers", "sentence_transformers", "optimum", "onnx"):
     sys.modules[name] = None
 from pathlib import Path
-from worker import cli, wiring
-from worker.loading import load_model
-from worker.settings import ModelSettings
+from penstock.assembly import index, query
+from penstock.assembly.models import load_model
+from penstock.commands import main
+from penstock.settings import ModelSettings
 model = load_model(ModelSettings(bundle=Path(sys.argv[1]), dimension=128))
 vectors = model.embedder.embed(model.tokenizer.encode(["water"], 16))
 assert vectors.shape == (1, 128)

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import InvalidEvent, Overdue, Unavailable
-from worker.query.microbatch import HALF_LIFE_S, MicroBatcher
+from penstock.core.errors import InvalidEvent, Overdue, Unavailable
+from penstock.query.microbatch import HALF_LIFE_S, MicroBatcher
 
 
 class Doubler:

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from worker.errors import Misconfigured
-from worker.models.batching import plan_batches
-from worker.models.bundle import File, Graph, Manifest, fingerprints, load
-from worker.vectors import truncate, worst_cosine
+from penstock.core.errors import Misconfigured
+from penstock.core.vectors import truncate, worst_cosine
+from penstock.models.batches import plan_batches
+from penstock.models.bundle import File, Graph, Manifest, fingerprints, load
 
 
 @given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 2000))

@@ -11,21 +11,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from worker import wiring
-from worker.events import Rules
-from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
-from worker.health import Health
-from worker.index.chunking import Chunker, ChunkRules
-from worker.index.metrics import IndexMetrics
-from worker.models.forward import Usage
-from worker.monitoring import Monitor
-from worker.query.metrics import QueryMetrics
-from worker.query.search import Answer
-from worker.settings import IndexSettings, MonitorSettings
-from worker.stream.work import Work
-from worker.telemetry import Reporter, live
-from worker.types import OF_DOCUMENTS, Batch, Outcome, Partition, Query, Record
-from worker.watch import Watch
+from penstock.assembly import index as wiring
+from penstock.assembly.monitor import Monitor
+from penstock.core.queries import Answer, Query
+from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
+from penstock.core.work import Work
+from penstock.events.document import Rules
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.index.chunking import Chunker, ChunkRules
+from penstock.models.forward import Usage
+from penstock.observe.health import Health
+from penstock.observe.index_metrics import IndexMetrics
+from penstock.observe.live import Reporter, live
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.watch import Watch
+from penstock.settings import IndexSettings, MonitorSettings
 
 README = Path(__file__).parent.parent.parent / "README.md"
 HERE = Partition("documents", 0)

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import pytest
 
+from penstock.core.errors import Unavailable
+from penstock.stream.patience import Patience, Stopped, backoff
+from penstock.stream.pipeline import Pipeline, Spent, Stage, StageFailed
 from tests.conftest import wait_until
-from worker.errors import Unavailable
-from worker.stream.patience import Patience, Stopped, backoff
-from worker.stream.pipeline import Pipeline, Spent, Stage, StageFailed
 
 SECONDS = 10.0
 

@@ -5,8 +5,9 @@ from dataclasses import replace
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.index.plan import Step, collapse, decide, kept, text_hash
-from worker.types import Chunk, DocumentKey, Event, Op, Order, Partition, Record, Stored
+from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Stored
+from penstock.core.records import Partition, Record
+from penstock.index.plan import Step, collapse, decide, kept, text_hash
 
 TOPIC = Partition("documents", 0)
 

@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.core.errors import InvalidEvent
+from penstock.models import prompts
+from penstock.models.prompts import fill
+from penstock.models.reranker import PairTokenizer
+from penstock.models.tokenizer import HubTokenizer
 from tests.checkpoints import NOT_SPECIAL, SPECIAL, tokenizer
-from worker.errors import InvalidEvent
-from worker.models import prompts
-from worker.models.prompts import fill
-from worker.models.reranker import PairTokenizer
-from worker.models.tokenizer import HubTokenizer
 
 TASK = "Given a web search query, retrieve relevant passages that answer the query"
 

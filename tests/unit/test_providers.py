@@ -12,15 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
+from penstock.core.errors import Misconfigured
+from penstock.core.vectors import Vector
+from penstock.models.bundle import Bundle, Graph, Manifest, Work
+from penstock.models.export.weights import IN_BYTES, quantize_rows
+from penstock.models.forward import Forward
+from penstock.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
+from penstock.models.runtime import Routed, Wish, load
+from penstock.models.session import Bound, Feeds, OutOfMemory, Session, cores, multiplies_bytes
 from tests.conftest import ROOT
-from worker.errors import Misconfigured
-from worker.models.bundle import Bundle, Graph, Manifest, Work
-from worker.models.export.weights import IN_BYTES, quantize_rows
-from worker.models.forward import Forward
-from worker.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
-from worker.models.runtime import Routed, Wish, load
-from worker.models.session import Bound, Feeds, OutOfMemory, Session, cores, multiplies_bytes
-from worker.types import Vector
 
 
 class Counting:
@@ -68,7 +68,7 @@ def test_what_the_runtime_says_without_memory_is_understood(minilm: Path) -> Non
 import resource, sys
 import numpy as np
 from pathlib import Path
-from worker.models.session import OutOfMemory, Session
+from penstock.models.session import OutOfMemory, Session
 session = Session(Path(sys.argv[1]), "sentence_embedding", "cpu")
 held = int(open("/proc/self/statm").read().split()[0]) * 4096
 resource.setrlimit(resource.RLIMIT_AS, (held + (200 << 20),) * 2)
@@ -159,7 +159,7 @@ def test_a_provider_that_cannot_be_had_is_named(tmp_path: Path) -> None:
 
 
 def test_another_provider_than_the_required_one_is_refused(minilm: Path) -> None:
-    from worker.models.bundle import load as read
+    from penstock.models.bundle import load as read
 
     bundle = read(minilm)
     assert load(bundle, Wish(("cuda", "cpu"))).provider == "cpu"

@@ -8,20 +8,21 @@ from typing import Any
 
 import pytest
 
+from penstock.assembly import index as wiring
+from penstock.core.errors import Overdue, Unavailable
+from penstock.core.queries import Lookup
+from penstock.core.records import OF_QUERIES, Headers, Message, Outcome, Partition
+from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource
+from penstock.observe.live import Reporter
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.spans import NoTracer
+from penstock.query.http.server import Background
+from penstock.query.requests import Limits, ModelBody
+from penstock.query.search import Search
+from penstock.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
+from penstock.stream.patience import Patience
+from penstock.stream.pipeline import Pipeline, Stage
 from tests.unit.test_search import Recorder, encoder, judge, stored
-from worker import wiring
-from worker.errors import Overdue, Unavailable
-from worker.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource
-from worker.query.background import Background
-from worker.query.metrics import QueryMetrics
-from worker.query.requests import Limits, ModelBody
-from worker.query.search import Search
-from worker.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
-from worker.stream.patience import Patience
-from worker.stream.pipeline import Pipeline, Stage
-from worker.telemetry import Reporter
-from worker.trace import NoTracer
-from worker.types import OF_QUERIES, Headers, Lookup, Message, Outcome, Partition
 
 MODEL = ModelBody(embedding="m", dimension=8)
 

@@ -8,11 +8,11 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from worker import schemas
-from worker.errors import InvalidEvent, Misconfigured
-from worker.events import Rules, decode
-from worker.query.requests import Limits, ReplyBody, read_query, to_json
-from worker.types import Partition, Record
+from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.records import Partition, Record
+from penstock.events import schemas
+from penstock.events.document import Rules, decode
+from penstock.query.requests import Limits, ReplyBody, read_query, to_json
 
 ROOT = schemas.folder()
 CHECKER = jsonschema.FormatChecker()

@@ -11,28 +11,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.errors import InvalidEvent, Unavailable
-from worker.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
-from worker.ports import Reranker, Searcher
-from worker.query.ranking import best_per_document
-from worker.query.search import Answer, Encoder, Judge, Search, TooLate
-from worker.types import (
-    Chunk,
-    ChunkKey,
-    DocumentKey,
-    Event,
-    Hit,
-    Lookup,
-    Op,
-    Order,
-    Partition,
-    Place,
-    Point,
-    Query,
-    Record,
-    Stored,
-    Vector,
-)
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
+from penstock.core.errors import InvalidEvent, Unavailable
+from penstock.core.ports import Reranker, Searcher
+from penstock.core.queries import Answer, Hit, Lookup, Query
+from penstock.core.records import Partition, Place, Record
+from penstock.core.vectors import Vector
+from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
+from penstock.query.ranking import best_per_document
+from penstock.query.search import Encoder, Judge, Search, TooLate
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from worker import settings
-from worker.errors import Misconfigured
+from penstock import settings
+from penstock.core.errors import Misconfigured
 
 
 @pytest.fixture(autouse=True)

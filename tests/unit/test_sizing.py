@@ -5,7 +5,7 @@ import math
 from hypothesis import given
 from hypothesis import strategies as st
 
-from worker.sizing import SPARE, Stream, size
+from penstock.operate.size import SPARE, Stream, size
 
 
 def test_the_formula_of_the_readme() -> None:

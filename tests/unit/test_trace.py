@@ -4,17 +4,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from worker.trace import (
-    Interval,
-    Span,
-    answer_span,
-    batch_span,
-    context_of,
-    record_failure,
-    request_failure,
-    trace_id,
-)
-from worker.types import Headers, Partition, Record
+from penstock.core.records import Headers, Partition, Record
+from penstock.core.work import Interval
+from penstock.observe.spans import Span, answer_span, batch_span, context_of, record_failure, request_failure, trace_id
 
 ONE = f"00-{'a' * 32}-{'b' * 16}-01"
 OTHER = f"00-{'c' * 32}-{'d' * 16}-00"

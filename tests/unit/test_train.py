@@ -12,21 +12,21 @@ import transformers
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from worker.errors import Misconfigured
-from worker.models import prompts
-from worker.models.export.card import templates
-from worker.models.reranker import PairTokenizer
-from worker.models.tokenizer import HubTokenizer
-from worker.models.train import pairs as reading
-from worker.models.train.first_layer import LONG, SHORTEST, hidden, last_state, of_tokens, prepare
-from worker.models.train.judge import log_odds, loss
-from worker.models.train.matching import write
-from worker.models.train.merge import merged, slerp
-from worker.models.train.model import PORTION, by_length, create, embedding
-from worker.models.train.negatives import choose
-from worker.models.train.pairs import Pair, shown
-from worker.models.train.plan import NewModel, load
-from worker.models.train.tokenizer import ANSWERS, learn, save
+from penstock.core.errors import Misconfigured
+from penstock.models import prompts
+from penstock.models.export.card import templates
+from penstock.models.reranker import PairTokenizer
+from penstock.models.tokenizer import HubTokenizer
+from penstock.models.train import pairs as reading
+from penstock.models.train.first_layer import LONG, SHORTEST, hidden, last_state, of_tokens, prepare
+from penstock.models.train.judge import log_odds, loss
+from penstock.models.train.matching import write
+from penstock.models.train.merge import merged, slerp
+from penstock.models.train.model import PORTION, by_length, create, embedding
+from penstock.models.train.negatives import choose
+from penstock.models.train.pairs import Pair, shown
+from penstock.models.train.plan import NewModel, load
+from penstock.models.train.tokenizer import ANSWERS, learn, save
 
 PRETRAIN = "[pretrain]\nsteps = 1\nbatch = 1\nrate = 1e-3\n"
 RERANK = PRETRAIN.replace("pretrain", "rerank")

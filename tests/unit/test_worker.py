@@ -10,18 +10,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from worker import wiring
-from worker.errors import InvalidEvent, Refused, Unavailable
-from worker.events import Rules
-from worker.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
-from worker.index.chunking import Chunker, ChunkRules
-from worker.index.stages import IndexWork, InPipe, Prepare, completer
-from worker.settings import IndexSettings
-from worker.stream.patience import Patience
-from worker.stream.pipeline import StageFailed
-from worker.stream.worker import cut
-from worker.telemetry import Reporter
-from worker.types import Batch, ChunkKey, DocumentKey, Outcome, Partition, Point, Position, Record, Stored, Vector
+from penstock.assembly import index as wiring
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.errors import InvalidEvent, Refused, Unavailable
+from penstock.core.records import Batch, Outcome, Partition, Position, Record
+from penstock.core.vectors import Vector
+from penstock.events.document import Rules
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.index.chunking import Chunker, ChunkRules
+from penstock.index.stages import IndexWork, InPipe, Prepare, completer
+from penstock.observe.live import Reporter
+from penstock.settings import IndexSettings
+from penstock.stream.patience import Patience
+from penstock.stream.pipeline import StageFailed
+from penstock.stream.worker import cut
 
 CHUNKS = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
 SMALL = IndexSettings(batch_bytes=200, drain_timeout_s=5.0)

@@ -1,5 +1,0 @@
-"""``python -m worker`` is ``penstock``."""
-
-from worker.cli import main
-
-main()

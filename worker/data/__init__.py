@@ -1,1 +1,0 @@
-"""The demo's corpus, and what is measured on it."""

@@ -1,0 +1,5 @@
+"""``python -m worker`` is ``penstock``."""
+
+from penstock.commands.main import main
+
+main()

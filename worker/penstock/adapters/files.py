@@ -1,0 +1,193 @@
+"""Files of JSON lines as a source of records and as a place for dead letters."""
+
+import base64
+import contextlib
+import errno
+import json
+import os
+import queue
+import stat
+import threading
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from io import FileIO
+from pathlib import Path
+from typing import Protocol
+
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.records import Batch, Letter, Partition, Position, Record
+
+POLL_RECORDS = 1000
+POLL_BYTES = 4_000_000
+BLOCK_BYTES = 1 << 16
+STDIN = 0
+IDLE_S = 0.05
+LONGEST_LINE = 64 << 20
+QUEUED_LINES = 100
+COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
+"""How gzip, zstd, bzip2 and xz begin, and no JSON does."""
+
+
+class Readable(Protocol):
+    """A stream of bytes: at most so many at a time, none at its end."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """What there is."""
+
+
+class FileSource:
+    """Reads a record per line, without keys; a record's offset is its line, counted from 0.
+
+    A thread of its own reads, so that a silent pipe does not keep anyone from stopping.
+    """
+
+    def __init__(self, stream: Readable, name: str, lines: int | None = None) -> None:
+        """``lines`` is the number of lines, where that is known before reading."""
+        self._stream = stream
+        self._partition = Partition(name, 0)
+        self._lines = lines
+        self._committed = 0
+        self._read = 0
+        self._ended = False
+        self._failure: OSError | None = None
+        self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=QUEUED_LINES)
+        threading.Thread(target=self._pump, name="file-reader", daemon=True).start()
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """As the port says. Blank lines are passed over."""
+        if hold or self._ended:
+            return None
+        records: list[Record] = []
+        size = 0
+        for line in self._take(time.monotonic() + timeout_s):
+            if stripped := line.strip():
+                records.append(Record(self._partition, self._read, None, stripped))
+                size += len(stripped)
+            self._read += 1
+            if len(records) == POLL_RECORDS or size > POLL_BYTES:
+                break
+        if not records and not self._ended:
+            return None
+        return Batch(tuple(records), {self._partition: Position(self._read, 0)})
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """Remember how far everything is done; only ``remaining`` tells."""
+        self._committed = max(self._committed, positions[self._partition].offset)
+
+    def remaining(self) -> int | None:
+        """As the port says: lines."""
+        if self._ended:
+            return self._read - self._committed
+        return None if self._lines is None else max(1, self._lines - self._committed)
+
+    def close(self, timeout_s: float) -> None:  # the port's signature
+        """Nothing to hand back: the reader's thread ends with the process."""
+
+    def _take(self, deadline: float) -> Iterable[bytes]:
+        """Lines that are there, waiting for the first of them until the deadline."""
+        wait = max(0.0, deadline - time.monotonic())
+        while True:
+            try:
+                line = self._queue.get(timeout=wait) if wait else self._queue.get_nowait()
+            except queue.Empty:
+                return
+            if line is None:
+                self._ended = True
+                if self._failure is not None:
+                    raise Misconfigured(f"cannot read {self._partition.topic}: {self._failure}")
+                return
+            yield line
+            wait = 0.0
+
+    def _pump(self) -> None:
+        try:
+            for line in _lines(self._stream):
+                self._queue.put(line)
+        except OSError as error:
+            self._failure = error
+        self._queue.put(None)
+
+
+def open_source(path: str) -> FileSource:
+    """The lines of a file, or of standard input for ``-``; raises Misconfigured."""
+    try:
+        if path == "-":
+            return FileSource(_unbuffered(STDIN), "stdin")
+        return FileSource(_unbuffered(path), Path(path).name, _count_lines(Path(path)))
+    except OSError as error:
+        raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+
+
+def _count_lines(path: Path) -> int | None:
+    """None for a pipe, which can be read only once."""
+    if not stat.S_ISREG(path.stat().st_mode):
+        return None
+    with path.open("rb") as counted:
+        return sum(1 for _ in counted)
+
+
+def _unbuffered(file: str | int) -> FileIO:
+    """Closed with the process. A thread that waits in a buffered read could not be left behind at its end."""
+    return FileIO(file, "rb", closefd=not isinstance(file, int))
+
+
+def _lines(stream: Readable) -> Iterator[bytes]:
+    """Without their ends; the last one counts without one, too. Of a line too long for any event, its beginning."""
+    line, begun = bytearray(), False
+    while (block := stream.read(BLOCK_BYTES)) != b"":
+        if block is None:  # a stream that does not wait
+            time.sleep(IDLE_S)
+            continue
+        if not begun and block.startswith(COMPRESSED):
+            raise OSError("it is compressed; unpack it into `penstock index --from -`, as with gunzip -c")
+        begun = True
+        first, *others = block.split(b"\n")
+        line += first[: max(0, LONGEST_LINE - len(line))]
+        for other in others:
+            yield bytes(line)
+            line = bytearray(other)
+    if line:
+        yield bytes(line)
+
+
+class FileDeadLetters:
+    """Appends a JSON line per dead letter, synced to disk; the file is made with the first one."""
+
+    def __init__(self, path: Path) -> None:
+        """``path`` is appended to."""
+        self.path = path
+
+    def put(self, letters: Sequence[Letter]) -> None:
+        """As the port says."""
+        if not letters:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.writelines(json.dumps(self._line(letter), ensure_ascii=False) + "\n" for letter in letters)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            said = f"cannot write dead letters to {self.path}: {error.strerror}"
+            raise (Unavailable if error.errno == errno.ENOSPC else Misconfigured)(said) from error
+
+    def close(self, timeout_s: float) -> None:
+        """Nothing is open between calls."""
+
+    @staticmethod
+    def _line(letter: Letter) -> dict[str, object]:
+        record = letter.record
+        line: dict[str, object] = {
+            "topic": record.partition.topic,
+            "partition": record.partition.number,
+            "offset": record.offset,
+            "stage": letter.stage,
+            "exception": type(letter.error).__name__,
+            "message": str(letter.error),
+        }
+        for name, data in (("key", record.key), ("value", record.value)):
+            if data is not None:
+                with contextlib.suppress(UnicodeDecodeError):
+                    line[name] = data.decode("utf-8")
+                    continue
+                line[f"{name}_base64"] = base64.b64encode(data).decode("ascii")
+        return line

@@ -1,0 +1,178 @@
+"""Reaching the brokers."""
+
+import logging
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kafka import KafkaAdminClient, KafkaConsumer, KafkaProducer
+from kafka import errors as kafka_errors
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
+from kafka.net.sasl.oauth import AbstractTokenProvider
+
+from penstock.adapters.kafka import internals as last_words
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.settings import KafkaSettings
+
+T = TypeVar("T")
+
+last_words.heed()
+
+LARGEST_REQUEST = 64 << 20
+"""Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""
+
+REFUSALS = (
+    kafka_errors.SaslAuthenticationFailedError,
+    kafka_errors.AuthorizationError,
+    kafka_errors.UnsupportedSaslMechanismError,
+    kafka_errors.KafkaConfigurationError,
+    kafka_errors.InvalidTopicError,
+)
+"""What waiting will not mend."""
+
+LOGIN_FAILURES = ("SaslAuthenticationFailedError", "UnsupportedSaslMechanismError", "CERTIFICATE_VERIFY_FAILED")
+"""The same where the library only logs it."""
+
+
+def say(error: Exception) -> str:
+    """A library error in one line; some leave its text empty, some begin it with their name."""
+    name, text = type(error).__name__, " ".join(str(error).split())
+    return text if name in text else f"{name}: {text}" if text else name
+
+
+def failure(error: kafka_errors.KafkaError, what: str, refusing: str = "") -> Misconfigured | Unavailable:
+    """A library error as what the worker does about it, told of ``what``, in other words where that is ``refusing``."""
+    if isinstance(error, REFUSALS):
+        return Misconfigured(f"{refusing or f'{what} refuses'}: {say(error)}")
+    return Unavailable(f"{what}: {say(error)}")
+
+
+class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is untyped
+    """The token for OAUTHBEARER, as it is in the file when the broker asks."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__()
+        self._path = path
+
+    def token(self) -> str:
+        """Raises a failure that a login counts as refused where the file is not there."""
+        try:
+            return self._path.read_text(encoding="ascii").strip()
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else "is no token"
+            raise kafka_errors.SaslAuthenticationFailedError(f"{self._path}: {reason}") from None
+
+
+def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
+    """A consumer that has reached its brokers; raises Misconfigured or Unavailable."""
+    return connected(
+        lambda: KafkaConsumer(
+            group_id=settings.group,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            partition_assignment_strategy=[CooperativeStickyAssignor],
+            max_poll_records=settings.max_poll_records,
+            session_timeout_ms=int(settings.session_timeout_s * 1000),
+            heartbeat_interval_ms=int(min(3.0, settings.session_timeout_s / 3) * 1000),
+            **connection(settings),
+        ),
+        settings,
+    )
+
+
+def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
+    """A producer whose records are on every in-sync replica before they count as sent."""
+    # not idempotent: after one record that a broker finds too large, an idempotent producer sends nothing any more
+    given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
+    options = given | connection(settings) | options
+    return connected(lambda: KafkaProducer(**options), settings)
+
+
+def connection(settings: KafkaSettings) -> dict[str, Any]:
+    """What every kind of client needs to reach the brokers."""
+    options: dict[str, Any] = {
+        "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
+        "client_id": settings.client_id,
+        "bootstrap_timeout_ms": 5_000,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.security_protocol.startswith("SASL"):
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        if settings.sasl_mechanism == "OAUTHBEARER" and settings.sasl_token_file is not None:
+            options["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
+        else:
+            options["sasl_plain_username"] = settings.sasl_username
+            options["sasl_plain_password"] = settings.sasl_password.get_secret_value()
+    if settings.security_protocol.endswith("SSL"):
+        options["ssl_check_hostname"] = settings.ssl_check_hostname
+        options["ssl_cafile"] = _path(settings.ssl_ca_file)
+        options["ssl_certfile"] = _path(settings.ssl_certificate_file)
+        options["ssl_keyfile"] = _path(settings.ssl_key_file)
+        options["ssl_password"] = settings.ssl_key_password.get_secret_value() or None
+    return options
+
+
+@contextmanager
+def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+    """A client for topics and groups."""
+    client = KafkaAdminClient(**connection(settings))
+    try:
+        yield client
+    finally:
+        client.close()
+
+
+class _Overheard(logging.Handler):
+    """Notes a failed login, of which the library only logs: what it raises is a time-out."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.ERROR)
+        self.refusal = ""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keep what follows the failure's name."""
+        text = record.getMessage()
+        for name in LOGIN_FAILURES:
+            if name in text:
+                self.refusal = text[text.index(name) :].rstrip(")")
+
+
+@contextmanager
+def _overhearing() -> Iterator[_Overheard]:
+    library, handler = logging.getLogger("kafka"), _Overheard()
+    level = library.level
+    library.addHandler(handler)
+    library.setLevel(min(level, logging.ERROR) or logging.ERROR)
+    try:
+        yield handler
+    finally:
+        library.removeHandler(handler)
+        library.setLevel(level)
+
+
+def connected(connect: Callable[[], T], settings: KafkaSettings) -> T:
+    """As ``translated``; a login that failed is told, though the library only logs it."""
+    with _overhearing() as overheard:
+        try:
+            return translated(connect, settings)
+        except Unavailable as error:
+            if overheard.refusal:
+                raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {overheard.refusal}") from error
+            raise
+
+
+def translated(connect: Callable[[], T], settings: KafkaSettings) -> T:
+    """The call's result; its failures as Misconfigured, where waiting will not mend them, or Unavailable."""
+    try:
+        return connect()
+    except kafka_errors.KafkaError as error:
+        raise failure(error, f"Kafka at {settings.bootstrap_servers}") from error
+    except (ValueError, OSError) as error:
+        raise Misconfigured(f"Kafka at {settings.bootstrap_servers}: {error}") from error
+
+
+def _path(path: object) -> str | None:
+    return None if path is None else str(path)

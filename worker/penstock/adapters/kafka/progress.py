@@ -1,0 +1,61 @@
+"""How far the index workers are: what their consumer group has committed is searchable."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from kafka import KafkaAdminClient
+
+from penstock.adapters.kafka.connection import connection, translated
+from penstock.adapters.kafka.topics import is_missing
+from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.records import Place
+from penstock.settings import KafkaSettings
+
+
+class KafkaProgress:
+    """``ports.Progress`` by the committed offsets of the index workers' group. Connects at the first question."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        """``settings`` are those of the index workers."""
+        self._settings = settings
+        self._admin: Any = None
+        self._partitions = 0
+
+    def searchable(self, places: Sequence[Place]) -> list[bool]:
+        """As the port says."""
+        for place in places:
+            if place.topic != self._settings.topic:
+                raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
+        found = self._asked(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
+        mine = self._settings.topic
+        done = {owned.partition: stored.offset for owned, stored in found.items() if owned.topic == mine}
+        for place in places:
+            if place.partition not in done and place.partition >= self._count():
+                raise InvalidEvent(
+                    f"after: topic {place.topic!r} has {self._partitions} partitions, no number {place.partition}"
+                )
+        return [done.get(place.partition, 0) > place.offset for place in places]
+
+    def close(self) -> None:
+        """Release the connection."""
+        if self._admin is not None:
+            self._admin.close()
+
+    def _count(self) -> int:
+        """The topic's partitions, looked up again where the number is beyond those known."""
+        self._partitions = self._asked(self._described)
+        return self._partitions
+
+    def _described(self, admin: KafkaAdminClient) -> int:
+        (topic,) = admin.describe_topics([self._settings.topic])
+        if is_missing(topic):
+            raise Misconfigured(f"after: topic {self._settings.topic!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
+        return len(topic["partitions"])
+
+    def _asked(self, question: Callable[[Any], Any]) -> Any:
+        def ask() -> Any:
+            if self._admin is None:
+                self._admin = KafkaAdminClient(**connection(self._settings))
+            return question(self._admin)
+
+        return translated(ask, self._settings)

@@ -1,0 +1,39 @@
+"""The topics that answers are sent to."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kafka import KafkaProducer
+from kafka import errors as kafka_errors
+
+from penstock.adapters.kafka.connection import failure, say
+from penstock.core.errors import Refused
+from penstock.core.records import Message
+
+REQUEST_S = 10.0
+
+
+class KafkaReplies:
+    """Sends answers; see ``ports.Replies``."""
+
+    def __init__(self, producer: KafkaProducer) -> None:
+        self._producer = producer
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """As the port says."""
+        try:
+            sent = [self._send(one) for one in messages]
+            for future in sent:
+                future.get(timeout=REQUEST_S)
+        except kafka_errors.MessageSizeTooLargeError as error:
+            raise Refused(f"the answer is too large for its topic ({say(error)}): ask for fewer documents") from error
+        except kafka_errors.KafkaError as error:
+            raise failure(error, "sending answers", "answers cannot be sent") from error
+
+    def _send(self, one: Message) -> Any:
+        headers = [(name, value or b"") for name, value in one.headers]  # the library sends no null headers
+        return self._producer.send(one.topic, key=one.key, value=one.value, headers=headers)
+
+    def close(self, timeout_s: float) -> None:
+        """As the port says."""
+        self._producer.close(timeout=timeout_s)

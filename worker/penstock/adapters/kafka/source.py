@@ -1,0 +1,283 @@
+"""A topic as source of records.
+
+What kafka-python 3.0.12 asks for: the consumer belongs to one thread; rebalance listeners run on the library's
+own IO thread while that one waits in ``poll``, and must not wait themselves; there is no wake-up, so no poll may
+take long; and a commit's callback comes from within a later poll.
+"""
+
+import time
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any
+
+from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
+from kafka import errors as kafka_errors
+from kafka.consumer.fetcher import OffsetSpec
+from kafka.structs import OffsetAndMetadata
+
+from penstock.adapters.kafka.connection import failure, say
+from penstock.adapters.kafka.damaged import tolerate
+from penstock.core.errors import OwnershipLost, Unavailable
+from penstock.core.records import Batch, Partition, Position, Record
+from penstock.observe.watch import Watch
+
+COMMIT_RETRY_S = 0.2
+GROUP_CHECK_S = 0.5
+GROUP_TIMEOUT_MS = 1000
+ENDS_S = 2.0
+"""While holding, ask so often where the partitions end; otherwise each answer to a fetch tells."""
+JOIN_POLL_S = 0.25
+"""A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
+
+
+class KafkaSource:
+    """Reads a topic as a member of a consumer group; see ``ports.Source``."""
+
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        topic: str,
+        *,
+        once: bool = False,
+        watch: Watch | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Subscribe. With ``once``, the end is where the topic's partitions end now. ``watch`` is told of all."""
+        tolerate(consumer)
+        self._consumer = consumer
+        self._clock = clock
+        self._heard_s = self._asked_s = clock()
+        self._asked: Any = None
+        self._watch = watch or Watch()
+        self._generations: dict[TopicPartition, int] = {}
+        self._assignments = 0
+        self._seen: dict[TopicPartition, int] = {}
+        self._holding = False
+        self._pending: dict[Partition, Position] = {}
+        self._sent: dict[Partition, Position] | None = None
+        self._not_before = 0.0
+        self._done: dict[TopicPartition, int] = {}
+        self._group_checked = -GROUP_CHECK_S
+        self._ends = self._end_offsets(topic) if once else None
+        consumer.subscribe([topic], listener=_Listener(self._assigned, self._gone, self._watch))
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
+        self._hold(hold)
+        joining = self._joining()
+        self._hear(joining=joining)
+        if hold and not joining:
+            self._ask_for_ends()
+        wait_s = (JOIN_POLL_S if joining else 0.0) if hold else timeout_s
+        try:
+            self._send_commit()
+            polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
+            positions = self._moved()
+        except kafka_errors.FencedInstanceIdError as error:
+            raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
+        except kafka_errors.KafkaError as error:
+            raise failure(error, "Kafka") from error
+        mine = {owned: [_record(raw) for raw in found] for owned, found in polled.items() if owned in self._generations}
+        self._tell(positions, mine)
+        return Batch(tuple(record for found in mine.values() for record in found), positions) if positions else None
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """As the port says; the next poll sends it."""
+        self._pending.update(positions)
+
+    def remaining(self) -> int | None:
+        """As the port says; what other members of the group have committed counts as done."""
+        if self._ends is None:
+            return None
+        others = [owned for owned in self._open() if owned not in self._generations]
+        if others and self._clock() - self._group_checked >= GROUP_CHECK_S:
+            self._group_checked = self._clock()
+            self._learn_committed(others)
+        return sum(self._open().values())
+
+    def close(self, timeout_s: float) -> None:
+        """As the port says."""
+        deadline = self._clock() + timeout_s
+        left = {**(self._sent or {}), **self._pending}
+        offsets = self._current(left)
+        try:
+            if offsets:
+                self._consumer.commit(offsets, timeout_ms=int(max(1.0, timeout_s * 500)))
+        except kafka_errors.KafkaError:
+            pass  # what is not committed is delivered again, which changes nothing
+        finally:
+            self._pending, self._sent = {}, None
+            self._consumer.close(autocommit=False, timeout_ms=int(max(1.0, (deadline - self._clock()) * 1000)))
+
+    def _hold(self, hold: bool) -> None:  # noqa: FBT001  # the word is the method's
+        """Pause or resume all; partitions that come during a hold are paused by the listener."""
+        if hold != self._holding:
+            self._holding = hold
+            self._asked_s = self._clock()
+            change = self._consumer.pause if hold else self._consumer.resume
+            change(*self._consumer.assignment())
+
+    def _joining(self) -> bool:
+        """Whether a rebalance is under way; keeps the library from forgetting it.
+
+        In 3.0.12 a rebalance that began with a change of metadata is forgotten when a poll ends before it does:
+        the assignment clears the flag that would bring the next poll back to it, and the consumer then sits
+        outside its group for ever, without heartbeats and without an error.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
+        if coordinator.rejoining and not coordinator.need_rejoin():
+            coordinator.request_rejoin()
+        return bool(coordinator.rejoining)
+
+    def _moved(self) -> dict[Partition, Position]:
+        """Positions that differ from those of the last poll, also where only markers of transactions went by.
+
+        Read where the library keeps them: asking it for a position may raise, and what was polled would be lost.
+        """
+        moved = {}
+        states = self._consumer._subscription.assignment  # noqa: SLF001  # pinned exactly, and tests watch it
+        for owned, generation in list(self._generations.items()):
+            state = states.get(owned)
+            position = None if state is None else state.position
+            if position is not None and self._seen.get(owned) != position.offset:
+                self._seen[owned] = position.offset
+                moved[Partition(*owned)] = Position(position.offset, generation)
+        return moved
+
+    def _hear(self, *, joining: bool) -> None:
+        """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell.
+
+        There are none while the group waits for a member to join; then the connection tells.
+        """
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
+        waits_for_others = joining and not coordinator.coordinator_unknown()
+        self._heard_s = max(self._heard_s, self._clock() if waits_for_others else coordinator.heartbeat.last_receive)
+        self._watch.silent_s = self._clock() - self._heard_s
+
+    def _ask_for_ends(self) -> None:
+        """Ask where the partitions end, so that lag grows while nothing is fetched.
+
+        Without waiting for the answer, as the public call would: a partition without a leader has none.
+        """
+        if self._clock() - self._asked_s < ENDS_S or (self._asked is not None and not self._asked.is_done):
+            return
+        self._asked_s = self._clock()
+        latest = dict.fromkeys(list(self._generations), OffsetSpec.LATEST)
+        fetcher, manager = self._consumer._fetcher, self._consumer._manager  # noqa: SLF001  # as in _hear
+        self._asked = manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, GROUP_TIMEOUT_MS)  # noqa: SLF001
+        self._asked.add_callback(self._learn_ends)
+
+    def _learn_ends(self, found: Mapping[TopicPartition, Any]) -> None:
+        self._watch.ends({Partition(*owned): one.offset for owned, one in found.items() if one and one.offset >= 0})
+
+    def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
+        for partition, position in positions.items():
+            records = polled.get(TopicPartition(*partition), ())
+            first = records[0].offset if records else position.offset
+            self._watch.polled(partition, first, position.offset, records)
+        states = self._consumer._subscription.assignment  # noqa: SLF001  # as in _moved
+        ends = {owned: getattr(states.get(owned), "highwater", None) for owned in list(self._generations)}
+        self._watch.ends({Partition(*owned): end for owned, end in ends.items() if end is not None})
+
+    def _send_commit(self) -> None:
+        """Send what is pending, one request at a time, so that no commit overtakes another."""
+        if not self._pending or self._sent is not None or self._clock() < self._not_before:
+            return
+        offsets = self._current(self._pending)
+        self._sent = {Partition(*owned): self._pending[Partition(*owned)] for owned in offsets}
+        self._pending = {}
+        if offsets:
+            self._consumer.commit_async(offsets, callback=self._committed)
+        else:
+            self._sent = None
+
+    def _committed(self, offsets: Mapping[TopicPartition, OffsetAndMetadata], answer: object) -> None:
+        """Called from within a later poll: take back what was refused, newer positions first."""
+        sent, self._sent = self._sent or {}, None
+        if isinstance(answer, Exception):
+            self._pending = {**sent, **self._pending}
+            self._not_before = self._clock() + COMMIT_RETRY_S
+            self._watch.commits["refused"] += 1
+            return
+        self._watch.commits["done"] += 1
+        for owned, committed in offsets.items():
+            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+            self._watch.committed(Partition(*owned), committed.offset)
+
+    def _current(self, positions: Mapping[Partition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
+        """Without those of an assignment that is over: its offset could be moved back."""
+        return {
+            TopicPartition(*partition): OffsetAndMetadata(position.offset, "", -1)
+            for partition, position in positions.items()
+            if self._generations.get(TopicPartition(*partition)) == position.generation
+        }
+
+    def _open(self) -> dict[TopicPartition, int]:
+        """How much is to be done in each partition that is not done."""
+        left = {owned: end - self._done.get(owned, 0) for owned, end in (self._ends or {}).items()}
+        return {owned: count for owned, count in left.items() if count > 0}
+
+    def _learn_committed(self, others: Sequence[TopicPartition]) -> None:
+        """Ask what other members have committed; not for long, since polling waits meanwhile."""
+        coordinator = self._consumer._coordinator  # noqa: SLF001  # the public call asks for one partition at a time
+        try:
+            found = coordinator.fetch_committed_offsets(others, timeout_ms=GROUP_TIMEOUT_MS)
+        except kafka_errors.KafkaError:
+            return
+        for owned, committed in found.items():
+            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+
+    def _end_offsets(self, topic: str) -> dict[TopicPartition, int]:
+        try:
+            numbers = self._consumer.partitions_for_topic(topic) or ()
+            ends = self._consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        except KeyError as error:  # the library's answer for a partition that has no leader
+            raise Unavailable(f"Kafka: {error.args[0]} has no leader") from error
+        except kafka_errors.KafkaError as error:
+            raise Unavailable(f"Kafka: {say(error)}") from error
+        return dict(ends)
+
+    def _assigned(self, partitions: Collection[TopicPartition]) -> None:
+        for owned in partitions:
+            self._assignments += 1
+            self._generations[owned] = self._assignments
+            self._seen.pop(owned, None)
+        if self._holding:
+            self._consumer.pause(*partitions)
+
+    def _gone(self, partitions: Collection[TopicPartition]) -> None:
+        for owned in partitions:
+            self._generations.pop(owned, None)
+        self._watch.gone(Partition(*owned) for owned in partitions)
+
+
+def _record(raw: Any) -> Record:
+    partition = Partition(raw.topic, raw.partition)
+    damage = raw.checksum if isinstance(raw.checksum, str) else ""  # a number in the oldest message formats
+    produced = raw.timestamp if isinstance(raw.timestamp, int) and raw.timestamp >= 0 else None
+    return Record(partition, raw.offset, raw.key, raw.value, tuple(raw.headers or ()), damage, produced)
+
+
+class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library is untyped
+    """Revoked or lost makes no difference here: nothing is committed from a listener."""
+
+    def __init__(
+        self,
+        assigned: Callable[[Collection[TopicPartition]], None],
+        gone: Callable[[Collection[TopicPartition]], None],
+        watch: Watch,
+    ) -> None:
+        self._assigned = assigned
+        self._gone = gone
+        self._watch = watch
+
+    def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["assigned"] += 1
+        self._assigned(assigned)
+
+    def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["revoked"] += 1
+        self._gone(revoked)
+
+    def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
+        self._watch.rebalances["lost"] += 1
+        self._gone(lost)

@@ -1,0 +1,127 @@
+"""Topics: that they are there, and made where they may be."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+from kafka import KafkaAdminClient
+from kafka import errors as kafka_errors
+from kafka.admin import NewTopic
+
+from penstock.adapters.kafka.connection import admin, connected
+from penstock.core.errors import Misconfigured
+from penstock.settings import KafkaSettings
+
+
+class TopicIdentity(NamedTuple):
+    """What tells a topic from one of the same name made later."""
+
+    id: str
+    partitions: int
+
+
+def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC") -> TopicIdentity:
+    """The topic's identity, its dead letter topic made if need be; ``variable`` is the setting that names it.
+
+    Raises Misconfigured or Unavailable.
+    """
+    return connected(lambda: _check_topic(settings, variable), settings)
+
+
+def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
+    with admin(settings) as client:
+        found = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
+        wanted, letters = found[settings.topic], found[settings.dead_letters]
+        if is_missing(wanted):
+            raise Misconfigured(
+                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
+            )
+        if is_missing(letters):
+            _create(client, settings.dead_letters, "dead letter topic")
+        return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
+
+
+def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
+    """Make those of the topics for answers that are not there; raises Misconfigured or Unavailable."""
+
+    def make() -> None:
+        with admin(settings) as client:
+            for found in client.describe_topics(list(names)):
+                if is_missing(found):
+                    _create(client, found["name"], "topic for answers")
+
+    connected(make, settings)
+
+
+def create_topic(settings: KafkaSettings, partitions: int) -> None:
+    """Make the topic, unless it is there; raises Misconfigured or Unavailable."""
+
+    def create() -> None:
+        with suppress(kafka_errors.TopicAlreadyExistsError), admin(settings) as client:
+            client.create_topics([NewTopic(settings.topic, partitions, -1)])
+
+    connected(create, settings)
+
+
+def delete_topics(settings: KafkaSettings) -> None:
+    """Remove the topic and its dead letters, as far as they are there and may be removed."""
+    for topic in (settings.topic, settings.dead_letters):
+        with suppress(kafka_errors.KafkaError), admin(settings) as client:
+            client.delete_topics([topic])
+
+
+def _create(client: KafkaAdminClient, name: str, what: str) -> None:
+    try:
+        client.create_topics([NewTopic(name, 1, -1)])
+    except kafka_errors.TopicAlreadyExistsError:
+        pass  # another worker was faster
+    except kafka_errors.AuthorizationError as error:
+        raise Misconfigured(f"{what} {name!r} does not exist and may not be created; create it") from error
+
+
+def is_missing(described: Mapping[str, Any]) -> bool:
+    """Raises the library's error, with the topic's name, where the broker does not tell."""
+    if described["error_code"] not in (0, kafka_errors.UnknownTopicOrPartitionError.errno):
+        raise kafka_errors.for_code(described["error_code"])(f"topic {described['name']!r}")
+    return bool(described["error_code"])
+
+
+class Wanted(NamedTuple):
+    """A topic as it should be. ``replicas`` -1 leaves them to the broker.
+
+    One that is there must have just these ``partitions`` where it is ``exact``; with others it will do.
+    """
+
+    name: str
+    partitions: int
+    replicas: int
+    config: Mapping[str, str]
+    exact: bool = False
+
+
+def ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wanted, bool]]:
+    """Make those that are not there; whether each was made. Raises Misconfigured or Unavailable.
+
+    Partitions of a topic that is there are never changed: another number would scatter what is in it.
+    """
+    return connected(lambda: _ensure(settings, topics), settings)
+
+
+def _ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wanted, bool]]:
+    done = []
+    with admin(settings) as client:
+        found = {one["name"]: one for one in client.describe_topics([topic.name for topic in topics])}
+        for topic in topics:
+            known = found[topic.name]
+            missing = is_missing(known)
+            if missing:
+                new = NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config))
+                with suppress(kafka_errors.TopicAlreadyExistsError):
+                    client.create_topics([new])
+            elif topic.exact and (there := len(known["partitions"])) != topic.partitions:
+                raise Misconfigured(
+                    f"topic {topic.name!r} has {there} partitions, the settings say {topic.partitions}: correct "
+                    "PENSTOCK_SETUP__PARTITIONS, or move to a new topic"
+                )
+            done.append((topic, missing))
+    return done

@@ -1,0 +1,171 @@
+"""Opening a collection: made on first use, and refused when it belongs to another model or stream."""
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import grpc as rpc
+from qdrant_client import grpc
+
+from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.store import failure
+from penstock.core.errors import Misconfigured, Refused, Unavailable
+from penstock.core.identity import ModelIdentity, Origin
+
+IDENTITY = "penstock_model"
+ORIGIN = "penstock_origin"
+RECIPE = "penstock_recipe"
+
+
+class NoCollection(Misconfigured):
+    """There is nothing to read yet, or no more."""
+
+
+def exists(connection: Connection, name: str) -> bool:
+    """Whether there is a collection or an alias of that name; raises Unavailable, or Misconfigured when refused."""
+    try:
+        return _behind(connection.collections, name) is not None
+    except rpc.RpcError as error:
+        raise _at_start(error, name) from error
+
+
+def open_collection(
+    connection: Connection, name: str, identity: ModelIdentity, origin: Origin | None, full: int = 0
+) -> Collection:
+    """The collection behind the alias ``name``, made if there is none; remembers the origin.
+
+    ``full`` is the dimension of the longer vectors, 0 for none. Raises Misconfigured when it was built by another
+    model, from another stream or with other vectors, Unavailable on an outage.
+    """
+    service = connection.collections
+    shape = convert.Shape(identity.dimension, full)
+    try:
+        actual = _behind(service, name)
+        if actual is None:
+            actual = f"{name}-{identity.digest}"
+            _create(connection, actual, identity, shape)
+            alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
+            service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
+            actual = _behind(service, name) or actual  # another worker may have set it, too
+        metadata, found = _describe(service, actual)
+        _check_identity(metadata.get(IDENTITY), identity, name)
+        if found != full:
+            raise Misconfigured(
+                f"collection {name!r} has full vectors of dimension {found or 'none'}, model.full_dimension asks for "
+                f"{full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
+            )
+        connection.index_fields(actual)
+        if origin is not None and metadata.get(ORIGIN) != asdict(origin):
+            _check_origin(metadata.get(ORIGIN), origin, name)
+            kept = convert.to_payload({ORIGIN: asdict(origin)})
+            service.Update(grpc.UpdateCollection(collection_name=actual, metadata=kept))
+    except rpc.RpcError as error:
+        raise _at_start(error, name) from error
+    return Collection(actual, shape)
+
+
+def number_recipe(connection: Connection, collection: str, fingerprint: str) -> int:
+    """The number of these rules for cutting documents: that of the newest, or the next one.
+
+    Rules that differ from the newest get a higher number, so that what they made wins over what others made of the
+    same event; numbers can be compared where fingerprints cannot.
+    """
+    service = connection.collections
+    try:
+        newest = _describe(service, collection)[0].get(RECIPE) or {"number": 0, "fingerprint": ""}
+        if newest["fingerprint"] == fingerprint:
+            return int(newest["number"])
+        number = int(newest["number"]) + 1
+        kept = convert.to_payload({RECIPE: {"number": number, "fingerprint": fingerprint}})
+        service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
+        if _describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
+            raise Unavailable(f"another worker numbers its recipe in collection {collection}")
+    except rpc.RpcError as error:
+        raise _at_start(error, collection) from error
+    return number
+
+
+def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
+    """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
+    try:
+        actual = _behind(connection.collections, name)
+        if actual is None:
+            raise NoCollection(f"there is no collection {name!r} yet: index something first")
+        metadata, full = _describe(connection.collections, actual)
+        _check_identity(metadata.get(IDENTITY), identity, name)
+    except rpc.RpcError as error:
+        raise _at_start(error, name) from error
+    return Collection(actual, convert.Shape(identity.dimension, full))
+
+
+def _at_start(error: Any, name: str) -> Exception:
+    """Before the first point there is no document that a refusal could be about."""
+    meant = failure(error, f"opening collection {name}")
+    return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
+
+
+def _behind(service: Any, name: str) -> str | None:
+    for alias in service.ListAliases(grpc.ListAliasesRequest()).aliases:
+        if alias.alias_name == name:
+            return str(alias.collection_name)
+    exists = service.CollectionExists(grpc.CollectionExistsRequest(collection_name=name)).result.exists
+    return name if exists else None
+
+
+def _create(connection: Connection, actual: str, identity: ModelIdentity, shape: convert.Shape) -> None:
+    """Make the collection and its payload indexes, before the first point. Another worker may do the same."""
+    service = connection.collections
+    named = {convert.VECTOR: grpc.VectorParams(size=shape.dense, distance=grpc.Distance.Cosine)}
+    if shape.full:  # read only to score what was found: no graph, and not in memory
+        unsearched = grpc.HnswConfigDiff(m=0)
+        named[convert.FULL] = grpc.VectorParams(
+            size=shape.full, distance=grpc.Distance.Cosine, hnsw_config=unsearched, on_disk=True
+        )
+    vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map=named))
+    if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
+        metadata = convert.to_payload({IDENTITY: asdict(identity)})
+        request = grpc.CreateCollection(
+            collection_name=actual, vectors_config=vectors, metadata=metadata, **connection.layout
+        )
+        try:
+            service.Create(request)
+        except rpc.RpcError:
+            if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
+                raise
+    connection.index_fields(actual)
+
+
+def _describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
+    """The collection's metadata, and the dimension of its full vectors, 0 where there are none."""
+    config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
+    vectors = config.params.vectors_config.params_map.map
+    full = int(vectors[convert.FULL].size) if convert.FULL in vectors else 0
+    return convert.payload_of(config.metadata), full
+
+
+def _check_identity(found: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:
+    if found is None:
+        raise Misconfigured(f"collection {name!r} was not made by penstock: set PENSTOCK_QDRANT__COLLECTION to another")
+    differences = _differences(found, asdict(identity))
+    if differences:
+        raise Misconfigured(
+            f"collection {name!r} was built by another model ({differences}): use that model's bundle, "
+            f"or set PENSTOCK_QDRANT__COLLECTION to a new name and index the stream into it"
+        )
+
+
+def _check_origin(found: Mapping[str, Any] | None, origin: Origin, name: str) -> None:
+    """A first origin is welcome, and so is a higher epoch of the same topic; anything else is another stream."""
+    if not found or (found["topic"] == origin.topic and found["epoch"] < origin.epoch):
+        return
+    advice = "set PENSTOCK_QDRANT__COLLECTION to a new name"
+    if (found["topic"], found["epoch"]) == (origin.topic, origin.epoch):
+        advice = f"the topic was made anew or repartitioned: raise PENSTOCK_INDEX__EPOCH to go on here, or {advice}"
+    differences = _differences(found, asdict(origin))
+    raise Misconfigured(f"collection {name!r} follows another stream ({differences}): {advice}")
+
+
+def _differences(found: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    names = [name for name in ours if found.get(name) != ours[name]]
+    return ", ".join(f"{name} {found.get(name)!r} there, {ours[name]!r} here" for name in names)

@@ -1,0 +1,229 @@
+"""Qdrant without a server: the services of its gRPC API over the client's local mode, in this process.
+
+Local mode is not thread-safe, so one lock is around every call. Its conditions look at every point; those that
+name ids are answered here by looking at those only, which is what a server's index does.
+"""
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+import grpc as rpc
+from qdrant_client import QdrantClient, grpc, models
+from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, payload_to_grpc
+from qdrant_client.local.payload_filters import check_filter
+
+from penstock.core.errors import Misconfigured
+
+T = TypeVar("T")
+
+SPARE = 10
+"""Points looked at beyond those wanted, in the hope that no more are filtered out."""
+
+
+class LocalError(rpc.RpcError):  # type: ignore[misc]  # the library is untyped
+    """An error of local mode, as a server would answer it."""
+
+    def __init__(self, code: rpc.StatusCode, details: str) -> None:
+        super().__init__(details)
+        self._code = code
+
+    def code(self) -> rpc.StatusCode:
+        """The gRPC status."""
+        return self._code
+
+    def details(self) -> str:
+        """What was wrong."""
+        return str(self)
+
+
+class LocalQdrant:
+    """The client's local mode behind a lock, as the two services ``points`` and ``collections``."""
+
+    def __init__(self, folder: Path | None = None) -> None:
+        """Keep the points in a folder, or only in memory. Raises Misconfigured when another process has it."""
+        self._lock = threading.Lock()
+        try:
+            self._client = QdrantClient(":memory:") if folder is None else QdrantClient(path=str(folder))
+        except RuntimeError as error:
+            if "already accessed" not in str(error):
+                raise
+            raise Misconfigured(
+                f"the folder {folder} is in use by another process: end that, or take another"
+            ) from None
+        except OSError as error:
+            raise Misconfigured(f"cannot use the folder {folder}: {error.strerror or error}") from error
+        self.points = LocalPoints(self)
+        self.collections = LocalCollections(self)
+
+    def run(self, action: Callable[[QdrantClient], T]) -> T:
+        """Call local mode, alone; its complaints become gRPC errors."""
+        with self._lock, warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it warns of its size, which is why a server exists
+            try:
+                return action(self._client)
+            except ValueError as error:
+                missing = "not found" in str(error)
+                code = rpc.StatusCode.NOT_FOUND if missing else rpc.StatusCode.INVALID_ARGUMENT
+                raise LocalError(code, str(error)) from error
+
+    def close(self) -> None:
+        """Release the folder."""
+        with self._lock:
+            self._client.close()
+
+
+class LocalPoints:
+    """Qdrant's Points service; the methods, named as there, keep its contract."""
+
+    def __init__(self, local: LocalQdrant) -> None:
+        self._local = local
+
+    def Upsert(self, request: grpc.UpsertPoints, timeout: float | None = None) -> grpc.PointsOperationResponse:
+        points = [GrpcToRest.convert_point_struct(point) for point in request.points]
+        guard = GrpcToRest.convert_filter(request.update_filter) if request.HasField("update_filter") else None
+        self._local.run(lambda client: client.upsert(request.collection_name, points, update_filter=guard))
+        return grpc.PointsOperationResponse(result=_completed())
+
+    def UpdateBatch(self, request: grpc.UpdateBatchPoints, timeout: float | None = None) -> grpc.UpdateBatchResponse:
+        def patch(client: QdrantClient) -> None:
+            for operation in request.operations:
+                change = operation.set_payload
+                ids = _matching(client, request.collection_name, change.points_selector)
+                if ids:
+                    client.set_payload(request.collection_name, GrpcToRest.convert_payload(change.payload), ids)
+
+        self._local.run(patch)
+        return grpc.UpdateBatchResponse(result=[_completed() for _ in request.operations])
+
+    def Delete(self, request: grpc.DeletePoints, timeout: float | None = None) -> grpc.PointsOperationResponse:
+        def delete(client: QdrantClient) -> None:
+            ids = _matching(client, request.collection_name, request.points)
+            if ids:
+                client.delete(request.collection_name, ids)
+
+        self._local.run(delete)
+        return grpc.PointsOperationResponse(result=_completed())
+
+    def Get(self, request: grpc.GetPoints, timeout: float | None = None) -> grpc.GetResponse:
+        ids = [GrpcToRest.convert_point_id(point_id) for point_id in request.ids]
+        include = GrpcToRest.convert_with_payload_selector(request.with_payload)
+        found = self._local.run(lambda client: client.retrieve(request.collection_name, ids, with_payload=include))
+        return grpc.GetResponse(result=[RestToGrpc.convert_retrieved_point(point) for point in found])
+
+    def Scroll(self, request: grpc.ScrollPoints, timeout: float | None = None) -> grpc.ScrollResponse:
+        where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
+        offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
+        include = GrpcToRest.convert_with_payload_selector(request.with_payload)
+        vectors = list(request.with_vectors.include.names)
+        found, following = self._local.run(
+            lambda client: client.scroll(
+                request.collection_name, where, request.limit, None, offset, include, vectors or False
+            )
+        )
+        next_page = None if following is None else RestToGrpc.convert_extended_point_id(following)
+        result = [RestToGrpc.convert_retrieved_point(point) for point in found]
+        return grpc.ScrollResponse(result=result, next_page_offset=next_page)
+
+    def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
+        found = self._local.run(lambda client: [_query(client, one) for one in request.query_points])
+        each = [[RestToGrpc.convert_scored_point(point) for point in points] for points in found]
+        return grpc.QueryBatchResponse(result=[grpc.BatchResult(result=points) for points in each])
+
+    def CreateFieldIndex(
+        self, request: grpc.CreateFieldIndexCollection, timeout: float | None = None
+    ) -> grpc.PointsOperationResponse:
+        """Local mode has no indexes and needs none."""
+        return grpc.PointsOperationResponse(result=_completed())
+
+
+class LocalCollections:
+    """Qdrant's Collections service; the methods, named as there, keep its contract."""
+
+    def __init__(self, local: LocalQdrant) -> None:
+        self._local = local
+
+    def CollectionExists(
+        self, request: grpc.CollectionExistsRequest, timeout: float | None = None
+    ) -> grpc.CollectionExistsResponse:
+        exists = self._local.run(lambda client: client.collection_exists(request.collection_name))
+        return grpc.CollectionExistsResponse(result=grpc.CollectionExists(exists=exists))
+
+    def Create(self, request: grpc.CreateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
+        vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
+        metadata = GrpcToRest.convert_payload(request.metadata)
+        self._local.run(lambda client: client.create_collection(request.collection_name, vectors, metadata=metadata))
+        return grpc.CollectionOperationResponse(result=True)
+
+    def Update(self, request: grpc.UpdateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
+        metadata = GrpcToRest.convert_payload(request.metadata)
+        self._local.run(lambda client: client.update_collection(request.collection_name, metadata=metadata))
+        return grpc.CollectionOperationResponse(result=True)
+
+    def Get(
+        self, request: grpc.GetCollectionInfoRequest, timeout: float | None = None
+    ) -> grpc.GetCollectionInfoResponse:
+        info = self._local.run(lambda client: client.get_collection(request.collection_name))
+        metadata = payload_to_grpc(dict(info.config.metadata or {}))
+        vectors = RestToGrpc.convert_vectors_config(info.config.params.vectors or {})
+        params = grpc.CollectionParams(vectors_config=vectors)
+        config = grpc.CollectionConfig(metadata=metadata, params=params)
+        return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=config))
+
+    def UpdateAliases(
+        self, request: grpc.ChangeAliases, timeout: float | None = None
+    ) -> grpc.CollectionOperationResponse:
+        actions = [GrpcToRest.convert_alias_operations(action) for action in request.actions]
+        self._local.run(lambda client: client.update_collection_aliases(actions))
+        return grpc.CollectionOperationResponse(result=True)
+
+    def ListAliases(self, request: grpc.ListAliasesRequest, timeout: float | None = None) -> grpc.ListAliasesResponse:
+        found = self._local.run(lambda client: client.get_aliases()).aliases
+        aliases = [grpc.AliasDescription(alias_name=a.alias_name, collection_name=a.collection_name) for a in found]
+        return grpc.ListAliasesResponse(aliases=aliases)
+
+
+def _completed() -> grpc.UpdateResult:
+    return grpc.UpdateResult(operation_id=0, status=grpc.UpdateStatus.Completed)
+
+
+def _query(client: QdrantClient, request: grpc.QueryPoints) -> list[models.ScoredPoint]:
+    """What a query finds. Local mode tries a filter on every point before it looks for near ones.
+
+    So the nearest are found first and the filter is tried on these; where too few pass, on all.
+    """
+    where = GrpcToRest.convert_filter(request.filter)
+    include = GrpcToRest.convert_with_payload_selector(request.with_payload)
+    query = GrpcToRest.convert_query(request.query)
+    prefetch = [GrpcToRest.convert_prefetch_query(one) for one in request.prefetch]
+    if not prefetch:
+        near = _nearest(client, request, request.limit + SPARE, query=query, with_payload=True)
+        passed = [point for point in near if check_filter(where, point.payload or {}, point.id, {})]
+        if len(passed) >= request.limit:
+            return passed[: request.limit]
+    return _nearest(
+        client, request, request.limit, query=query, prefetch=prefetch, query_filter=where, with_payload=include
+    )
+
+
+def _nearest(client: QdrantClient, request: grpc.QueryPoints, limit: int, **asked: Any) -> list[models.ScoredPoint]:
+    return client.query_points(request.collection_name, using=request.using, limit=limit, **asked).points
+
+
+def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[models.ExtendedPointId]:
+    """The ids that a filter names and whose points it accepts."""
+    where = GrpcToRest.convert_filter(selector.filter)
+    named: list[models.ExtendedPointId] = list(_named(where))
+    found = client.retrieve(collection, named, with_payload=True) if named else []
+    return [point.id for point in found if check_filter(where, point.payload or {}, point.id, {})]
+
+
+def _named(where: models.Filter) -> Iterator[models.ExtendedPointId]:
+    """The ids in a filter that requires some, or alternatives of which each requires some."""
+    for condition in [*(where.must or ()), *(where.should or ())]:
+        if isinstance(condition, models.HasIdCondition):
+            yield from condition.has_id
+        elif isinstance(condition, models.Filter):
+            yield from _named(condition)

@@ -1,0 +1,218 @@
+"""Points as Qdrant's gRPC messages, and the guard that every write carries. Pure."""
+
+import uuid
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from qdrant_client import grpc
+from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
+from qdrant_client.uploader.grpc_uploader import convert_vector_struct
+
+from penstock.core.documents import ChunkKey, DocumentKey, Order, Point, Stored
+from penstock.core.queries import Hit
+from penstock.core.vectors import Vector, truncate
+
+VECTOR = "dense"
+FULL = "full"
+"""The vector of more dimensions, where there is one: candidates found by the short one are scored by it."""
+
+NAMESPACE = uuid.UUID("5f0c3a52-6d0e-4d43-9a5b-3a1f6e1c7b90")
+STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
+HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata")
+SWEEP_FIELDS = ("tenant", "document", "version", "sequence", "recipe")
+
+
+def point_id(key: ChunkKey) -> grpc.PointId:
+    """uuid5 over the key's parts, each with its length before it, so that no two keys run together."""
+    parts = (part.encode() for part in (key.tenant, key.document, str(key.chunk)))
+    name = b"".join(b"%d:%b" % (len(part), part) for part in parts)
+    return grpc.PointId(uuid=str(uuid.uuid5(NAMESPACE, name.decode())))
+
+
+class Shape(NamedTuple):
+    """The dimensions of a collection's vectors: those that are searched, and those that score, 0 where none do."""
+
+    dense: int
+    full: int = 0
+
+    @property
+    def widest(self) -> int:
+        """What is to be computed; the shorter one is its beginning."""
+        return max(self)
+
+    def named(self, vector: Vector) -> dict[str, Vector]:
+        """The vectors of a point, each of length 1."""
+        vectors = {VECTOR: truncate(vector[None], self.dense)[0]}
+        return vectors | {FULL: vector} if self.full else vectors
+
+
+def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStruct:
+    """The whole point; a tombstone has none of the named vectors."""
+    none = grpc.Vectors(vectors=grpc.NamedVectors())
+    vectors = none if point.vector is None else convert_vector_struct(shape.named(point.vector))
+    payload = payload_to_grpc(point_payload(point, indexed_at))
+    return grpc.PointStruct(id=point_id(point.key), vectors=vectors, payload=payload)
+
+
+def point_payload(point: Point, indexed_at: str) -> dict[str, Any]:
+    """Everything that is stored beside the vector. Absent fields are left out, but a patch must clear them."""
+    event = point.event
+    record = event.record
+    payload: dict[str, Any] = {
+        "tenant": event.key.tenant,
+        "document": event.key.document,
+        "chunk": point.index,
+        "version": event.order.version,
+        "sequence": event.order.sequence,
+        "recipe": point.recipe,
+        "indexed_at": indexed_at,
+        "source": f"{record.partition.topic}/{record.partition.number}/{record.offset}",
+    }
+    if point.index == 0:
+        payload["deleted"] = point.chunk is None
+        payload["hashes"] = list(point.hashes)
+    if point.chunk is not None:
+        payload |= {
+            "hash": point.chunk.hash,
+            "text": point.chunk.text,
+            "start": point.chunk.start,
+            "end": point.chunk.end,
+            "title": event.title,
+            "metadata": dict(event.metadata),
+            "language": event.language,
+            "timestamp": event.timestamp,
+            "expires_at": event.expires_at,
+        }
+    return payload
+
+
+def older(order: Order, recipe: int) -> grpc.Filter:
+    """The rule ``Stored.older`` as a filter over stored points."""
+    version, sequence = order
+    below = grpc.Filter(must=[_equals("version", version), _less("sequence", sequence)])
+    recut = grpc.Filter(
+        must=[_equals("version", version), _equals("sequence", sequence), _less("recipe", recipe)],
+    )
+    return grpc.Filter(
+        should=[_less("version", version), grpc.Condition(filter=below), grpc.Condition(filter=recut)],
+    )
+
+
+def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: int, *more: grpc.Condition) -> grpc.Filter:
+    """These points, where they are older."""
+    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=ids))
+    return grpc.Filter(must=[only, grpc.Condition(filter=older(order, recipe)), *more])
+
+
+def upsert_guard(points: Sequence[Point]) -> grpc.Filter:
+    """One filter for a request of many documents: each point only where it is older than its own document."""
+    documents: dict[tuple[DocumentKey, Order, int], list[grpc.PointId]] = {}
+    for point in points:
+        documents.setdefault((point.event.key, point.event.order, point.recipe), []).append(point_id(point.key))
+    guards = [guarded(ids, order, recipe) for (_, order, recipe), ids in documents.items()]
+    return grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
+
+
+def patch_message(point: Point, indexed_at: str) -> grpc.PointsUpdateOperation:
+    """New order and payload for a stored point that is older and holds the same text; its vector stays."""
+    if point.chunk is None:
+        raise ValueError("a tombstone cannot be patched: it keeps no vector. This is a bug.")
+    same = _keyword("hash", point.chunk.hash)
+    where = guarded([point_id(point.key)], point.event.order, point.recipe, same)
+    return grpc.PointsUpdateOperation(
+        set_payload=grpc.PointsUpdateOperation.SetPayload(
+            payload=payload_to_grpc(point_payload(point, indexed_at)),
+            points_selector=grpc.PointsSelector(filter=where),
+        )
+    )
+
+
+def of_documents(tenant: str, documents: Iterable[str]) -> grpc.Filter:
+    """All points of these documents."""
+    named = grpc.Match(keywords=grpc.RepeatedStrings(strings=documents))
+    return grpc.Filter(
+        must=[_keyword("tenant", tenant), grpc.Condition(field=grpc.FieldCondition(key="document", match=named))]
+    )
+
+
+def vectors(names: Iterable[str]) -> grpc.WithVectorsSelector:
+    """Only these of the named vectors."""
+    return grpc.WithVectorsSelector(include=grpc.VectorsSelector(names=names))
+
+
+def vector_of(point: grpc.RetrievedPoint, name: str) -> list[float]:
+    """A named vector; empty where a tombstone has none."""
+    named = point.vectors.vectors.vectors
+    return list(named[name].dense.data) or list(named[name].data) if name in named else []
+
+
+def payload_of(message: Mapping[str, Any]) -> dict[str, Any]:
+    """A payload as Python values."""
+    payload: dict[str, Any] = GrpcToRest.convert_payload(message)
+    return payload
+
+
+def to_payload(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Python values as a payload."""
+    return payload_to_grpc(dict(values))
+
+
+def stored(payload: Mapping[str, Any]) -> Stored:
+    """What writing needs to know of a point."""
+    return Stored(
+        Order(payload["version"], payload["sequence"]),
+        payload["recipe"],
+        payload.get("hash") or "",
+        tuple(payload.get("hashes") or ()),
+        bool(payload.get("deleted")),
+    )
+
+
+def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
+    """A point that was found, by search or by scrolling; a tombstone has neither text nor title.
+
+    Field by field: converting whole payloads would take longer than the search.
+    """
+    payload = point.payload
+    key = ChunkKey(payload["tenant"].string_value, payload["document"].string_value, payload["chunk"].integer_value)
+    order = Order(payload["version"].integer_value, payload["sequence"].integer_value)
+    there = Stored(
+        order,
+        payload["recipe"].integer_value,
+        payload["hash"].string_value,
+        tuple(value.string_value for value in payload["hashes"].list_value.values),
+        payload["deleted"].bool_value,
+    )
+    metadata = value_of(payload["metadata"]) or {}
+    text, title = payload["text"].string_value, payload["title"].string_value
+    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata)
+
+
+def value_of(value: grpc.Value) -> Any:
+    """A value of a payload as Python has it."""
+    match value.WhichOneof("kind"):
+        case None | "null_value":
+            return None
+        case "struct_value":
+            return {name: value_of(inner) for name, inner in value.struct_value.fields.items()}
+        case "list_value":
+            return [value_of(inner) for inner in value.list_value.values]
+        case kind:
+            return getattr(value, kind)
+
+
+def fields(names: Iterable[str]) -> grpc.WithPayloadSelector:
+    """Only these fields of the payload."""
+    return grpc.WithPayloadSelector(include=grpc.PayloadIncludeSelector(fields=names))
+
+
+def _keyword(key: str, value: str) -> grpc.Condition:
+    return grpc.Condition(field=grpc.FieldCondition(key=key, match=grpc.Match(keyword=value)))
+
+
+def _equals(key: str, value: int) -> grpc.Condition:
+    return grpc.Condition(field=grpc.FieldCondition(key=key, match=grpc.Match(integer=value)))
+
+
+def _less(key: str, value: int) -> grpc.Condition:
+    return grpc.Condition(field=grpc.FieldCondition(key=key, range=grpc.Range(lt=value)))

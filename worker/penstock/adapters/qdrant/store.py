@@ -1,0 +1,237 @@
+"""The vector store ports over Qdrant's points API."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime
+from itertools import islice
+from typing import Any, TypeVar
+
+import grpc as rpc
+import numpy as np
+from qdrant_client import grpc
+
+from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.filters import living, readable
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.errors import Overdue, Refused, Unavailable
+from penstock.core.queries import Hit, Lookup, owned
+from penstock.core.vectors import Vector
+
+T = TypeVar("T")
+
+SCROLL_PAGE = 1000
+OVERSAMPLED = 3
+"""Candidates of short vectors, per one wanted, that full vectors score."""
+
+STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
+MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
+
+_WRONG_REQUEST = (
+    rpc.StatusCode.INVALID_ARGUMENT,
+    rpc.StatusCode.OUT_OF_RANGE,
+)
+"""What is about the request. FAILED_PRECONDITION is not: a server that is locked for writes answers so."""
+
+
+class QdrantStore:
+    """``ports.VectorStore`` and ``ports.Searcher`` on one collection.
+
+    Writes are durable on return (``wait``, and the status checked), strongly ordered between replicas; reads ask
+    a majority of them. Both mean nothing on a single node.
+    """
+
+    def __init__(
+        self,
+        points: Any,
+        collection: str,
+        shape: convert.Shape,
+        *,
+        timeout_s: float = 30.0,
+        points_per_request: int = 256,
+        requests_in_flight: int = 4,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        """``points`` is a stub of Qdrant's Points service, or the embedded one.
+
+        Points that are written have vectors as wide as the widest of the ``shape``.
+        """
+        self._points = points
+        self._collection = collection
+        self._shape = shape
+        self._timeout_s = timeout_s
+        self._size = points_per_request
+        self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
+        self._now = now
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As the port says."""
+        found: dict[ChunkKey, Stored] = {}
+        for part in self._each(self._get, _slices(keys, self._size * 4)):
+            found |= part
+        return found
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._all(self._upsert, _slices(points, self._size))
+
+    def patch(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._all(self._patch, _slices(points, self._size))
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        """As the port says: finds first, and deletes only what is still older by then."""
+        tenants: dict[str, list[DocumentKey]] = {}
+        for key in anchors:
+            tenants.setdefault(key.tenant, []).append(key)
+        doomed: dict[DocumentKey, list[grpc.PointId]] = {}
+        for tenant, keys in tenants.items():
+            for part in _slices(keys, self._size * 4):
+                where = convert.of_documents(tenant, [key.document for key in part])
+                for point in self._scroll(where, convert.SWEEP_FIELDS):
+                    key = DocumentKey(tenant, point.payload["document"].string_value)
+                    there = convert.stored(convert.payload_of(point.payload))
+                    if there.older(anchors[key].order, anchors[key].recipe):
+                        doomed.setdefault(key, []).append(point.id)
+        for some in _slices(list(doomed.items()), self._size):
+            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in some]
+            any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
+            self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """As the port says, in one call; where points have full vectors, scores are by them."""
+        batch = grpc.QueryBatchPoints(
+            collection_name=self._collection,
+            query_points=[self._query(lookup) for lookup in lookups],
+            read_consistency=MAJORITY,
+        )
+        return [[convert.hit(point) for point in part.result] for part in self._call("QueryBatch", batch).result]
+
+    def vectors(self, tenant: str) -> tuple[list[Hit], Vector]:
+        """Every chunk of a tenant that readers may see, scored 0, and its widest vector: ``[chunks, widest]``.
+
+        Reads them all at once.
+        """
+        name = convert.FULL if self._shape.full else convert.VECTOR
+        found = [
+            (convert.hit(point), point) for point in self._scroll(living(tenant, self._now()), convert.HIT_FIELDS, name)
+        ]
+        rows = {hit.key: convert.vector_of(point, name) for hit, point in found}
+        kept = owned((hit for hit, _ in found), {hit.key: hit.stored for hit, _ in found if hit.key.chunk == 0})
+        joined = np.array([rows[hit.key] for hit in kept], dtype=np.float32)
+        return kept, joined.reshape(len(kept), self._shape.widest)
+
+    def living(self) -> list[Hit]:
+        """Every chunk that readers may see, expired ones among them, scored 0. Reads the whole collection at once."""
+        hits = [convert.hit(point) for point in self._scroll(None, convert.HIT_FIELDS)]
+        return owned(hits, {hit.key: hit.stored for hit in hits if hit.key.chunk == 0})
+
+    def _get(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        ids = {key: convert.point_id(key) for key in keys}
+        request = grpc.GetPoints(
+            collection_name=self._collection,
+            ids=ids.values(),
+            with_payload=convert.fields(convert.STORED_FIELDS),
+            read_consistency=MAJORITY,
+        )
+        found = {point.id.uuid: point for point in self._call("Get", request).result}
+        return {
+            key: convert.stored(convert.payload_of(found[point_id.uuid].payload))
+            for key, point_id in ids.items()
+            if point_id.uuid in found
+        }
+
+    def _query(self, lookup: Lookup) -> grpc.QueryPoints:
+        """The tenant's filter goes with every stage of the query."""
+        where = readable(lookup)
+        vectors = {name: _nearest(vector) for name, vector in self._shape.named(lookup.vector).items()}
+        first: dict[str, Any] = {"query": vectors[convert.VECTOR], "using": convert.VECTOR, "filter": where}
+        if self._shape.full:
+            found = grpc.PrefetchQuery(**first, limit=lookup.limit * OVERSAMPLED)
+            first = {"prefetch": [found], "query": vectors[convert.FULL], "using": convert.FULL, "filter": where}
+        return grpc.QueryPoints(
+            collection_name=self._collection,
+            limit=lookup.limit,
+            with_payload=convert.fields(convert.HIT_FIELDS),
+            **first,
+        )
+
+    def _upsert(self, points: Sequence[Point]) -> None:
+        at = self._stamp()
+        self._update(
+            "Upsert",
+            grpc.UpsertPoints,
+            points=[convert.upsert_message(point, self._shape, at) for point in points],
+            update_filter=convert.upsert_guard(points),
+        )
+
+    def _patch(self, points: Sequence[Point]) -> None:
+        at = self._stamp()
+        operations = [convert.patch_message(point, at) for point in points]
+        self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
+
+    def _scroll(
+        self, where: grpc.Filter | None, names: Sequence[str], vector: str = ""
+    ) -> Iterator[grpc.RetrievedPoint]:
+        """All points that a filter accepts, page by page, with the vector of that name."""
+        offset: grpc.PointId | None = None
+        while True:
+            request = grpc.ScrollPoints(
+                collection_name=self._collection,
+                filter=where,
+                offset=offset,
+                limit=SCROLL_PAGE,
+                with_payload=convert.fields(names),
+                with_vectors=convert.vectors([vector] if vector else []),
+                read_consistency=MAJORITY,
+            )
+            page = self._call("Scroll", request)
+            yield from page.result
+            if not page.HasField("next_page_offset"):
+                return
+            offset = page.next_page_offset
+
+    def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
+        """A durable write; an answer other than completed counts as none."""
+        request = message(collection_name=self._collection, wait=True, ordering=STRONG, **content)
+        answer = self._call(method, request).result
+        results = [answer] if method != "UpdateBatch" else list(answer)
+        for result in results:
+            if result.status != grpc.UpdateStatus.Completed:
+                raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
+
+    def _call(self, method: str, request: Any) -> Any:
+        try:
+            return getattr(self._points, method)(request, timeout=self._timeout_s)
+        except rpc.RpcError as error:
+            raise failure(error, f"{method} on {self._collection}") from error
+
+    def _all(self, action: Callable[[Sequence[Point]], None], parts: Sequence[Sequence[Point]]) -> None:
+        for _ in self._each(action, parts):
+            pass
+
+    def _each(self, action: Callable[[Sequence[Any]], T], parts: Sequence[Sequence[Any]]) -> Iterator[T]:
+        """The parts' results in order, a few requests in flight."""
+        if len(parts) == 1:
+            return iter((action(parts[0]),))
+        return self._pool.map(action, parts)
+
+    def _stamp(self) -> str:
+        return self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _nearest(vector: Vector) -> grpc.Query:
+    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist())))
+
+
+def failure(error: Any, during: str) -> Unavailable | Refused:
+    """What a gRPC error means for the worker."""
+    code, details = error.code(), (error.details() or "").splitlines() or [""]
+    line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
+    if code == rpc.StatusCode.DEADLINE_EXCEEDED:
+        return Overdue(line)
+    return Refused(line) if code in _WRONG_REQUEST else Unavailable(line)
+
+
+def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
+    each = iter(items)
+    return [part for _ in range(0, len(items), size) if (part := tuple(islice(each, size)))]

@@ -1,0 +1,1 @@
+"""What a user types: options in, one call, printing out."""

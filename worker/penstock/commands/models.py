@@ -1,0 +1,253 @@
+"""The commands about models: ``penstock export | train | embed | rerank | bench``."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from penstock import settings
+from penstock.commands import texts
+from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.observe.live import steps as progress_steps
+from penstock.observe.log import set_up
+from penstock.settings import ModelSettings
+
+if TYPE_CHECKING:
+    from penstock.models.bundle import Manifest
+    from penstock.operate.bench import Result
+
+Choice = TypeVar("Choice", bound=str)
+
+BundleOption = Annotated[Path | None, typer.Option("--bundle", help="The bundle [default: that of the settings].")]
+Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Else JSON lines on standard input.")]
+Instruction = Annotated[str | None, typer.Option(help="The task, instead of the bundle's own.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Register the commands."""
+    app.command(
+        epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
+        "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
+        "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`"
+    )(export)
+    app.command(
+        epilog="Example: `penstock train plan.toml`, then `penstock export runs/mine/embedding -o bundles/mine`"
+    )(train)
+    app.command(
+        epilog='Examples: `penstock embed --bundle bundles/qwen3 "water under pressure"` · '
+        "`penstock embed --query --dimension 256 < texts.jsonl`"
+    )(embed)
+    app.command(
+        epilog='Example: `penstock rerank --bundle bundles/reranker --query "what drives a turbine" "Water." "A poem."`'
+    )(rerank)
+    app.command(
+        epilog="Examples: `penstock bench --bundle bundles/qwen3 --lengths 128,512,mixed` · "
+        "`penstock bench --bundle bundles/qwen3 --tune`"
+    )(bench)
+
+
+def export(
+    model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
+    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
+    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
+    dialect: Annotated[str, typer.Option(help="Graphs to make of a Qwen3 model: cuda, cpu, tensorrt.")] = "cpu",
+    precision: Annotated[
+        str,
+        typer.Option(help="bf16, fp16, fp32, int8, int7; a dialect takes those that it knows [default: its first]."),
+    ] = "",
+    dimensions: Annotated[
+        str, typer.Option(help="Shorter dimensions: of Qwen3 the largest wanted; else those the model was trained for.")
+    ] = "",
+    quality: Annotated[
+        Path | None, typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32.")
+    ] = None,
+    task: Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")] = None,
+    separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",
+    build_engines: Annotated[Path | None, typer.Option(help="Build TensorRT's engines into this folder, too.")] = None,
+    source: Annotated[str | None, typer.Option(help="The name that collections remember.")] = None,
+) -> None:
+    """Make a model bundle: of Qwen3-Embedding and Qwen3-Reranker with graphs of our own, of others through optimum.
+
+    Needs the extra `export`; models other than Qwen3 need the extra `optimum`, too. Folders of a labelled set hold
+    corpus.jsonl, queries.jsonl and qrels.tsv.
+    """
+    from penstock.models.export import card, qwen3, route  # noqa: PLC0415  # needs an extra
+    from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
+
+    set_up("warning", "auto")
+    options = qwen3.Options(
+        dialects=_names(dialect),
+        precisions=_names(precision),
+        dimension=max(_numbers("--dimensions", dimensions), default=None),
+        task=None if task is None else _choice("--task", task, card.TASKS),
+        separator=_choice("--separator", separator, SEPARATORS),
+        labelled_set=quality,
+    )
+    steps = progress_steps(Console(stderr=True))
+    manifest = route.export(model, output, revision, _numbers("--dimensions", dimensions), source, options, steps)
+    _say(manifest, output)
+    if build_engines is not None:
+        from penstock.assembly import models as loading  # noqa: PLC0415
+
+        with steps("building engines", 0):
+            loading.build_engines(output, build_engines)
+
+
+def train(
+    plan: Annotated[Path, typer.Argument(help="What is trained, on what, and how long: TOML.")],
+) -> None:
+    """Train an embedding model and a reranker on pairs of your own, from a checkpoint or from nothing.
+
+    Pairs are JSON lines {"query", "document", "group"?, "instruction"?, "negatives"?}. Interrupted, the same command
+    goes on from the last checkpoint. Needs the extra `train`; a GPU is used when PyTorch finds one.
+    """
+    try:
+        from penstock.models.train import run  # noqa: PLC0415  # needs an extra
+        from penstock.models.train.plan import load  # noqa: PLC0415
+
+        set_up("warning", "auto")
+        for folder in run.run(load(plan), progress_steps(Console(stderr=True))):
+            typer.echo(folder)
+    except ModuleNotFoundError as error:
+        raise Misconfigured(f"penstock train needs the extra train: {error.name} is missing") from error
+
+
+def embed(
+    given: Texts = None,
+    bundle: BundleOption = None,
+    query: Annotated[bool, typer.Option("--query", help="Put the query's instruction before each text.")] = False,
+    instruction: Instruction = None,
+    dimension: Annotated[int | None, typer.Option(help="Shorter vectors.")] = None,
+) -> None:
+    """Print the vector of each text, as a search would make it: {"tokens", "vector"} per line."""
+    from penstock.assembly import models as loading  # noqa: PLC0415  # the models' libraries load slowly
+
+    if instruction is not None and not query:
+        raise Misconfigured("--instruction is for queries: add --query")
+    model = loading.load_model(_by_hand(bundle, dimension=dimension, instruction=instruction))
+    limit = model.bundle.manifest.max_tokens
+    before = model.query_prompt if query else model.bundle.prompt("document")
+    count = 0
+    for portion in texts.portions(given or []):
+        ids = model.tokenizer.encode([before + text for text in portion])
+        for number, one in enumerate(ids, count + 1):
+            if len(one) > limit:
+                typer.echo(f"penstock: text {number}: cut from {len(one)} tokens to {limit}", err=True)
+        if max(map(len, ids)) > limit:
+            ids = model.tokenizer.encode([before + text for text in portion], limit)
+        for one, vector in zip(ids, model.embedder.embed(ids), strict=True):
+            typer.echo(texts.vector_line(len(one), vector))
+        count += len(portion)
+
+
+def rerank(
+    query: Annotated[str, typer.Option(help="What the texts should answer.")],
+    given: Texts = None,
+    bundle: BundleOption = None,
+    instruction: Instruction = None,
+    separator: Annotated[str | None, typer.Option(help="blank-line or newline, instead of the bundle's own.")] = None,
+) -> None:
+    """Print how well each text answers the query: {"index", "tokens", "logit", "score"} per line, in their order."""
+    from penstock.assembly import models as loading  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
+    from penstock.models.reranker import probability  # noqa: PLC0415
+
+    between = None if separator is None else _choice("--separator", separator, SEPARATORS)
+    chosen = _by_hand(bundle, instruction=instruction)
+    model = loading.load_reranker(chosen)
+    index = 0
+    for portion in texts.portions(given or []):
+        try:
+            pairs = model.pairs.encode(query, portion, chosen.instruction or None, between)
+        except InvalidEvent as error:
+            raise Misconfigured(str(error)) from None
+        logits = model.reranker.logits(pairs)
+        for ids, logit, score in zip(pairs, logits.tolist(), probability(logits).tolist(), strict=True):
+            typer.echo(json.dumps({"index": index, "tokens": len(ids), "logit": logit, "score": score}))
+            index += 1
+
+
+def bench(
+    bundle: BundleOption = None,
+    lengths: Annotated[str, typer.Option(help="Tokens per text, or mixed [default: 32,128,512,mixed].")] = "",
+    tokens: Annotated[int, typer.Option(min=1, help="Tokens per measurement.")] = 4096,
+    repeats: Annotated[int, typer.Option(min=1, help="Measurements, of which the median counts.")] = 3,
+    provider: Annotated[str | None, typer.Option(help="tensorrt, cuda or cpu, and no other.")] = None,
+    token_budget: Annotated[int | None, typer.Option(min=1, help="Padded tokens in one forward pass.")] = None,
+    peak_tflops: Annotated[float | None, typer.Option(help="What the hardware can do, for the MFU column.")] = None,
+    tune: Annotated[bool, typer.Option("--tune", help="Find the best token budget, store it in the bundle.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure the model alone, on random tokens: tokens and texts per second, padding, FLOPs, memory.
+
+    FLOPs of a text of n tokens: 2 per matrix parameter and token, and 2 n² per query channel for causal attention;
+    MFU is their rate over --peak-tflops.
+    """
+    from penstock.operate import bench as measuring  # noqa: PLC0415  # the models' libraries load slowly
+
+    update: dict[str, object] = {"token_budget": token_budget} if token_budget else {}
+    update |= {"provider": provider, "require_provider": provider} if provider else {}
+    chosen = _by_hand(bundle, **update)
+    tuned = None
+    if tune:
+        with progress_steps(Console(stderr=True))("tuning", len(measuring.BUDGETS)) as advance:
+            tuned = measuring.tune(chosen, tokens, advance)
+    results = list(measuring.measure(chosen, _names(lengths), tokens, repeats, peak_tflops))
+    memory = measuring.peak_memory()
+    if as_json:
+        rows = [asdict(result) for result in results]
+        typer.echo(json.dumps({"results": rows, "peak_memory_bytes": memory, "tuned": tuned}))
+        return
+    Console().print(_table(results))
+    typer.echo("peak memory: " + ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in memory.items()))
+    if tuned:
+        typer.echo(f"stored in the bundle: token budget {tuned[1]} on {tuned[0]}")
+
+
+def _say(manifest: "Manifest", output: Path) -> None:
+    made = ", ".join(f"{graph.dialect} {graph.precision}" for graph in manifest.graphs)
+    typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
+    if manifest.check is not None:
+        typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
+    if (found := manifest.quality) is not None:
+        verdict = "kept" if found.kept else "too much lost, left out"
+        typer.echo(f"nDCG@10 fp32 {found.ndcg_fp32:.4f}, {found.precision} {found.ndcg:.4f}: {verdict}", err=True)
+
+
+def _table(results: "Sequence[Result]") -> Table:
+    table = Table("lengths", "texts", "budget", "tokens/s", "texts/s", "padding", "TFLOP/s", "MFU")
+    for one in results:
+        rates = f"{one.tokens_per_s:,.0f}", f"{one.texts_per_s:,.1f}", f"{one.padding_share:.1%}"
+        tflops, mfu = (f"{one.tflops:.3f}" if one.tflops else "", f"{one.mfu:.1%}" if one.mfu else "")
+        table.add_row(one.lengths, str(one.texts), str(one.token_budget), *rates, tflops, mfu)
+    return table
+
+
+def _by_hand(bundle: Path | None, **given: object) -> ModelSettings:
+    """The settings, with what the command line says instead."""
+    given["bundle"] = bundle
+    chosen = settings.load({"model": {name: value for name, value in given.items() if value is not None}})
+    set_up("warning", chosen.log.format)
+    return chosen.model
+
+
+def _names(listed: str) -> list[str]:
+    return [part.strip() for part in listed.split(",") if part.strip()]
+
+
+def _numbers(option: str, listed: str) -> list[int]:
+    try:
+        return [int(part) for part in _names(listed)]
+    except ValueError:
+        raise Misconfigured(f"{option} {listed!r}: numbers separated by commas, please") from None
+
+
+def _choice(option: str, name: str, choices: Mapping[str, Choice]) -> Choice:
+    if name not in choices:
+        raise Misconfigured(f"{option} {name}: choose of {', '.join(choices)}")
+    return choices[name]

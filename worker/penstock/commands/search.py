@@ -1,0 +1,232 @@
+"""The commands about searching: ``penstock query | search | evaluate``."""
+
+import asyncio
+import json
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from penstock import settings
+from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.observe.live import steps as progress_steps
+from penstock.observe.log import set_up
+from penstock.query.requests import PlaceBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
+from penstock.settings import Settings
+
+if TYPE_CHECKING:
+    from penstock.evaluate.report import Report
+
+SNIPPET = 160
+
+
+def add_to(app: typer.Typer, stop_on_signals: Callable[[], threading.Event]) -> None:
+    """Register the commands."""
+
+    @app.command(
+        epilog="Examples: `penstock query` · `PENSTOCK_RERANK__ENABLED=false penstock query` · "
+        "`PENSTOCK_QUERY__TOPIC=queries penstock query`"
+    )
+    def query(
+        once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
+    ) -> None:
+        """Answer queries: over HTTP with a page to try it on, and over a topic where PENSTOCK_QUERY__TOPIC names one.
+
+        Reads only. On a terminal a live line shows what it does. Runs until SIGTERM or SIGINT: then answers what is in
+        hand and exits 0 within PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to
+        its dead letter topic.
+        """
+        from penstock.assembly import query as serving  # noqa: PLC0415  # loads slowly, and other commands need none
+        from penstock.assembly import search as searching  # noqa: PLC0415  # as above
+
+        chosen = settings.load()
+        set_up(chosen.log.level, chosen.log.format)
+        if not chosen.http.enabled and not chosen.query.topic:
+            raise Misconfigured("nothing to listen to: set PENSTOCK_QUERY__TOPIC, or leave PENSTOCK_HTTP__ENABLED on")
+        if once and not chosen.query.topic:
+            raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
+        stop = stop_on_signals()
+        serving.serve(chosen, searching.load_models(chosen), stop, once=once, bar=sys.stderr.isatty())
+
+    app.command(
+        epilog='Examples: `penstock search "water under pressure"` · '
+        "`penstock search --url http://localhost:8080 --json turbine` · "
+        """`penstock search --filter '{"field": "metadata.section", "equals": "games"}' chess`"""
+    )(search)
+    app.command(
+        epilog="Examples: `penstock evaluate queries.jsonl` · "
+        "`penstock evaluate qrels.txt --queries topics.tsv --no-rerank`"
+    )(evaluate)
+
+
+def search(  # Typer reads options from signatures
+    text: Annotated[str, typer.Argument(help="What to look for.")],
+    url: Annotated[str | None, typer.Option(help="Ask a running query worker instead of the store itself.")] = None,
+    tenant: Annotated[str | None, typer.Option(help="Whose documents.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="How many documents.")] = None,
+    candidates: Annotated[int | None, typer.Option(help="How many chunks the reranker sees.")] = None,
+    rerank: Annotated[bool | None, typer.Option(help="Let the reranker order them [default: if there is one].")] = None,
+    instruction: Annotated[str | None, typer.Option(help="The task, instead of the usual one.")] = None,
+    only: Annotated[str | None, typer.Option("--filter", help="Conditions on the documents, as JSON.")] = None,
+    after: Annotated[str | None, typer.Option(help="Wait for this record: topic/partition/offset.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the answer as one JSON object.")] = False,
+) -> None:
+    """Search, with the settings of the workers, or by asking a running one.
+
+    The worker, and the API key for it, can be set as PENSTOCK_SEARCH__URL and PENSTOCK_SEARCH__API_KEY, too.
+    """
+    chosen = settings.load()
+    set_up("warning", chosen.log.format)
+    asked = _body(
+        query=text, tenant=tenant, top_k=top_k, candidates=candidates, rerank=rerank, instruction=instruction,
+        filter=_json(only), after=_place(after),
+    )  # fmt: skip
+    try:
+        worker = url or chosen.search.url
+        reply = _remote(chosen, worker, asked) if worker else _here(chosen, asked)
+    except (InvalidEvent, Unavailable) as error:
+        raise Misconfigured(str(error)) from None
+    if as_json:
+        typer.echo(to_json(reply))
+        return
+    _show(reply)
+
+
+def evaluate(  # Typer reads options from signatures
+    file: Annotated[Path, typer.Argument(help="Queries with their relevant documents, or TREC's qrels.")],
+    queries: Annotated[Path | None, typer.Option(help="The queries' texts, where FILE is TREC's qrels.")] = None,
+    candidates: Annotated[int, typer.Option(min=1, help="Chunks retrieved and reranked per query.")] = 100,
+    recall: Annotated[str, typer.Option(help="Cutoffs for recall.")] = "10,100",
+    tenant: Annotated[str, typer.Option(help="Whose documents.")] = "",
+    rerank: Annotated[bool, typer.Option(help="Measure the reranker, too, which takes longest.")] = True,
+    sample: Annotated[int | None, typer.Option(min=1, help="Only so many of the queries, always the same.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Measure how good the search is on queries whose answers are known: nDCG@10, recall and MRR@10.
+
+    FILE has lines {"id", "query", "relevant": ["document", ...]}, or grades as {"document": 2}; with --queries it is
+    TREC's qrels. Measured are the search as it is served, with and without reranking, and exact search over the stored
+    vectors at every dimension, and without the model's task. Needs the extra `evaluate`.
+    """
+    from penstock.evaluate import report as evaluating  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.evaluate.labelled import read, sampled  # noqa: PLC0415
+
+    labelled = read(file, queries)
+    if sample is not None:
+        labelled = sampled(labelled, sample)
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in recall.split(",")):
+        raise Misconfigured(f"--recall {recall!r}: numbers separated by commas, please")
+    chosen = settings.load()
+    set_up("warning", chosen.log.format)
+    options = evaluating.Options(candidates, [int(part) for part in recall.split(",")], tenant, rerank)
+    try:
+        report = evaluating.evaluate(chosen, labelled, options, progress_steps(Console(stderr=True)))
+    except (InvalidEvent, Unavailable) as error:
+        raise Misconfigured(str(error)) from None
+    if as_json:
+        typer.echo(json.dumps(report.as_json()))
+        return
+    _show_report(report)
+
+
+def _remote(chosen: Settings, url: str, asked: Mapping[str, Any]) -> ReplyBody:
+    from penstock.query.http.client import ask  # noqa: PLC0415  # loads slowly
+
+    return ask(url, chosen.search.api_key.get_secret_value(), _checked(asked), chosen.query.timeout_s)
+
+
+def _here(chosen: Settings, asked: Mapping[str, Any]) -> ReplyBody:
+    """In this process, on the store of the settings."""
+    from penstock.assembly import search as searching  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.query.search import TooLate  # noqa: PLC0415
+
+    limits = searching.limits(chosen.query, chosen.qdrant)
+    query = to_query(read_query(json.dumps(asked).encode(), limits), limits, "search", asked.get("tenant") or "")
+    models = searching.load_models(chosen)
+    following = searching.progress(chosen)
+    with searching.reading(chosen) as connection:
+        found = searching.make_search(chosen, models, connection, following)
+        try:
+            return to_reply(asyncio.run(found.answer(query)), models.body)
+        except TooLate as error:
+            raise Unavailable(str(error)) from None
+        finally:
+            found.close()
+            if following is not None:
+                following.close()
+
+
+def _body(**fields: object) -> dict[str, Any]:
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _checked(asked: Mapping[str, Any]) -> QueryBody:
+    """The worker checks the rest, by its own limits."""
+    from penstock.query.requests import Limits  # noqa: PLC0415
+
+    unlimited = Limits(most_top_k=2**31, most_candidates=2**31, most_characters=2**31, most_conditions=2**31)
+    return read_query(json.dumps(asked).encode(), unlimited)
+
+
+def _json(text: str | None) -> Any:
+    try:
+        return None if text is None else json.loads(text)
+    except ValueError as error:
+        raise Misconfigured(f"--filter: no JSON: {error}") from None
+
+
+def _place(text: str | None) -> dict[str, Any] | None:
+    if text is None:
+        return None
+    topic, _, numbers = text.partition("/")
+    partition, _, offset = numbers.partition("/")
+    try:
+        return PlaceBody(topic=topic, partition=int(partition), offset=int(offset)).model_dump()
+    except ValueError:  # pydantic's error is one, too
+        raise Misconfigured(f"--after {text}: topic/partition/offset, please") from None
+
+
+def _show(reply: ReplyBody) -> None:
+    console = Console()
+    table = Table("", "score", "retrieval", "document", "text")
+    for rank, hit in enumerate(reply.hits, 1):
+        moved = "" if not reply.reranked else f" ({hit.retrieval_rank - rank:+d})"
+        text = " ".join(hit.text.split())
+        snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
+        shown = Text.assemble((_plain(hit.title), "bold"), "\n" if hit.title else "", _plain(snippet))
+        scores = f"{hit.score:.3f}", f"{hit.retrieval_score:.3f}{moved}"
+        table.add_row(str(rank), *scores, Text(_plain(hit.document)), shown)
+    console.print(table if reply.hits else "nothing found")
+    steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())
+    why = "reranked" if reply.reranked else f"not reranked: {reply.not_reranked}"
+    console.print(Text(f"{why}; {steps}", style="dim"))
+
+
+def _show_report(report: "Report") -> None:
+    names = list(report.rows[0].metrics)
+    table = Table("search", "dimension", "task", "reranked", *names)
+    for row in report.rows:
+        dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
+        told = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
+        table.add_row(*told, *(f"{row.metrics[name]:.4f}" for name in names))
+    console = Console()
+    console.print(table)
+    console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
+    if (gain := report.reranking) is not None:
+        interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
+        console.print(f"reranking: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
+    if report.missing:
+        console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
+    if not all(row.trained for row in report.rows):
+        console.print("* the model was not trained for this dimension", style="dim")
+
+
+def _plain(text: str) -> str:
+    """Without control sequences: a document must not speak to the terminal."""
+    return "".join(letter for letter in text if letter.isprintable())

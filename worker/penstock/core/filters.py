@@ -1,0 +1,254 @@
+"""The filter language of queries: conditions on a document's metadata, joined by all, any and not.
+
+    {"all": [{"field": "metadata.section", "any_of": ["games", "sound"]},
+             {"field": "metadata.year", "range": {"gte": 2020}},
+             {"not": {"field": "language", "equals": "de"}}]}
+
+A list in the metadata meets a condition when one of its elements does. Stores translate this; ``matches`` says what
+it means.
+"""
+
+import operator
+import re
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    AfterValidator,
+    AwareDatetime,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
+
+from penstock.core.errors import InvalidEvent
+
+FieldType = Literal["keyword", "integer", "float", "bool", "datetime"]
+
+BUILT_IN: Mapping[str, FieldType] = {"document": "keyword", "language": "keyword", "timestamp": "datetime"}
+METADATA = re.compile(r"metadata(\.[\w-]{1,64}){1,8}")
+"""A path into the metadata. Nothing in a segment means anything to a store."""
+
+DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
+COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
+DEEPEST = 8
+LONGEST_LIST = 5000
+MOST_PARTS = 10_000
+"""Elements of a filter, lists and objects together, that are read at all."""
+_INT64 = range(-(2**63), 2**63)
+
+
+def _rfc_3339(value: object) -> object:
+    """Pydantic would take a string of digits for seconds since 1970."""
+    if isinstance(value, str) and not DATE.match(value):
+        raise ValueError("no RFC 3339 date and time")
+    return value
+
+
+def _in_utc(moment: datetime) -> datetime:
+    """Stores count in UTC, from year 1 to 9999."""
+    try:
+        return moment.astimezone(UTC)
+    except OverflowError:
+        raise ValueError("not in the years 1 to 9999 in UTC") from None
+
+
+Integer = Annotated[StrictInt, Field(ge=_INT64.start, lt=_INT64.stop)]
+Number = Integer | Annotated[StrictFloat, Field(allow_inf_nan=False)]
+Word = Annotated[StrictStr, Field(max_length=1024)]
+Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
+Scalar = StrictBool | Number | Word
+
+
+def not_endless(value: object) -> object:
+    """Ends the reading of a list that has too much in it: each element could be a fault to be told."""
+    if isinstance(value, list) and len(value) > LONGEST_LIST:
+        raise ValueError(f"{len(value)} elements; at most {LONGEST_LIST} are read")
+    return value
+
+
+def not_vast(value: object) -> object:
+    """Ends the reading of a filter that has too much in it altogether, as ``not_endless`` does for one list."""
+    left, parts = [value], 0
+    while left:
+        one = left.pop()
+        inside = list(one.values()) if isinstance(one, Mapping) else one if isinstance(one, list) else []
+        parts += len(inside)
+        if parts > MOST_PARTS:
+            raise ValueError(f"more than {MOST_PARTS} parts")
+        left += inside
+    return value
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class Range(_Part):
+    """Bounds: all numbers, or all moments (RFC 3339 with a time zone)."""
+
+    gt: Number | Moment | None = None
+    gte: Number | Moment | None = None
+    lt: Number | Moment | None = None
+    lte: Number | Moment | None = None
+
+    @property
+    def bounds(self) -> dict[str, Any]:
+        """Those that are given, by name."""
+        return {name: bound for name in ("gt", "gte", "lt", "lte") if (bound := getattr(self, name)) is not None}
+
+    @property
+    def moments(self) -> bool:
+        """Whether the bounds are moments."""
+        return isinstance(next(iter(self.bounds.values())), datetime)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        kinds = {isinstance(bound, datetime) for bound in self.bounds.values()}
+        if len(kinds) != 1:
+            raise ValueError("a range has bounds (gt, gte, lt, lte): all numbers, or all RFC 3339 with a time zone")
+        return self
+
+
+class Filter(_Part):
+    """One condition on a field, or a combination of filters."""
+
+    field: str | None = None
+    equals: Scalar | None = None
+    any_of: Annotated[
+        tuple[Integer, ...] | tuple[Word, ...] | None, BeforeValidator(not_endless), Field(min_length=1)
+    ] = None
+    range: Range | None = None
+    exists: StrictBool | None = None
+    all: Annotated[tuple["Filter", ...] | None, BeforeValidator(not_endless), Field(min_length=1)] = None
+    any: Annotated[tuple["Filter", ...] | None, BeforeValidator(not_endless), Field(min_length=1)] = None
+    negated: "Filter | None" = Field(default=None, alias="not")
+
+    @property
+    def operator(self) -> str:
+        """Which of ``all``, ``any``, ``negated``, ``equals``, ``any_of``, ``range`` and ``exists`` this is."""
+        return next(iter(self.model_fields_set - {"field"}))
+
+    @property
+    def parts(self) -> tuple["Filter", ...]:
+        """The filters that this one combines."""
+        return self.all or self.any or ((self.negated,) if self.negated else ())
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        if given != self.model_fields_set:
+            raise ValueError("null is no condition; to ask for a missing field write exists: false")
+        combines = given & {"all", "any", "negated"}
+        compares = given & {"equals", "any_of", "range", "exists"}
+        if len(combines) + len(compares) != 1 or bool(compares) != ("field" in given):
+            raise ValueError("a filter is one of all, any, not, or a field with one of equals, any_of, range, exists")
+        if self.field is not None and self.field not in BUILT_IN and not METADATA.fullmatch(self.field):
+            raise ValueError(f"there is no field {self.field[:80]!r}: metadata.<name>, " + ", ".join(BUILT_IN))
+        return self
+
+
+def check(given: Filter, fields: Mapping[str, FieldType], most_conditions: int, most_values: int) -> None:
+    """Raises InvalidEvent for a filter that is too large, or that names a field or a type that is not declared.
+
+    ``fields`` are the declared ones below ``metadata``; where none is, every one may be used.
+    """
+    conditions = 0
+    for one, depth in _walk(given, 1):
+        conditions += one.field is not None
+        if depth > DEEPEST:
+            raise InvalidEvent(f"filter: nests deeper than {DEEPEST} levels")
+        if conditions > most_conditions:
+            raise InvalidEvent(f"filter: more than {most_conditions} conditions")
+        if one.any_of is not None and len(one.any_of) > most_values:
+            raise InvalidEvent(f"filter: any_of has {len(one.any_of)} values, at most {most_values} are allowed")
+        if one.field is not None:
+            _check_type(one, one.field, fields)
+
+
+def _check_type(one: Filter, field: str, fields: Mapping[str, FieldType]) -> None:
+    declared = BUILT_IN.get(field) or fields.get(field.removeprefix("metadata."))
+    if declared is None and fields:
+        known = ", ".join([*BUILT_IN, *(f"metadata.{name}" for name in fields)])
+        raise InvalidEvent(f"filter: {field} is not declared as a field to filter by; there are {known}")
+    if declared is not None and one.exists is None and not _fits(one, declared):
+        raise InvalidEvent(f"filter: {field} is of type {declared}, which {one.operator} with this value does not fit")
+
+
+def _fits(one: Filter, declared: FieldType) -> bool:
+    values = one.any_of if one.any_of is not None else () if one.equals is None else (one.equals,)
+    if one.range is not None:
+        return declared in (("datetime",) if one.range.moments else ("integer", "float"))
+    match declared:
+        case "keyword":
+            return all(isinstance(value, str) for value in values)
+        case "bool":
+            return all(isinstance(value, bool) for value in values)
+        case "integer":
+            return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
+        case "float":
+            return one.any_of is None and all(_is_number(value) for value in values)
+        case "datetime":
+            return False
+
+
+def _walk(given: Filter, depth: int) -> Iterator[tuple[Filter, int]]:
+    yield given, depth
+    for part in given.parts:
+        yield from _walk(part, depth + 1)
+
+
+def matches(given: Filter, payload: Mapping[str, Any]) -> bool:
+    """Whether a document with these fields (``document``, ``language``, ``timestamp``, ``metadata``) meets it."""
+    match given.operator:
+        case "all":
+            return all(matches(part, payload) for part in given.parts)
+        case "any":
+            return any(matches(part, payload) for part in given.parts)
+        case "negated":
+            return not matches(given.parts[0], payload)
+    values = _values(payload, given.field or "")
+    if given.exists is not None:
+        return given.exists == bool(values)
+    return any(_meets(given, value) for value in values)
+
+
+def _values(payload: Any, path: str) -> list[Any]:
+    for name in path.split("."):
+        payload = payload.get(name) if isinstance(payload, Mapping) else None
+    if payload is None:
+        return []
+    return payload if isinstance(payload, list) else [payload]
+
+
+def _meets(given: Filter, value: Any) -> bool:
+    if given.range is not None:
+        return _within(given.range, value)
+    wanted = given.any_of if given.any_of is not None else (given.equals,)
+    if given.equals is not None and _is_number(given.equals):
+        return _is_number(value) and bool(value == given.equals)
+    return any(type(value) is type(one) and value == one for one in wanted)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _within(wanted: Range, value: Any) -> bool:
+    if wanted.moments:
+        try:
+            value = datetime.fromisoformat(value)
+        except (TypeError, ValueError):
+            return False
+        if value.tzinfo is None:
+            value = value.replace(tzinfo=UTC)
+    elif not _is_number(value):
+        return False
+    return all(COMPARE[name](value, bound) for name, bound in wanted.bounds.items())

@@ -1,0 +1,150 @@
+"""What the workers need of the world outside.
+
+Each Protocol is a contract; ``tests/contracts`` holds every implementation, shipped fakes included, to it.
+
+Any method may raise Unavailable: nothing has happened, or what has happened may safely happen again, so the
+caller repeats the call. Methods of a Source are called by one thread only; all others by several at once.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.queries import Hit, Lookup
+from penstock.core.records import Batch, Letter, Message, Partition, Place, Position
+from penstock.core.vectors import Vector
+
+
+class Source(Protocol):
+    """Where records come from, in order per partition."""
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """The next records, or None when none came within the time.
+
+        With ``hold`` no record is returned: the call only keeps the membership, at once. Its positions are
+        those right after this poll, with the generation of each partition's assignment.
+        """
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """Remember that everything before these positions is done. Never waits.
+
+        A position of an earlier generation is dropped; one that a rebalance or an outage delays is kept and
+        sent with a later poll.
+        """
+
+    def remaining(self) -> int | None:
+        """Records still to come until the end that this source stops at; 0 when all are committed.
+
+        None where the stream has no end.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Send what is still to be committed, leave the group. Later calls do nothing."""
+
+
+class DeadLetters(Protocol):
+    """Where records go that can never be indexed."""
+
+    def put(self, letters: Sequence[Letter]) -> None:
+        """Store these for good; returns when they are durable. Put twice, they may be there twice.
+
+        Raises Unavailable, or Misconfigured for what waiting will not mend.
+        """
+
+    def close(self, timeout_s: float) -> None:
+        """Release the connection."""
+
+
+class Tokenizer(Protocol):
+    """Text to token ids, and text to pieces of so many tokens."""
+
+    @property
+    def special_tokens(self) -> int:
+        """How many ids ``encode`` adds to those of the text itself."""
+
+    def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
+        """The ids of each text, special ones included; at most ``limit`` of them, cut before the closing ones."""
+
+    def split(self, texts: Sequence[str], capacity: int, overlap: int) -> list[list[tuple[int, str]]]:
+        """Pieces of at most ``capacity`` tokens (special ones not counted), each with its first character's index."""
+
+
+class Embedder(Protocol):
+    """Token ids to vectors."""
+
+    @property
+    def dimension(self) -> int:
+        """Length of the vectors."""
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+        """``[len(texts), dimension]`` float32, each row of length 1 and the same in any company."""
+
+
+class VectorStore(Protocol):
+    """Where points live. Every write is guarded by the order of what is there, see ``Stored.older``."""
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """What is stored of these points; those that are not there are left out."""
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """Write each point that is new or whose stored form is older. Durable on return.
+
+        Raises Refused when the request itself is wrong; then some of the points may be written.
+        """
+
+    def patch(self, points: Sequence[Point]) -> None:
+        """Renew order and payload, but no vector, of each stored point that is older and holds the same hash.
+
+        Durable on return; raises Refused like ``upsert``.
+        """
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        """Remove every point of these documents that is older than the anchor given."""
+
+
+class Searcher(Protocol):
+    """The reading side of the store."""
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """For each, the points nearest to its vector, nearest first: of its tenant, no tombstone, not expired.
+
+        Points that a newer version of their document has left behind may be among them. Raises Refused when a
+        request is wrong.
+        """
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As in VectorStore."""
+
+
+class PairEncoder(Protocol):
+    """A query and documents to the token ids that a reranker judges."""
+
+    def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
+        """The ids of each pair; too long a document is cut. Raises InvalidEvent where the query leaves no room."""
+
+
+class Reranker(Protocol):
+    """Pairs to how well the document answers the query."""
+
+    def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
+        """``[len(pairs)]`` float32: log-odds, the same for a pair in any company."""
+
+
+class Progress(Protocol):
+    """How far a stream has been indexed."""
+
+    def searchable(self, places: Sequence[Place]) -> list[bool]:
+        """For each record, whether it is done: indexed, or given up for a reason that waiting will not change.
+
+        Raises InvalidEvent for a place that is not in the stream, Unavailable, and Misconfigured where nobody may know.
+        """
+
+
+class Replies(Protocol):
+    """Where answers go that were asked for over a topic."""
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """Send these; returns when they are durable. Raises Refused for one that its topic does not take."""
+
+    def close(self, timeout_s: float) -> None:
+        """Release the connection."""

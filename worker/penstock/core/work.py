@@ -1,0 +1,35 @@
+"""A batch on its way through the stages of a worker."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from penstock.core.errors import InvalidEvent
+from penstock.core.records import Batch, Letter, Outcome, Record
+
+
+class Interval(NamedTuple):
+    """Nanoseconds since 1970."""
+
+    start_ns: int
+    end_ns: int
+
+
+@dataclass(slots=True)
+class Work:
+    """What has become of a batch's records so far. ``chunks`` and ``tokens`` are what a model has seen.
+
+    ``stages`` says when each stage that it has left had it.
+    """
+
+    batch: Batch
+    letters: list[Letter] = field(default_factory=list)
+    outcomes: Counter[Outcome] = field(default_factory=Counter)
+    chunks: int = 0
+    tokens: int = 0
+    stages: dict[str, Interval] = field(default_factory=dict)
+
+    def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
+        """The record becomes a dead letter."""
+        self.letters.append(Letter(record, error, stage))
+        self.outcomes[Outcome.DEAD_LETTERED] += 1

@@ -1,0 +1,118 @@
+"""The demo in one process: the pipeline and the search of the workers over an embedded store."""
+
+import io
+import threading
+import time
+import webbrowser
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+
+from rich.console import Console
+
+from penstock.adapters.files import FileDeadLetters, FileSource
+from penstock.adapters.qdrant.collection import number_recipe, open_collection
+from penstock.adapters.qdrant.connection import Connection
+from penstock.assembly import index as wiring
+from penstock.assembly import query as serving
+from penstock.assembly import search as searching
+from penstock.core.queries import Hit
+from penstock.core.records import Outcome
+from penstock.core.vectors import Vector
+from penstock.demo import corpus
+from penstock.query.http.server import Background
+from penstock.query.requests import Limits, QueryBody, ReplyBody, to_query, to_reply
+from penstock.query.search import Search
+from penstock.settings import HttpSettings, IndexSettings, ModelSettings, QdrantSettings, RerankSettings, Settings
+
+COLLECTION = "demo"
+BATCH_BYTES = 100_000
+
+
+class Here:
+    """Implements ``Stage``."""
+
+    def __init__(
+        self,
+        models: searching.Models,
+        folder: Path,
+        stop: threading.Event,
+        console: Console,
+        chosen: Settings | None = None,
+    ) -> None:
+        """The points are kept in ``folder``. Raises Misconfigured where they are another model's, or in use."""
+        self._models, self._stop, self._console = models, stop, console
+        self._settings = chosen or settings(folder)
+        self._totals: Counter[Outcome] = Counter()
+        self._search: Search | None = None
+        self._chunker = wiring.chunker(self._settings.index, models.embedding)
+        self._connection = Connection(self._settings.qdrant)
+        self._collection = open_collection(self._connection, COLLECTION, models.embedding.identity, None, 0)
+        self._recipe = number_recipe(self._connection, self._collection.name, self._chunker.rules.fingerprint)
+        self._background = Background()
+        self._opened = ExitStack()
+        for part in (self._connection, self._background):
+            self._opened.callback(part.close)
+
+    def send(self, lines: Sequence[bytes]) -> None:
+        """As in Stage."""
+        base = int(time.time() * wiring.TICKS_PER_S)
+        source = FileSource(io.BytesIO(b"\n".join(lines)), corpus.CORPUS.name, len(lines))
+        letters = FileDeadLetters(Path(f"{corpus.CORPUS.name}.dlq.jsonl"))
+        feed = wiring.Feed(source, letters, wiring.rules(self._settings.index, base, keyed=False), None)
+        store = self._connection.store(self._collection)
+        bar = self._console.is_terminal and len(lines) > 1
+        parts = wiring.Parts(feed, store, self._chunker, self._recipe, self._models.embedding.embedder)
+        report = wiring.run(self._settings.index, parts, self._stop, bar=bar)
+        self._totals.update(report.totals)
+
+    def change(self, line: bytes, body: QueryBody) -> ReplyBody:
+        """As in Stage."""
+        self.send([line])
+        return self.ask(body)
+
+    def ask(self, body: QueryBody) -> ReplyBody:
+        """As in Stage."""
+        if self._search is None:
+            self._search = searching.make_search(self._settings, self._models, self._connection, None)
+            self._opened.callback(self._search.close)
+        answer = self._background.run(self._search.answer(to_query(body, Limits(), "demo", "")))
+        return to_reply(answer, self._models.body)
+
+    def stored(self) -> tuple[list[Hit], Vector]:
+        """As in Stage."""
+        return self._connection.store(self._collection).vectors("")
+
+    def finish(self) -> Mapping[str, int]:
+        """As in Stage."""
+        return {str(outcome): count for outcome, count in self._totals.items()}
+
+    def serve(self, port: int) -> None:
+        """As in Stage."""
+        self.close()
+        page = self._settings.model_copy(
+            update={
+                "http": HttpSettings(port=port),
+                "rerank": RerankSettings(enabled=self._models.reranker is not None),
+            }
+        )
+
+        def answering(bound: int) -> None:
+            url = f"http://127.0.0.1:{bound}/"
+            self._console.print(f"\nSearch it at {url} (Ctrl+C ends it)", highlight=False)
+            if self._console.is_terminal:
+                webbrowser.open(url)
+
+        serving.serve(page, self._models, self._stop, answering=answering)
+
+    def close(self) -> None:
+        """As in Stage."""
+        self._opened.close()
+
+
+def settings(folder: Path) -> Settings:
+    """Independent of the environment: the demo is the same for everyone."""
+    index = IndexSettings(batch_bytes=BATCH_BYTES, chunk_tokens=corpus.CHUNK_TOKENS, chunk_overlap=corpus.CHUNK_OVERLAP)
+    qdrant = QdrantSettings(path=folder, collection=COLLECTION)
+    return Settings.model_construct(qdrant=qdrant, model=ModelSettings(), index=index)

@@ -1,0 +1,185 @@
+"""What happens in the demo, in order: the same in one process and through Kafka."""
+
+import json
+import os
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
+from pathlib import Path
+
+from rich.console import Console
+
+from penstock.assembly import search as searching
+from penstock.assembly.models import Model, load_model, load_reranker
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.queries import Hit
+from penstock.core.vectors import Vector
+from penstock.demo import corpus, tables
+from penstock.demo.in_process import COLLECTION, Here
+from penstock.demo.stage import Options, Stage
+from penstock.demo.tables import Cost
+from penstock.demo.through_kafka import Processes
+from penstock.evaluate import exact
+from penstock.evaluate.labelled import Labelled, read, sampled
+from penstock.query.requests import QueryBody, ReplyBody
+from penstock.settings import ModelSettings, RerankSettings
+
+TOP, CANDIDATES, FIRST = 3, 50, 10
+MEASURED = 400
+"""Queries that the dimensions are compared by."""
+
+
+def run(options: Options, stop: threading.Event) -> None:
+    """Index the corpus, search it, change it, and say what became of every record. Raises Misconfigured."""
+    console = Console(stderr=options.as_json, quiet=options.as_json)
+    bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
+    reranker = load_reranker(RerankSettings(bundle=bundles[1]))
+    models = searching.Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
+    try:
+        with (
+            tempfile.TemporaryDirectory() as passing,
+            _stage(options, models, bundles, Path(passing), stop, console) as stage,
+        ):
+            _play(stage, options, models.embedding, stop, console)
+    except Unavailable as error:
+        raise Misconfigured(str(error)) from None
+
+
+@contextmanager
+def _stage(
+    options: Options, models: searching.Models, bundles: tuple[Path, Path], passing: Path, stop: threading.Event,
+    console: Console,
+) -> Iterator[Stage]:  # fmt: skip
+    made: Stage
+    if options.bootstrap_servers:
+        made = Processes(options.bootstrap_servers, models, bundles, passing, options.port, stop, console)
+    else:
+        made = Here(models, _folder(options), stop, console)
+    with closing(made):
+        yield made
+
+
+def _folder(options: Options) -> Path:
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    return options.folder or cache / (f"demo-{options.bundle.resolve().name}" if options.bundle else "demo")
+
+
+def _play(stage: Stage, options: Options, model: Model, stop: threading.Event, console: Console) -> None:
+    lines = corpus.events()
+    console.print(
+        f"indexing {len(lines):,} events about Debian packages in eight languages, some of them revised, sent twice or "
+        "deleted …", highlight=False,
+    )  # fmt: skip
+    started = time.monotonic()
+    stage.send(lines)
+    seconds = time.monotonic() - started
+    if stop.is_set():
+        return
+    chunks, vectors = stage.stored()
+    documents = len({hit.key.document for hit in chunks})
+    console.print(f"{documents:,} documents in {len(chunks):,} chunks after {seconds:.1f} s\n", highlight=False)
+    answers = [(language, text, stage.ask(_body(text))) for language, text in corpus.QUERIES]
+    tables.found(console, answers)
+    labelled = sampled(read(corpus.HELD_OUT / "en.jsonl", None), MEASURED)
+    measured = costs(model, labelled, chunks, vectors)
+    tables.costs(console, measured, len(labelled))
+    changed = _change(stage, lines, console)
+    if options.port is not None:
+        stage.serve(options.port)
+        return
+    outcomes = stage.finish()
+    if options.as_json:
+        print(  # noqa: T201  # the command's output
+            json.dumps(
+                {
+                    "events": len(lines) + 1,
+                    "documents": documents,
+                    "chunks": len(chunks),
+                    "seconds": round(seconds, 2),
+                    "outcomes": outcomes,
+                    "queries": [_told(*one) for one in answers],
+                    "dimensions": [{"dimension": one.dimension, "recall": round(one.recall, 4)} for one in measured],
+                    "change": changed,
+                }
+            )
+        )
+        return
+    counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
+    console.print(f"Every one of the {len(lines) + 1:,} events is accounted for: {counted}.", highlight=False)
+    tables.what_next(console, _tries(options), _variables(options))
+
+
+def _body(text: str) -> QueryBody:
+    return QueryBody(query=text, top_k=TOP, candidates=CANDIDATES)
+
+
+def _change(stage: Stage, lines: list[bytes], console: Console) -> dict[str, object]:
+    """A document is changed and found by what is new in it."""
+    event = corpus.change(lines)
+    started = time.monotonic()
+    reply = stage.change(event, QueryBody(query=corpus.NEWS_QUERY, top_k=TOP, rerank=False))
+    took_ms = (time.monotonic() - started) * 1000
+    place = next((rank for rank, hit in enumerate(reply.hits, 1) if hit.document == corpus.CHANGED), None)
+    where = "not among the first three" if place is None else f"at place {place}"
+    console.print(
+        f'\n{corpus.CHANGED} was written anew ("{corpus.NEWS}"), and {took_ms:.0f} ms later a search for '
+        f'"{corpus.NEWS_QUERY}" has it {where}.', highlight=False,
+    )  # fmt: skip
+    return {"document": corpus.CHANGED, "ms": round(took_ms), "place": place}
+
+
+def costs(model: Model, labelled: Sequence[Labelled], chunks: Sequence[Hit], vectors: Vector) -> list[Cost]:
+    """How much is found at each dimension, by exact search over the stored vectors."""
+    asked = model.embedder.embed(model.tokenizer.encode([model.query_prompt + one.text for one in labelled]))
+    measured = []
+    for dimension in exact.dimensions(vectors.shape[1]):
+        runs = exact.ranked(chunks, vectors, asked, dimension, CANDIDATES)
+        hits = sum(
+            not one.relevant.keys().isdisjoint(exact.documents(run)[:FIRST])
+            for one, run in zip(labelled, runs, strict=True)
+        )
+        measured.append(Cost(dimension, hits / len(labelled)))
+    return measured
+
+
+def _told(language: str, query: str, reply: ReplyBody) -> dict[str, object]:
+    hits = [
+        {
+            "document": hit.document,
+            "text": hit.text,
+            "score": round(hit.score, 4),
+            "retrieval_score": round(hit.retrieval_score, 4),
+            "retrieval_rank": hit.retrieval_rank,
+        }
+        for hit in reply.hits
+    ]
+    return {"query": query, "language": language, "hits": hits}
+
+
+def _tries(options: Options) -> Sequence[tuple[str, str]]:
+    again = "penstock demo" if options.bootstrap_servers else "penstock demo --bootstrap-servers localhost:9092"
+    why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka, in processes of their own"
+    return (
+        ("penstock demo --serve", "search it on a page in the browser"),
+        (again, why),
+        ("penstock demo --json", "for programs"),
+        ("penstock schema document.v1", "your own events"),
+        ("penstock index --help", "index a topic of yours"),
+        ("penstock query --help", "search it"),
+        ("penstock config", "every setting"),
+    )
+
+
+def _variables(options: Options) -> Sequence[str]:
+    """What ``penstock search`` and ``evaluate`` need to work on the demo's index."""
+    if options.bootstrap_servers:
+        return ()
+    values: dict[str, object] = {
+        "QDRANT__PATH": _folder(options),
+        "QDRANT__COLLECTION": COLLECTION,
+        "MODEL__BUNDLE": (options.bundle or corpus.EMBEDDING).resolve(),
+        "RERANK__BUNDLE": (options.reranker or corpus.RERANKER).resolve(),
+    }
+    return [f"PENSTOCK_{name}={value}" for name, value in values.items()]

@@ -1,0 +1,68 @@
+"""What the demo prints. Pure but for the console."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from penstock.query.requests import HitBody, ReplyBody
+
+BYTES_PER_NUMBER = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What is found with vectors of that length: the share of queries whose document is among the first ten."""
+
+    dimension: int
+    recall: float
+
+
+def headline(hit: HitBody) -> str:
+    """The package and how its description begins."""
+    return f"{hit.document}: {' '.join(hit.text.split())}"
+
+
+def moved(rank: int, hit: HitBody) -> str:
+    """How far the reranker has moved a hit from its place in the vector search."""
+    places = hit.retrieval_rank - rank
+    return f"▲ {places}" if places > 0 else f"▼ {-places}" if places < 0 else "="
+
+
+def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
+    """The queries, each with its language and its hits."""
+    console.print("Found by vector search, ordered by the reranker", style="bold")
+    for language, query, reply in answers:
+        console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
+        for rank, hit in enumerate(reply.hits, 1):
+            line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
+            line.truncate(console.width, overflow="ellipsis")
+            console.print(line)
+    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it.", style="dim")
+    console.print("  A small one, it goes by shared words, and costs something across languages.\n", style="dim")
+
+
+def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
+    """Vectors of each length."""
+    table = Table("dimension", "bytes per vector", "found in the first ten", title="What a truncated vector costs")
+    for one in measured:
+        table.add_row(str(one.dimension), f"{one.dimension * BYTES_PER_NUMBER:,}", f"{one.recall:.1%}")
+    console.print(table)
+    console.print(f"Vector search alone, {queries} short descriptions in English as queries.", style="dim")
+
+
+def what_next(console: Console, tries: Sequence[tuple[str, str]], variables: Sequence[str]) -> None:
+    """Commands to try."""
+    console.print("\nWhat to try next", style="bold")
+    if shutil.which("penstock") is None:
+        console.print(f"  (the command is {sys.argv[0]})", highlight=False)
+    for command, meaning in tries:
+        console.print(f"  {command:<51} {meaning}", highlight=False, soft_wrap=True)
+    if variables:
+        console.print("\nThe other commands work on this index, too, after", style="bold")
+        for line in variables:
+            console.print(f"  export {line}", highlight=False, soft_wrap=True)

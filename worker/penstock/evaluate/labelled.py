@@ -1,0 +1,109 @@
+"""Queries with the documents that are relevant to them: JSON lines, or judgments and topics as TREC has them."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import Misconfigured
+
+QRELS_FIELDS = (3, 4)
+"""query, document, grade; or TREC's query, iteration, document, grade."""
+
+
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """A query, and the grades of its relevant documents."""
+
+    id: str
+    text: str
+    relevant: Mapping[str, int]
+
+
+def read(path: Path, queries: Path | None) -> list[Labelled]:
+    """Each line {"id", "query", "relevant": ["document", …] or {"document": grade}}; with ``queries``, TREC's qrels.
+
+    ``queries`` holds lines of an id, a tab and a text, or {"id", "query"}. Raises Misconfigured with the line.
+    """
+    found = list(_json_lines(path)) if queries is None else list(_trec(path, queries))
+    if not found:
+        raise Misconfigured(f"{path}: no query has a relevant document")
+    if len({one.id for one in found}) != len(found):
+        raise Misconfigured(f"{path}: two queries have the same id")
+    return found
+
+
+def sampled(labelled: Sequence[Labelled], count: int) -> list[Labelled]:
+    """``count`` of them, always the same, in their order."""
+    chosen = sorted(random.Random(0).sample(range(len(labelled)), min(count, len(labelled))))  # noqa: S311  # no secret
+    return [labelled[i] for i in chosen]
+
+
+def _json_lines(path: Path) -> Iterator[Labelled]:
+    for number, line in _lines(path):
+        try:
+            given = json.loads(line)
+            relevant = given["relevant"]
+            grades = relevant if isinstance(relevant, dict) else dict.fromkeys(relevant, 1)
+            kept = {str(document): int(grade) for document, grade in grades.items() if int(grade) > 0}
+            one = Labelled(str(given.get("id", number)), _text(given["query"]), kept)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            said = f"{type(error).__name__}: {error}"
+            raise Misconfigured(
+                f'{path}, line {number}: not {{"query": "…", "relevant": ["document", …]}} ({said}); '
+                "for TREC's qrels name the queries with --queries"
+            ) from None
+        if one.relevant:
+            yield one
+
+
+def _trec(path: Path, queries: Path) -> Iterator[Labelled]:
+    texts = dict(_topics(queries))
+    judged: dict[str, dict[str, int]] = {}
+    for number, line in _lines(path):
+        fields = line.split()
+        if len(fields) not in QRELS_FIELDS or not fields[-1].lstrip("-").isdecimal():
+            if number == 1:
+                continue  # a heading
+            raise Misconfigured(f"{path}, line {number}: query, (iteration,) document and grade, please")
+        if int(fields[-1]) > 0:
+            judged.setdefault(fields[0], {})[fields[-2]] = int(fields[-1])
+    for query, grades in judged.items():
+        if query not in texts:
+            raise Misconfigured(f"{path}: query {query!r} is not in {queries}")
+        yield Labelled(query, texts[query], grades)
+
+
+def _topics(path: Path) -> Iterator[tuple[str, str]]:
+    for number, line in _lines(path):
+        try:
+            if line.startswith("{"):
+                given = json.loads(line)
+                yield str(given.get("id", given.get("_id"))), _text(given.get("query", given.get("text")))
+            else:
+                name, text = line.split("\t", 1)
+                yield name.strip(), _text(text)
+        except ValueError as error:
+            raise Misconfigured(
+                f'{path}, line {number}: an id, a tab and a text, or {{"id", "query"}} ({error})'
+            ) from None
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("a query is a text")
+    return value.strip()
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror}") from None
+    except UnicodeDecodeError as error:
+        raise Misconfigured(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            yield number, line.strip()

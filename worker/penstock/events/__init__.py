@@ -1,0 +1,1 @@
+"""Bytes to events: the models that mirror ``schemas/``, and the rules that keys, tenants and versions obey."""

@@ -1,0 +1,193 @@
+"""Bytes to events: the models that mirror ``schemas/``, and the rules that keys, tenants and versions obey."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+
+from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
+from penstock.core.errors import InvalidEvent
+from penstock.core.records import Record
+from penstock.events.validation import parse
+
+TenantFrom = Literal["key", "header", "fixed", "none"]
+OrderBy = Literal["offset", "event"]
+
+DEEPEST_METADATA = 16
+"""Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
+
+_INT64 = range(-(2**63), 2**63)
+
+
+class DocumentEvent(BaseModel):
+    """The body of a document event, version 1 (``schemas/document.v1.schema.json``). Unknown fields are ignored."""
+
+    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+
+    id: str = Field(min_length=1, max_length=1024)
+    tenant: str | None = Field(default=None, pattern=f"^{TENANT.pattern}$")
+    version: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER)
+    op: Literal["upsert", "delete"] | None = None
+    title: str | None = None
+    text: str | None = None
+    language: str | None = None
+    timestamp: AwareDatetime | None = None
+    expires_at: AwareDatetime | None = None
+    metadata: dict[str, JsonValue] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How records of one source are read.
+
+    ``sequence_base`` is added to a record's offset to make its sequence: ``epoch << 48`` for a topic; for a
+    file, which has no offsets of its own, the time of the run in ticks of 100 µs, so that a later run wins
+    over an earlier one and both lose to any topic.
+    """
+
+    tenant_from: TenantFrom = "none"
+    tenant: str = ""
+    tenant_header: str = "tenant"
+    order: OrderBy = "offset"
+    sequence_base: int = 1 << EPOCH_SHIFT
+    max_bytes: int = 4_000_000
+    keyed: bool = True
+
+
+def decode(record: Record, rules: Rules) -> Event:
+    """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
+    if record.damage:
+        raise InvalidEvent(record.damage)
+    sequence = rules.sequence_base + record.offset
+    if record.value is None:
+        return _tombstone(record, rules, sequence)
+    if len(record.value) > rules.max_bytes:
+        raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
+    body = parse(DocumentEvent, record.value)
+    key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
+    _check_key(record, rules, key)
+    if body.op == "delete":
+        order, unversioned = _order(rules, body.version, sequence)
+        return Event(record, key, order, Op.DELETE, unversioned=unversioned)
+    return _upsert(record, rules, body, key, sequence)
+
+
+def _upsert(record: Record, rules: Rules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
+    if body.text is None:
+        raise InvalidEvent("text is missing")
+    if not body.text.strip():
+        raise InvalidEvent('text is empty; to remove a document send "op": "delete" or a null value')
+    if rules.order == "event" and body.version is None:
+        raise InvalidEvent("version is missing, and index.order = event needs one in every upsert")
+    if body.metadata:
+        _check_metadata(body.metadata)
+    order, _ = _order(rules, body.version, sequence)
+    return Event(
+        record,
+        key,
+        order,
+        Op.UPSERT,
+        body.title or "",
+        body.text,
+        body.language,
+        _utc(body.timestamp),
+        _utc(body.expires_at),
+        body.metadata or {},
+    )
+
+
+def _tombstone(record: Record, rules: Rules, sequence: int) -> Event:
+    if record.key is None:
+        raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
+    text = _key_text(record.key)
+    tenant = ""
+    if rules.tenant_from == "key":
+        tenant, slash, text = text.partition("/")
+        if not slash or not TENANT.fullmatch(tenant):
+            raise InvalidEvent(f"key {_key_text(record.key)!r} is not tenant/id, as index.tenant_from = key asks")
+    else:
+        tenant = _tenant(record, rules, None)
+    if not text:
+        raise InvalidEvent("the key is empty")
+    order, unversioned = _order(rules, None, sequence)
+    return Event(record, DocumentKey(tenant, text), order, Op.DELETE, unversioned=unversioned)
+
+
+def _order(rules: Rules, version: int | None, sequence: int) -> tuple[Order, bool]:
+    """The event's order, and whether its version is still to be found."""
+    if rules.order == "offset":
+        return Order(sequence, sequence), False
+    return Order(version or 0, sequence), version is None
+
+
+def _tenant(record: Record, rules: Rules, named: str | None) -> str:
+    """The tenant that the setting derives; ``named``, the one in the body, may only agree."""
+    match rules.tenant_from:
+        case "fixed":
+            tenant = rules.tenant
+        case "header":
+            tenant = header_tenant(record, rules.tenant_header)
+        case "key":
+            tenant, slash, _ = (_key_text(record.key) if record.key is not None else "").partition("/")
+            if not slash or not TENANT.fullmatch(tenant):
+                raise InvalidEvent("index.tenant_from = key, and the key is not tenant/id")
+        case "none":
+            tenant = ""
+            if named is not None:
+                raise InvalidEvent(f"the event names tenant {named!r}, and index.tenant_from = none")
+    if named is not None and named != tenant:
+        raise InvalidEvent(f"the event names tenant {named!r}, its {rules.tenant_from} says {tenant!r}")
+    return tenant
+
+
+def header_tenant(record: Record, name: str) -> str:
+    """The tenant that a record's header names; raises InvalidEvent where it names none."""
+    values = [value for header, value in record.headers if header == name]
+    if len(values) != 1 or values[0] is None:
+        raise InvalidEvent(f"tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
+    tenant = values[0].decode("utf-8", "replace")
+    if not TENANT.fullmatch(tenant):
+        raise InvalidEvent(f"header {name!r} holds {tenant[:40]!r}, no tenant (letters, digits, . _ -; up to 128)")
+    return tenant
+
+
+def _check_key(record: Record, rules: Rules, key: DocumentKey) -> None:
+    if record.key is None:
+        if rules.keyed and rules.order == "offset":
+            raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
+        return
+    expected = f"{key.tenant}/{key.document}" if rules.tenant_from == "key" else key.document
+    if (found := _key_text(record.key)) != expected:
+        raise InvalidEvent(f"key {found[:80]!r} contradicts the body, which says {expected[:80]!r}")
+
+
+def _key_text(key: bytes) -> str:
+    try:
+        return key.decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"the key is not UTF-8: {error.reason} at byte {error.start}") from None
+
+
+def _check_metadata(value: JsonValue | Mapping[str, Any], path: str = "metadata", depth: int = 1) -> None:
+    """Qdrant's payload takes finite doubles and 64-bit integers, and no deep nesting."""
+    if isinstance(value, dict | list):
+        if depth > DEEPEST_METADATA:
+            raise InvalidEvent(f"{path[:80]} nests deeper than {DEEPEST_METADATA} levels")
+        children = value.items() if isinstance(value, dict) else enumerate(value)
+        for name, child in children:
+            if isinstance(child, dict | list | int | float):
+                _check_metadata(child, f"{path}.{name}", depth + 1)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise InvalidEvent(f"{path[:80]} is {value}, which JSON and Qdrant do not know")
+    elif isinstance(value, int) and value not in _INT64:
+        raise InvalidEvent(f"{path[:80]} does not fit into 64 bits")
+
+
+def _utc(moment: datetime | None) -> str | None:
+    try:
+        return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
+    except OverflowError:
+        raise InvalidEvent(f"{moment} is not in the years 1 to 9999 in UTC") from None

@@ -1,0 +1,88 @@
+"""A store in memory: what the guards and filters mean, in a few lines."""
+
+import threading
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+import numpy as np
+
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.filters import matches
+from penstock.core.queries import Hit, Lookup
+
+
+class MemoryStore:
+    """``VectorStore`` and ``Searcher`` over a dictionary: what the guards mean, in a few lines."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self.points: dict[ChunkKey, Point] = {}
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As the port says."""
+        with self._lock:
+            return {key: stored_form(self.points[key]) for key in keys if key in self.points}
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        with self._lock:
+            for point in points:
+                there = self.points.get(point.key)
+                if there is None or stored_form(there).older(point.event.order, point.recipe):
+                    self.points[point.key] = point
+
+    def patch(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        with self._lock:
+            for point in points:
+                there = self.points.get(point.key)
+                if there is None or there.chunk is None or point.chunk is None or there.chunk.hash != point.chunk.hash:
+                    continue
+                if stored_form(there).older(point.event.order, point.recipe):
+                    same = (point.event, point.index, point.recipe, point.hashes, point.chunk)
+                    self.points[point.key] = Point(*same, there.vector)
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        """As the port says."""
+        with self._lock:
+            for key, point in list(self.points.items()):
+                anchor = anchors.get(point.event.key)
+                if anchor is not None and stored_form(point).older(anchor.order, anchor.recipe):
+                    del self.points[key]
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """As the port says."""
+        return [self._search(lookup) for lookup in lookups]
+
+    def _search(self, lookup: Lookup) -> list[Hit]:
+        with self._lock:
+            seen = [point for point in self.points.values() if _readable(point, lookup)]
+        hits = [_hit(point, float(np.dot(lookup.vector, point.vector))) for point in seen if point.vector is not None]
+        return sorted(hits, key=lambda hit: -hit.score)[: lookup.limit]
+
+
+def stored_form(point: Point) -> Stored:
+    """What a store tells of a point."""
+    chunk = point.chunk
+    deleted = point.index == 0 and chunk is None
+    return Stored(point.event.order, point.recipe, chunk.hash if chunk else "", point.hashes, deleted)
+
+
+def _readable(point: Point, lookup: Lookup) -> bool:
+    event = point.event
+    if point.key.tenant != lookup.tenant or point.chunk is None:
+        return False
+    if event.expires_at is not None and datetime.fromisoformat(event.expires_at) <= lookup.now:
+        return False
+    fields = {
+        "document": event.key.document,
+        "language": event.language,
+        "timestamp": event.timestamp,
+        "metadata": event.metadata,
+    }
+    return lookup.filter is None or matches(lookup.filter, fields)
+
+
+def _hit(point: Point, score: float) -> Hit:
+    text = point.chunk.text if point.chunk else ""
+    return Hit(point.key, score, stored_form(point), text, point.event.title, point.event.metadata)

@@ -1,0 +1,125 @@
+"""Topics in memory."""
+
+import threading
+from collections.abc import Mapping, Sequence
+
+from penstock.core.errors import InvalidEvent, Refused
+from penstock.core.records import Batch, Headers, Letter, Message, Partition, Place, Position, Record
+
+
+class MemorySource:
+    """A topic in memory, and its one consumer. ``revoke`` and ``assign`` play the group's coordinator."""
+
+    def __init__(self, topic: str = "documents", partitions: int = 1, *, once: bool = True, most: int = 500) -> None:
+        """All partitions are assigned at first; a poll returns at most ``most`` records."""
+        self._records: dict[Partition, list[Record]] = {Partition(topic, n): [] for n in range(partitions)}
+        self._once = once
+        self._most = most
+        self._assignments = 0
+        self._generations: dict[Partition, int] = {}
+        self._next: dict[Partition, int] = {}
+        self.committed: dict[Partition, int] = {}
+        self.polls: list[bool] = []
+        self.closed = False
+        self.assign(*self._records)
+
+    def append(self, key: bytes | None, value: bytes | None, partition: int = 0, headers: Headers = ()) -> Record:
+        """Produce a record."""
+        place = list(self._records)[partition]
+        record = Record(place, len(self._records[place]), key, value, headers)
+        self._records[place].append(record)
+        return record
+
+    def assign(self, *partitions: Partition) -> None:
+        """Partitions come to this consumer, which goes on where they were committed."""
+        for partition in partitions:
+            self._assignments += 1
+            self._generations[partition] = self._assignments
+            self._next[partition] = self.committed.get(partition, 0)
+
+    def revoke(self, *partitions: Partition) -> None:
+        """Partitions go to another consumer."""
+        for partition in partitions:
+            del self._generations[partition]
+
+    def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
+        """As the port says; never waits."""
+        self.polls.append(hold)
+        if hold:
+            return None
+        records: list[Record] = []
+        positions = {}
+        for partition, generation in self._generations.items():
+            start = self._next[partition]
+            found = self._records[partition][start : start + self._most - len(records)]
+            if found:
+                records += found
+                self._next[partition] = start + len(found)
+                positions[partition] = Position(self._next[partition], generation)
+        if not records:
+            threading.Event().wait(min(timeout_s, 0.005))
+            return None
+        return Batch(tuple(records), positions)
+
+    def commit(self, positions: Mapping[Partition, Position]) -> None:
+        """As the port says."""
+        for partition, position in positions.items():
+            if self._generations.get(partition) == position.generation:
+                self.committed[partition] = position.offset
+
+    def remaining(self) -> int | None:
+        """As the port says."""
+        if not self._once:
+            return None
+        return sum(len(records) - self.committed.get(p, 0) for p, records in self._records.items())
+
+    def close(self, timeout_s: float) -> None:  # noqa: ARG002  # the port's signature
+        """As the port says."""
+        self.closed = True
+
+
+class MemoryDeadLetters:
+    """Keeps the letters."""
+
+    def __init__(self) -> None:
+        self.letters: list[Letter] = []
+
+    def put(self, letters: Sequence[Letter]) -> None:
+        """As the port says."""
+        self.letters += letters
+
+    def close(self, timeout_s: float) -> None:
+        """As the port says."""
+
+
+class MemoryReplies:
+    """Keeps the messages; takes none of more than ``most`` bytes."""
+
+    def __init__(self, most: int = 1_000_000) -> None:
+        self.most = most
+        self.messages: list[Message] = []
+
+    def put(self, messages: Sequence[Message]) -> None:
+        """As the port says."""
+        for message in messages:
+            if len(message.value) > self.most:
+                raise Refused(f"{len(message.value)} bytes are too many for {message.topic}")
+        self.messages += messages
+
+    def close(self, timeout_s: float) -> None:
+        """As the port says."""
+
+
+class MemoryProgress:
+    """Knows one topic; ``done`` is the next offset to be indexed, by partition."""
+
+    def __init__(self, topic: str, partitions: int = 1) -> None:
+        self.topic = topic
+        self.done = dict.fromkeys(range(partitions), 0)
+
+    def searchable(self, places: Sequence[Place]) -> list[bool]:
+        """As the port says."""
+        for place in places:
+            if place.topic != self.topic or place.partition not in self.done:
+                raise InvalidEvent(f"after: {place.topic}/{place.partition} is not in the stream")
+        return [self.done[place.partition] > place.offset for place in places]

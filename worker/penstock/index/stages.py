@@ -1,0 +1,226 @@
+"""What each stage of the overlap does with a batch: prepare, embed, write. See ``pipeline.py`` for how they join."""
+
+import threading
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from penstock.core.documents import ChunkKey, DocumentKey, Event, Order, Stored
+from penstock.core.errors import InvalidEvent, Misconfigured, Refused
+from penstock.core.ports import DeadLetters, Embedder, VectorStore
+from penstock.core.records import Outcome
+from penstock.core.vectors import Vector
+from penstock.core.work import Work
+from penstock.events.document import Rules, decode
+from penstock.index.chunking import Chunker
+from penstock.index.plan import Step, Write, collapse, decide, kept
+from penstock.index.write import Complete, write
+from penstock.stream.patience import Patience
+
+SUSPICIOUS = 10
+"""So many documents in a batch, all refused: that is not about the documents."""
+
+
+@dataclass(slots=True)
+class IndexWork(Work):
+    """A batch of document events. ``settled`` are anchors of documents that need no write."""
+
+    writes: list[Write] = field(default_factory=list)
+    settled: dict[DocumentKey, Stored] = field(default_factory=dict)
+
+
+class InPipe:
+    """The documents between planning and the end of their write, with the highest order of each.
+
+    What the store says of them may be out of date, so they are planned without reuse of stored chunks.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._orders: dict[DocumentKey, list[Order]] = {}
+
+    def among(self, keys: Iterable[DocumentKey]) -> dict[DocumentKey, Order]:
+        """Those of the documents that are in the pipe."""
+        with self._lock:
+            return {key: max(self._orders[key]) for key in keys if key in self._orders}
+
+    def enter(self, writes: Iterable[Write]) -> None:
+        """These are about to be embedded and written."""
+        with self._lock:
+            for one in writes:
+                self._orders.setdefault(one.event.key, []).append(one.event.order)
+
+    def leave(self, writes: Iterable[Write]) -> None:
+        """These, as they entered, are written."""
+        with self._lock:
+            for one in writes:
+                self._orders[one.event.key].remove(one.event.order)
+                if not self._orders[one.event.key]:
+                    del self._orders[one.event.key]
+
+
+@dataclass(frozen=True, slots=True)
+class Prepare:
+    """Decode, collapse, recall, plan, chunk and tokenize."""
+
+    rules: Rules
+    store: VectorStore
+    chunker: Chunker
+    recipe: int
+    in_pipe: InPipe
+
+    def __call__(self, work: IndexWork) -> IndexWork:
+        """Fills in the writes, and the letters of records that cannot be read."""
+        events = self._decode(work)
+        keys = {event.key: None for event in events}
+        busy = self.in_pipe.among(keys)
+        found = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
+        anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in found.items()}
+        while events:
+            events = self._plan(work, events, anchors, busy)
+        self.in_pipe.enter(work.writes)
+        return work
+
+    def _decode(self, work: IndexWork) -> list[Event]:
+        events = []
+        for record in work.batch.records:
+            try:
+                events.append(decode(record, self.rules))
+            except InvalidEvent as error:
+                work.give_up(record, error, "decode")
+        return events
+
+    def _plan(
+        self,
+        work: IndexWork,
+        events: Sequence[Event],
+        anchors: Mapping[DocumentKey, Stored],
+        busy: Mapping[DocumentKey, Order],
+    ) -> list[Event]:
+        """Plan each document's newest event; returns older ones of documents whose newest cannot be indexed."""
+        recipe = self.recipe
+        known = {key: anchor.order for key, anchor in anchors.items()}
+        known |= {key: max(order, known.get(key, order)) for key, order in busy.items()}
+        newest, superseded = collapse(events, known)
+        to_chunk: list[Event] = []
+        for event in newest:
+            anchor = anchors.get(event.key)
+            step = decide(event, anchor, recipe)
+            if anchor is not None and step in (Step.STALE, Step.REPEATED):
+                work.settled[event.key] = anchor
+                work.outcomes[Outcome.SUPERSEDED if step is Step.STALE else Outcome.UNCHANGED] += 1
+            elif step is Step.DELETE:
+                work.writes.append(Write(event, recipe))
+            elif (whole := self._unchanged(event, anchor if event.key not in busy else None)) is not None:
+                work.writes.append(whole)
+            else:
+                to_chunk.append(event)
+        failed = self._chunk(work, to_chunk, anchors, busy)
+        work.outcomes[Outcome.SUPERSEDED] += sum(event.key not in failed for event in superseded)
+        return [event for event in superseded if event.key in failed]
+
+    def _unchanged(self, event: Event, anchor: Stored | None) -> Write | None:
+        """The write for a document of one chunk whose text is what is stored: no need to tokenize it."""
+        if anchor is None or len(anchor.hashes) != 1:
+            return None
+        whole = (self.chunker.whole(event.title, event.text),)
+        keep = kept(whole, anchor, self.recipe)
+        return Write(event, self.recipe, whole, keep) if keep else None
+
+    def _chunk(
+        self,
+        work: IndexWork,
+        events: Sequence[Event],
+        anchors: Mapping[DocumentKey, Stored],
+        busy: Mapping[DocumentKey, Order],
+    ) -> set[DocumentKey]:
+        """Cut and tokenize; returns the documents whose event cannot be."""
+        if not events:
+            return set()
+        failed = set()
+        cut = self.chunker.chunk([(event.title, event.text) for event in events])
+        for event, chunks in zip(events, cut, strict=True):
+            if isinstance(chunks, InvalidEvent):
+                work.give_up(event.record, chunks, "chunk")
+                failed.add(event.key)
+                continue
+            reusable = None if event.key in busy else anchors.get(event.key)
+            work.writes.append(Write(event, self.recipe, chunks, kept(chunks, reusable, self.recipe)))
+        return failed
+
+
+@dataclass(frozen=True, slots=True)
+class Embed:
+    """Vectors for every chunk that needs one."""
+
+    embedder: Embedder
+
+    def __call__(self, work: IndexWork) -> IndexWork:
+        """Fills in the vectors of the writes, and counts tokens."""
+        missing = [(w, i) for w, one in enumerate(work.writes) for i in one.missing]
+        if missing:
+            texts = [work.writes[w].chunks[i].tokens for w, i in missing]
+            work.chunks, work.tokens = len(texts), sum(map(len, texts))
+            work.writes = _with_vectors(work.writes, missing, self.embedder.embed(texts))
+        return work
+
+
+def _with_vectors(writes: Sequence[Write], places: Sequence[tuple[int, int]], rows: Vector) -> list[Write]:
+    """The writes with a row of vectors at each place (write, chunk)."""
+    vectors: dict[int, dict[int, Vector]] = {}
+    for (w, i), row in zip(places, rows, strict=True):
+        vectors.setdefault(w, dict(writes[w].vectors or {}))[i] = row
+    return [replace(one, vectors=vectors[w]) if w in vectors else one for w, one in enumerate(writes)]
+
+
+def completer(chunker: Chunker, embedder: Embedder) -> Complete:
+    """Makes the function that ends the reuse of stored chunks: every chunk gets its own vector."""
+
+    def complete(writes: Sequence[Write]) -> list[Write]:
+        bare = [(w, i) for w, one in enumerate(writes) for i in range(len(one.chunks)) if i not in (one.vectors or {})]
+        chunks = [(writes[w].event.title, writes[w].chunks[i]) for w, i in bare]
+        texts = [chunk.tokens or chunker.tokens(title, chunk) for title, chunk in chunks]
+        filled = _with_vectors(writes, bare, embedder.embed(texts)) if texts else writes
+        return [replace(one, keep=frozenset()) for one in filled]
+
+    return complete
+
+
+@dataclass(frozen=True, slots=True)
+class WriteOut:
+    """The write protocol for the batch, then its dead letters.
+
+    The store and the dead letters wait out their own outages; ``patience`` repeats the protocol as a whole.
+    """
+
+    store: VectorStore
+    dead_letters: DeadLetters
+    complete: Complete
+    patience: Patience
+    in_pipe: InPipe
+
+    def __call__(self, work: IndexWork) -> IndexWork:
+        """Returns once everything of the batch is durable, so that its positions may be committed."""
+        before = len(work.letters)
+        self._write(work, work.writes, work.settled)
+        refused = len(work.letters) - before
+        if refused == len(work.writes) >= SUSPICIOUS:
+            last = work.letters[-1].error
+            raise Misconfigured(f"the store refuses every one of {refused} documents; the last one: {last}")
+        if work.letters:
+            self.dead_letters.put(work.letters)
+        self.in_pipe.leave(work.writes)
+        return work
+
+    def _write(self, work: IndexWork, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
+        """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
+        try:
+            outcomes = self.patience.call(lambda: write(self.store, writes, self.complete, settled))
+            work.outcomes.update(outcomes.values())
+        except Refused as error:
+            if len(writes) == 1:
+                work.give_up(writes[0].event.record, error, "write")
+                self._write(work, [], settled)
+                return
+            middle = len(writes) // 2
+            self._write(work, writes[:middle], settled)
+            self._write(work, writes[middle:], {})

@@ -1,0 +1,127 @@
+"""The ``cpu`` dialect: what the kernels of ONNX Runtime's CPU provider compute fastest."""
+
+import numpy as np
+from onnx import TensorProto
+
+from penstock.models.export.checkpoint import Checkpoint
+from penstock.models.export.dialects.standard import Standard
+from penstock.models.export.graph import CONTRIB, IDS
+from penstock.models.export.weights import IN_BYTES, Weights
+
+LARGEST = 127
+MIDDLE = 128
+"""Activations are unsigned bytes around this zero point: the kernels for processors multiply unsigned by signed."""
+
+SHORT, BLOCKS = 128, 4
+"""Longer texts are attended to in so many blocks of queries, on processors."""
+
+TINIEST = 1e-30
+"""A row of zeros is divided by this instead of by zero."""
+
+
+class Cpu(Standard):
+    """Kernels of ONNX Runtime's CPU provider.
+
+    The sum before a norm stays apart: the fused SkipSimplifiedLayerNormalization takes twice the time of both.
+    """
+
+    name = "cpu"
+    precisions = ("fp32", "int8", "int7")
+
+    def __init__(self, checkpoint: Checkpoint, weights: Weights, precision: str) -> None:
+        """As in Standard."""
+        super().__init__(checkpoint, weights, precision)
+        self._bytes = precision in IN_BYTES
+        self._quantized: dict[str, tuple[str, str]] = {}
+        self._by_block: tuple[str, str, str] | tuple[()] = ()
+
+    def embed(self, ids: str) -> str:
+        """As in Standard; rows of bytes are scaled after they are looked up."""
+        if not self._bytes:
+            return super().embed(ids)
+        g = self.graph
+        table, scale = (g.weight(tensor) for tensor in self._weights.table("embed_tokens.weight"))
+        rows = g.op("Cast", g.op("Gather", table, ids), to=TensorProto.FLOAT)
+        return g.op("Mul", rows, g.op("Gather", scale, ids))
+
+    def linear(self, x: str, *names: str) -> str:
+        """As in Standard; int8 times int8 with a scale per token and one per output channel."""
+        if not self._bytes:
+            return super().linear(x, *names)
+        g = self.graph
+        matrix, scale = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
+        whole, largest = self._quantize(x)
+        unit, middle = self._unit()
+        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, scale, middle, domain=CONTRIB)
+        return g.op("Mul", result, largest)
+
+    def norm(self, x: str, name: str, precision: str | None = None) -> str:
+        """As in Standard."""
+        gain = self.gain(name, precision)
+        return self.graph.op("RMSNormalization", x, gain, axis=-1, epsilon=self.config.rms_norm_eps)
+
+    def gated(self, gate: str, up: str) -> str:
+        """As in Standard; QuickGelu with alpha 1 is SiLU in one pass."""
+        return self.graph.op("Mul", self.graph.op("QuickGelu", gate, domain=CONTRIB, alpha=1.0), up)
+
+    def attention(self, x: str, layer: str, positions: str) -> str:
+        """As in Standard; three matrices instead of one, which spares splitting their product."""
+        q, k, v = self._heads(x, x, layer, positions, positions)
+        long, step, seen = self._blocks()
+        return self.graph.choose(
+            long, lambda: self._attend_in_blocks(q, k, v, step, seen), lambda: self.attend(q, k, v, is_causal=1)
+        )
+
+    def attention_of_last(self, x: str, last: str, layer: str, positions: str, place: str, mask: str) -> str:
+        """The same for ``last`` ``[batch, 1, hidden]`` at ``place`` only, looking at all that ``mask`` shows."""
+        return self.attend(*self._heads(x, last, layer, positions, place), mask=mask)
+
+    def _heads(self, x: str, asking: str, layer: str, positions: str, place: str) -> tuple[str, str, str]:
+        c = self.config
+        q = self.linear(asking, f"{layer}.self_attn.q_proj.weight")
+        q = self.rotate(q, f"{layer}.self_attn.q_norm.weight", c.num_attention_heads, place)
+        k = self.linear(x, f"{layer}.self_attn.k_proj.weight")
+        k = self.rotate(k, f"{layer}.self_attn.k_norm.weight", c.num_key_value_heads, positions)
+        return q, k, self.linear(x, f"{layer}.self_attn.v_proj.weight")
+
+    def _blocks(self) -> tuple[str, str, str]:
+        """Whether texts are long, the size of a block, and who sees whom, ``[length, length]``; once per graph."""
+        g, one, fours = self.graph, np.int64, BLOCKS * 4
+        if not self._by_block:
+            length = g.dimension(IDS, 1)
+            rounded = g.op("Div", g.op("Add", length, g.constant(fours - 1, one)), g.constant(fours, one))
+            step = g.op("Mul", rounded, g.constant([4], one))
+            places = g.op("Range", g.constant(0, one), length, g.constant(1, one))
+            columns, rows = (g.op("Unsqueeze", places, g.constant([axis], one)) for axis in (0, 1))
+            seen = g.op("LessOrEqual", columns, rows)
+            self._by_block = g.op("Greater", length, g.constant(SHORT, one)), step, seen
+        return self._by_block
+
+    def _attend_in_blocks(self, q: str, k: str, v: str, step: str, seen: str) -> str:
+        """A block of queries needs no keys after its end: with four blocks 6 of 16 parts are never computed."""
+        c, results = self.config, []
+        for block in range(BLOCKS):
+            start, end = (self.graph.op("Mul", step, self.graph.constant([n], np.int64)) for n in (block, block + 1))
+            asking = self._part(q, start, end, c.query_width)
+            keys, values = (self._part(x, None, end, c.key_width) for x in (k, v))
+            mask = self._part(self._part(seen, start, end, axis=0), None, end)
+            results.append(self.attend(asking, keys, values, mask=mask))
+        return self.graph.op("Concat", *results, axis=1)
+
+    def _part(self, x: str, start: str | None, end: str, width: int | None = None, axis: int = 1) -> str:
+        """From start to end of an axis. ``width`` is written down again, since slicing hides it from the next node."""
+        g = self.graph
+        part = g.op("Slice", x, start or g.constant([0], np.int64), end, g.constant([axis], np.int64))
+        return g.op("Reshape", part, g.constant([0, -1, width], np.int64)) if width else part
+
+    def _quantize(self, x: str) -> tuple[str, str]:
+        """Each token divided by its largest magnitude, then rounded to bytes: no token sees another's scale."""
+        if x not in self._quantized:
+            g = self.graph
+            magnitude = g.op("ReduceMax", g.op("Abs", x), g.constant([-1], np.int64), keepdims=1)
+            largest = g.op("Max", magnitude, g.constant(TINIEST, np.float32))
+            self._quantized[x] = g.op("QuantizeLinear", g.op("Div", x, largest), *self._unit()), largest
+        return self._quantized[x]
+
+    def _unit(self) -> tuple[str, str]:
+        return self.graph.constant(1 / LARGEST, np.float32), self.graph.constant(MIDDLE, np.uint8)

@@ -1,0 +1,153 @@
+"""Sentence-transformers models through optimum-onnx. Imports torch, hence nothing at the top level does."""
+
+import contextlib
+import io
+import logging
+import os
+import shutil
+import tempfile
+import warnings
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from penstock.core.errors import Misconfigured
+from penstock.core.vectors import truncate, worst_cosine
+from penstock.models.bundle import TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints, write
+from penstock.models.embedder import OnnxEmbedder
+from penstock.models.export.locate import weights_hash
+from penstock.models.export.samples import SAMPLES
+from penstock.models.providers import BUDGET
+from penstock.models.runtime import on_processor
+from penstock.models.tokenizer import HubTokenizer
+
+GRAPH = "model.onnx"
+OUTPUT = "sentence_embedding"
+LEAST_COSINE = 0.9999
+
+
+def export(
+    model: str,
+    folder: Path,
+    revision: str | None = None,
+    dimensions: Sequence[int] = (),
+    source: str | None = None,
+) -> Manifest:
+    """Write a bundle of a sentence-transformers model, from a local folder or a hub id.
+
+    ``dimensions`` are shorter ones that the model was trained for, beside its own; ``source`` is the name that
+    collections remember, else the hub id or the folder's name. Raises Misconfigured.
+    """
+    with _quiet():
+        original = _load(model, revision)
+        native = int(original.get_embedding_dimension() or 0)
+        supported = tuple(sorted({*dimensions, native}))
+        if not native or supported[-1] > native:
+            raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+            made = Path(temporary) / "bundle"
+            name, fixed = _identity(original, model, revision)
+            manifest = _write(original, source or name, fixed, made, supported)
+            if folder.exists():
+                folder.rmdir()
+            shutil.move(made, folder)
+    return manifest
+
+
+def _write(original: Any, source: str, revision: str, made: Path, supported: tuple[int, ...]) -> Manifest:
+    """Export, check against the original, and only then call it a bundle."""
+    made.mkdir()
+    with tempfile.TemporaryDirectory(dir=made.parent) as raw:
+        _convert(original, Path(raw))
+        for name in (GRAPH, f"{GRAPH}_data"):
+            if (Path(raw) / name).exists():
+                shutil.move(Path(raw) / name, made / name)
+    original.tokenizer.backend_tokenizer.save(str(made / TOKENIZER))
+    prompts = {name: text for name, text in (original.prompts or {}).items() if name in ("query", "document")}
+    manifest = Manifest(
+        source=source,
+        revision=revision,
+        dimension=supported[-1],
+        dimensions=supported,
+        pooling=_pooling(original),
+        max_tokens=int(original.max_seq_length),
+        end_of_text=original.tokenizer.sep_token or original.tokenizer.eos_token or "",
+        prompts=prompts,
+        graphs=(Graph(dialect="onnx", precision="fp32", file=GRAPH, output=OUTPUT),),
+        files=fingerprints(made),
+    )
+    manifest = manifest.model_copy(update={"check": _check(original, Bundle(made, manifest))})
+    write(Bundle(made, manifest))
+    return manifest
+
+
+def _load(model: str, revision: str | None) -> Any:
+    try:
+        from sentence_transformers import SentenceTransformer  # noqa: PLC0415  # only export needs torch
+    except ImportError as error:
+        raise Misconfigured(
+            f"penstock export of this model needs the extra optimum ({error.name} is missing)"
+        ) from None
+    try:
+        return SentenceTransformer(model, revision=revision, device="cpu", trust_remote_code=False)
+    except (OSError, ValueError) as error:
+        raise Misconfigured(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _convert(original: Any, folder: Path) -> None:
+    """Optimum reads a model from a folder or the hub; a saved copy serves both, and pins what was loaded."""
+    from optimum.exporters.onnx import main_export  # noqa: PLC0415  # only export needs torch
+
+    with tempfile.TemporaryDirectory() as saved:
+        original.save(saved)
+        main_export(
+            saved,
+            output=folder,
+            task="feature-extraction",
+            library_name="sentence_transformers",
+            do_validation=False,
+            opset=18,
+        )
+
+
+def _identity(original: Any, model: str, revision: str | None) -> tuple[str, str]:
+    """Where the model is from, and which state of it: the hub's commit, or a hash of a folder's weights."""
+    if not Path(model).is_dir():
+        commit = getattr(original[0].auto_model.config, "_commit_hash", None)
+        return model, commit or revision or "unknown"
+    return Path(model).resolve().name, f"sha256:{weights_hash(Path(model))[:16]}"
+
+
+def _pooling(original: Any) -> str:
+    for module in original:
+        if mode := getattr(module, "pooling_mode", None):
+            return mode if isinstance(mode, str) else "+".join(mode)
+    raise Misconfigured("the model has no pooling, so it makes no sentence embeddings")
+
+
+def _check(original: Any, bundle: Bundle) -> Check:
+    """The bundle, through the worker's own code, against the original."""
+    dimension = bundle.manifest.dimension
+    tokenizer = HubTokenizer(bundle.tokenizer)
+    embedder = OnnxEmbedder(on_processor(bundle, bundle.manifest.graphs[0], BUDGET["cpu"]), dimension)
+    ours = embedder.embed(tokenizer.encode(SAMPLES, bundle.manifest.max_tokens))
+    theirs = truncate(original.encode(list(SAMPLES), show_progress_bar=False, prompt=""), dimension)
+    worst = worst_cosine(ours, theirs)
+    if worst < LEAST_COSINE:
+        raise Misconfigured(f"{bundle.manifest.source}: the export differs from the original: worst cosine {worst:.6f}")
+    return Check(texts=len(SAMPLES), worst_cosine=round(worst, 7))
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The libraries' warnings and progress are not for users of this command."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logging.disable(logging.NOTSET)

@@ -1,0 +1,179 @@
+"""Qwen3-Embedding and Qwen3-Reranker: from a checkpoint to a bundle, without torch."""
+
+import shutil
+import tempfile
+from collections.abc import Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+import numpy as np
+from onnx import ModelProto, checker, shape_inference
+
+from penstock.core.errors import Misconfigured
+from penstock.models import prompts
+from penstock.models.bundle import Bundle, Graph, Manifest, Work, fingerprints, load, write
+from penstock.models.export import card, decoder
+from penstock.models.export.card import Task
+from penstock.models.export.checkpoint import Array, Checkpoint, Config
+from penstock.models.export.dialects import DIALECTS
+from penstock.models.export.gate import Gate, Progress
+from penstock.models.export.locate import Located
+from penstock.models.export.weights import IN_BYTES, Weights
+
+POOLING = "last_token"
+LONGEST = 32768
+"""Tokens that the models were made for, whatever their positions would allow."""
+
+LEAST_DIMENSION = 32
+WHOLE_HEAD, READY_HEAD = "lm_head.weight", "score.weight"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to make. ``dimension`` is the largest asked for; ``separator`` is that of the reranker's template."""
+
+    dialects: Sequence[str] = ("cpu",)
+    precisions: Sequence[str] = ()
+    dimension: int | None = None
+    task: Task | None = None
+    separator: str = prompts.SEPARATORS["blank-line"]
+    labelled_set: Path | None = None
+
+
+def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> list[tuple[str, str]]:
+    """Which graphs to make: of each dialect the precisions asked for that it knows, else its default.
+
+    The first of a dialect is what workers prefer. Reduced precision on processors is the default only where the
+    quality gate decides; then fp32 stays beside it.
+    """
+    known = {precision for dialect in DIALECTS.values() for precision in dialect.precisions}
+    for option, given, choices in (("--dialect", dialects, set(DIALECTS)), ("--precision", precisions, known)):
+        if wrong := set(given) - choices:
+            raise Misconfigured(f"{option} {', '.join(sorted(wrong))}: choose of {', '.join(sorted(choices))}")
+    made: list[tuple[str, str]] = []
+    for name in dict.fromkeys(dialects):
+        own = DIALECTS[name].precisions
+        default = ["int8", "fp32"] if gated and name == "cpu" else [own[0]]
+        chosen = [precision for precision in dict.fromkeys(precisions) if precision in own] or default
+        if gated and IN_BYTES.keys() & chosen and "fp32" not in chosen:
+            chosen.append("fp32")
+        made += [(name, precision) for precision in chosen]
+    if not made:
+        raise Misconfigured(f"--dialect: choose of {', '.join(sorted(DIALECTS))}")
+    if gated and sum(precision in IN_BYTES for _, precision in made) != 1:
+        raise Misconfigured("--quality decides about int8 or int7: add --dialect cpu, and --precision with one of them")
+    return made
+
+
+def export(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
+    """Write the bundle; raises Misconfigured, and then nothing is left behind."""
+    labelled = options.labelled_set
+    graphs = plan(options.dialects, options.precisions, gated=labelled is not None)
+    gate = None
+    if labelled is not None:
+        gate = Gate(labelled, next(precision for _, precision in graphs if precision in IN_BYTES), progress)
+    checkpoint = Checkpoint(located.folder)
+    checkpoint.require(decoder.tensors(checkpoint.config))
+    _refuse_unknown(checkpoint)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+        made = Path(temporary) / "bundle"
+        made.mkdir()
+        end_of_text = card.write_tokenizer(located.folder, made, checkpoint.config).end_of_text
+        task = options.task or card.task(located.folder, located.source, end_of_text)
+        embedding = task == "embedding"
+        width = _dimension(checkpoint, options.dimension, end_of_text) if embedding else 1
+        head = width if embedding else _answer(checkpoint, made)
+        listed = _graphs(checkpoint, made, graphs, head, progress)
+        manifest = Manifest(
+            source=located.source,
+            revision=located.revision,
+            task=task,
+            dimension=width,
+            dimensions=(width,),
+            least_dimension=min(LEAST_DIMENSION, width) if embedding else 0,
+            pooling=POOLING,
+            max_tokens=min(LONGEST, checkpoint.config.max_position_embeddings),
+            end_of_text=end_of_text if embedding else "",
+            prompts=card.templates(task, located.folder, options.separator),
+            graphs=tuple(listed),
+            work=_work(checkpoint.config),
+            files=fingerprints(made),
+        )
+        write(Bundle(made, gate.decide(Bundle(made, manifest)) if gate else manifest))
+        if folder.exists():
+            folder.rmdir()
+        shutil.move(made, folder)
+    return load(folder).manifest
+
+
+def _graphs(
+    checkpoint: Checkpoint, made: Path, graphs: Sequence[tuple[str, str]], head: Array | int, progress: Progress
+) -> list[Graph]:
+    """One file per graph, and one of weights for those that multiply with the same matrices."""
+    listed = []
+    files: dict[str, Weights] = {}
+    parameters = sum(prod(shape) for shape in decoder.tensors(checkpoint.config).values())
+    with ExitStack() as opened:
+        for dialect, precision in graphs:
+            label = f"cpu-{precision}" if dialect == "cpu" else f"gpu-{precision}"
+            with progress(f"{dialect} {precision}", 0 if label in files else parameters) as advance:
+                if label not in files:
+                    weights = Weights(checkpoint, made / f"{label}.weights", precision, advance)
+                    files[label] = opened.enter_context(closing(weights))
+                model = decoder.build(checkpoint, files[label], dialect, precision, head)
+            name = f"{dialect}-{precision}.onnx"
+            listed.append(Graph(dialect=dialect, precision=precision, file=name, output=model.graph.output[0].name))
+            (made / name).write_bytes(_checked(model, dialect).SerializeToString())
+    for graph in listed:
+        if graph.dialect != "cuda":  # ONNX does not know all of its operators; ONNX Runtime checks them when it loads
+            checker.check_model(str(made / graph.file))
+    return listed
+
+
+def _checked(model: ModelProto, dialect: str) -> ModelProto:
+    """With every shape inferred where TensorRT reads it: a value without one would split the engine."""
+    if dialect != "tensorrt":
+        return model
+    return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+
+
+def _work(config: Config) -> Work:
+    matrices = [shape for name, shape in decoder.tensors(config).items() if name.endswith("_proj.weight")]
+    return Work(matrix_parameters=sum(map(prod, matrices)), query_width=config.query_width * config.num_hidden_layers)
+
+
+def _dimension(checkpoint: Checkpoint, wanted: int | None, end_of_text: str) -> int:
+    """The width of the output."""
+    if not end_of_text:
+        raise Misconfigured(
+            f"{checkpoint.folder}: the tokenizer puts no token at the end of a text, but the model was trained to pool "
+            "there; fetch the current revision of the checkpoint"
+        )
+    native = checkpoint.config.hidden_size
+    least = min(LEAST_DIMENSION, native)
+    if wanted is not None and not least <= wanted <= native:
+        raise Misconfigured(f"--dimensions {wanted}: the model supports {least} to {native}")
+    return wanted or native
+
+
+def _answer(checkpoint: Checkpoint, made: Path) -> Array:
+    """The logit of "yes" minus that of "no" is the product with one vector, instead of with the whole vocabulary."""
+    config = checkpoint.config
+    if READY_HEAD in checkpoint:
+        checkpoint.require({READY_HEAD: (1, config.hidden_size)})
+        return checkpoint.row(READY_HEAD, 0).astype(np.float32)
+    table = "embed_tokens.weight" if config.tie_word_embeddings else WHOLE_HEAD
+    checkpoint.require({table: (config.vocab_size, config.hidden_size)})
+    yes, no = (checkpoint.row(table, card.word(made, text)).astype(np.float32) for text in ("yes", "no"))
+    return np.asarray(yes - no)
+
+
+def _refuse_unknown(checkpoint: Checkpoint) -> None:
+    """A tensor that we would leave out is a part of the model that we do not know."""
+    unknown = checkpoint.names - set(decoder.tensors(checkpoint.config)) - {WHOLE_HEAD, READY_HEAD}
+    unknown = {name for name in unknown if not name.endswith("rotary_emb.inv_freq")}
+    if unknown:
+        raise Misconfigured(f"{checkpoint.folder}: unknown tensors, such as {min(unknown)}: this is no plain Qwen3")

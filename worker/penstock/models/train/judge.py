@@ -1,0 +1,126 @@
+"""The reranker: yes or no on the pair in its template, as Qwen3-Reranker is trained."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+
+from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.models.export import card
+from penstock.models.export.locate import locate
+from penstock.models.prompts import SEPARATORS
+from penstock.models.reranker import PairTokenizer
+from penstock.models.tokenizer import HubTokenizer
+from penstock.models.train import loop, matching, tokenizer
+from penstock.models.train.model import by_length
+from penstock.models.train.pairs import Pair
+from penstock.models.train.plan import Plan, Rerank
+
+Batch = dict[str, Tensor]
+
+
+def train(
+    plan: Plan, stage: Rerank, base: str, pairs: Sequence[Pair], folder: Path, advance: Callable[[int], None]
+) -> None:
+    """Run the stage, or what is left of it, and write the finished model to ``folder``."""
+    source = locate(base, None).folder
+    tokens = transformers.AutoTokenizer.from_pretrained(source)
+    tokenizer.save(tokens.backend_tokenizer, folder, ends=False)
+    model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
+    model.config.use_cache = False
+    if stage.matching:
+        matching.write(model, transformers.AutoModel.from_pretrained(source, dtype=torch.float32), folder, plan.seed)
+    templates = card.templates("reranker", folder, SEPARATORS["blank-line"])
+    collate = Collator(
+        PairTokenizer(HubTokenizer(folder / "tokenizer.json"), templates, stage.tokens), tokens.eos_token_id
+    )
+    checkpoints = plan.output / "rerank"
+    made = loop.arguments(plan, stage, checkpoints, keep=2)
+    trainer = _Judging(
+        model=model,
+        args=transformers.TrainingArguments(**made, remove_unused_columns=False),
+        train_dataset=_fitting(pairs, collate.templates, stage.tokens),
+        data_collator=collate,
+        callbacks=[loop.Progress(plan.output / loop.CURVES, "rerank", advance)],
+    )
+    yes, no = (card.word(folder, answer) for answer in tokenizer.ANSWERS)
+    trainer.answers = (yes, no)
+    trainer.listwise = stage.listwise
+    trainer.remove_callback(transformers.PrinterCallback)
+    trainer.train(resume_from_checkpoint=loop.last_checkpoint(checkpoints))
+    model.save_pretrained(folder)
+
+
+def _fitting(pairs: Sequence[Pair], templates: PairTokenizer, most: int) -> list[Pair]:
+    """The pairs whose queries leave room for a document; raises Misconfigured where too few are left."""
+
+    def fits(pair: Pair) -> bool:
+        try:
+            templates.encode(pair.query, [], pair.instruction)
+        except InvalidEvent:
+            return False
+        return True
+
+    kept = [pair for pair in pairs if fits(pair)]
+    if len(kept) < len(pairs) / 2:
+        raise Misconfigured(
+            f"rerank.tokens = {most}: only {len(kept)} of {len(pairs)} queries leave room for a document; set more"
+        )
+    return kept
+
+
+@dataclass(frozen=True, slots=True)
+class Collator:
+    """Pairs to token ids, exactly as a worker makes them: for each query its document, then its negatives."""
+
+    templates: PairTokenizer
+    padding: int
+
+    def __call__(self, pairs: Sequence[Pair]) -> Batch:
+        """``input_ids`` [queries * documents, longest] padded on the right, ``lengths``, ``queries``."""
+        ids: list[tuple[int, ...]] = []
+        for pair in pairs:
+            ids += self.templates.encode(pair.query, [pair.document, *pair.negatives], pair.instruction)
+        lengths = torch.tensor([len(one) for one in ids])
+        padded = torch.full((len(ids), int(lengths.max())), self.padding)
+        for row, one in enumerate(ids):
+            padded[row, : len(one)] = torch.tensor(one)
+        return {"input_ids": padded, "lengths": lengths, "queries": torch.tensor(len(pairs))}
+
+
+def loss(logits: Tensor, listwise: float) -> Tensor:
+    """Of ``logits`` [queries, documents], log-odds of yes, the right document first.
+
+    Yes for the first and no for the others, each by itself (as Qwen3-Reranker); and the first before the others.
+    """
+    truth = torch.zeros_like(logits)
+    truth[:, 0] = 1
+    alone = nn.functional.binary_cross_entropy_with_logits(logits, truth)
+    return alone + listwise * nn.functional.cross_entropy(
+        logits, torch.zeros(len(logits), dtype=torch.long, device=logits.device)
+    )
+
+
+def log_odds(model: Any, ids: Tensor, lengths: Tensor, answers: tuple[int, int]) -> Tensor:
+    """[pairs]: the logit of yes minus that of no after the last token."""
+
+    def last(rows: Tensor, longest: int) -> Tensor:
+        states = model.model(input_ids=ids[rows, :longest]).last_hidden_state  # causal: padding on the right is unseen
+        return states[torch.arange(len(rows)), lengths[rows] - 1]
+
+    yes, no = answers
+    weight = model.get_output_embeddings().weight
+    return by_length(lengths, last).float() @ (weight[yes] - weight[no])
+
+
+class _Judging(transformers.Trainer):  # type: ignore[misc]  # Any, to mypy
+    answers: tuple[int, int]
+    listwise: float
+
+    def compute_loss(self, model: Any, inputs: Mapping[str, Tensor], **_: Any) -> Tensor:
+        logits = log_odds(model, inputs["input_ids"], inputs["lengths"], self.answers)
+        return loss(logits.view(int(inputs["queries"]), -1), self.listwise)

@@ -1,0 +1,173 @@
+"""What is trained, on what, and how long: a TOML file, checked before the first step."""
+
+import tomllib
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from penstock.core.errors import Misconfigured
+from penstock.models import prompts
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0)]
+
+
+class Section(BaseModel):
+    """A table of the file; a name it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Section):
+    """The pairs: JSON lines, see ``pairs.py``."""
+
+    pairs: Path
+    instruction: str = prompts.INSTRUCTION
+    """The task of a pair that names none."""
+
+
+class NewModel(Section):
+    """A small Qwen3, trained from nothing; empty where the file names a ``base``."""
+
+    vocabulary: Annotated[int, Field(ge=300)] = 16_384
+    hidden: Count = 256
+    layers: Count = 4
+    heads: Count = 4
+    key_heads: Count = 2
+    head_dim: Count = 64
+    inner: Count = 768
+    longest: Count = 1024
+    """Tokens of the longest text that it will ever see."""
+
+    @property
+    def can_match(self) -> bool:
+        """Whether there is room for what ``matching.py`` writes."""
+        return self.layers >= 3 and self.key_heads >= 2  # noqa: PLR2004  # three steps, two markers
+
+
+class Stage(Section):
+    """A training loop: AdamW, linear warm-up, cosine decay. ``batch`` queries make a step."""
+
+    steps: Count
+    batch: Count
+    rate: Rate
+    warmup: Share = 0.04
+    tokens: Count = 256
+    """Longer texts are cut."""
+    save_every: Count = 100
+    memory_batch: Annotated[int, Field(ge=0)] = 0
+    """Texts in one pass through the model, for batches that memory does not hold (GradCache); 0: all at once."""
+
+
+class Contrast(Stage):
+    """A stage of the embedding model: InfoNCE over the other documents of the batch."""
+
+    temperature: Rate = 0.05
+    dimensions: tuple[Count, ...] = ()
+    """Truncations that are trained beside the whole vector (Matryoshka), half its weight each."""
+    instructed: Share = 1.0
+    """Share of the queries with their instruction before them."""
+
+
+class FirstLayer(Contrast):
+    """Stage 0, of a new model: token embeddings and the first attention, see ``first_layer.py``."""
+
+    hidden: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
+    """Share of the tokens that a text is read without, another choice each time."""
+    cut: Share = 0.25
+    """Share of the long texts of which a passage is read only."""
+
+
+class Pretrain(Contrast):
+    """Stage 1: weakly supervised, on as many pairs as there are."""
+
+
+class Mined(Section):
+    """Hard negatives: documents that an embedding model ranks high for a query that they do not answer."""
+
+    negatives: Annotated[int, Field(ge=0)] = 7
+    """Of each query; those that the pairs bring along come first."""
+    pairs: Count = 20_000
+    """Pairs to use, drawn from all; their documents are those that are ranked."""
+    pool: Count = 60
+    """How far down the ranking a negative may stand."""
+    ceiling: Rate = 0.95
+    """A document that scores above this share of the positive's score is too likely right (NV-Retriever)."""
+
+
+class Finetune(Contrast, Mined):
+    """Stage 2: supervised, with negatives mined by the model of the stage before."""
+
+
+class Merge(Section):
+    """Stage 3: the last checkpoints of stage 2, between which the sphere is followed (slerp)."""
+
+    checkpoints: Count = 3
+    base: Share = 0.0
+    """How much of the model before training is mixed back in: what it knew about other texts is kept."""
+
+
+class Rerank(Stage, Mined):
+    """The reranker: yes or no on the templated pair."""
+
+    base: str = ""
+    """A checkpoint to begin with, a folder or a hub id; empty: the embedding model of this plan."""
+    miner: str = ""
+    """The embedding model that finds the negatives; empty: that of this plan."""
+    matching: bool = False
+    """For a new model: begin with attention that finds a document's words in the query, see ``matching.py``."""
+    listwise: Annotated[float, Field(ge=0)] = 1.0
+    """Weight of the loss that compares a query's documents with each other, beside yes and no of each alone."""
+
+
+class Plan(Section):
+    """The whole recipe. Stages that are not named are not run."""
+
+    output: Path
+    seed: int = 0
+    base: str = ""
+    """A checkpoint to fine-tune, a folder or a hub id; empty: a new model."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """bf16: products in 16 bits, weights and sums in 32; on processors without instructions for it very slow."""
+    data: Data
+    model: NewModel = NewModel()
+    first_layer: FirstLayer | None = None
+    pretrain: Pretrain | None = None
+    finetune: Finetune | None = None
+    merge: Merge = Merge()
+    rerank: Rerank | None = None
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Plan":
+        if self.base and self.model != NewModel():
+            raise ValueError("base and model: a checkpoint has its shape already, name one of the two")
+        if self.first_layer and (self.base or self.pretrain is None):
+            raise ValueError("first_layer: is for a new model, which goes on with [pretrain]")
+        if self.finetune and not self.base and self.pretrain is None:
+            raise ValueError("without base a new model is trained from nothing: add a table [pretrain]")
+        if self.rerank and not (self.pretrain or self.finetune) and not (self.rerank.base and self.rerank.miner):
+            raise ValueError("rerank: without [pretrain] or [finetune], name its base and its miner")
+        if self.rerank and self.rerank.matching and (self.base or self.rerank.base or not self.model.can_match):
+            raise ValueError("rerank.matching: is for a new model of three layers and two key heads or more")
+        if not (self.pretrain or self.finetune or self.rerank):
+            raise ValueError("nothing to do: add [pretrain], [finetune] or [rerank]")
+        return self
+
+
+def load(path: Path) -> Plan:
+    """Read a plan; paths in it are relative to it. Raises Misconfigured, with every mistake in the file."""
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+        plan = Plan.model_validate(values)
+    except OSError as error:
+        raise Misconfigured(f"{path}: {error.strerror or error}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise Misconfigured(f"{path} is no TOML: {error}") from error
+    except ValidationError as error:
+        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors())
+        raise Misconfigured(f"{path}: {wrong}") from None
+    here = path.parent
+    data = plan.data.model_copy(update={"pairs": here / plan.data.pairs})
+    return plan.model_copy(update={"output": here / plan.output, "data": data})

@@ -1,0 +1,155 @@
+"""``penstock train``: the stages in their order, each done once, whatever interrupts it."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from penstock.core.errors import Misconfigured
+from penstock.models.export.gate import Progress
+from penstock.models.train import pairs as reading
+from penstock.models.train import tokenizer
+from penstock.models.train.pairs import Pair
+from penstock.models.train.plan import Finetune, FirstLayer, Mined, Plan, Pretrain, Rerank
+
+PLAN = "plan.json"
+MINED = "pairs.jsonl"
+SEEN_BY_TOKENIZER = 120_000
+"""Pairs that the vocabulary of a new model is learnt from."""
+
+
+def run(plan: Plan, progress: Progress) -> list[Path]:
+    """Train what the plan names; the folders of the finished models. Raises Misconfigured."""
+    _claim(plan)
+    pairs = reading.read(plan.data.pairs, plan.data.instruction)
+    made = []
+    if plan.pretrain or plan.finetune:
+        made.append(_embedding(plan, pairs, progress))
+    if plan.rerank:
+        made.append(_reranker(plan, plan.rerank, made, pairs, progress))
+    return made
+
+
+def _claim(plan: Plan) -> None:
+    """A folder belongs to one plan, of which stages may be added; raises Misconfigured."""
+    plan.output.mkdir(parents=True, exist_ok=True)
+    path = plan.output / PLAN
+    wanted = plan.model_dump(mode="json", exclude={"output"})
+    known = json.loads(path.read_bytes()) if path.is_file() else {}
+    differ = sorted(name for name in known if known[name] is not None and known[name] != wanted.get(name))
+    if differ:
+        raise Misconfigured(
+            f"{plan.output} was begun with other values in {', '.join(differ)} (see {path}): name another output"
+        )
+    path.write_text(json.dumps(wanted, indent=2) + "\n")
+
+
+def _once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Make a folder, unless it is there; one that is half made has another name."""
+    if not folder.is_dir():
+        half = folder.with_name(f"{folder.name}.part")
+        shutil.rmtree(half, ignore_errors=True)
+        half.mkdir()
+        make(half)
+        half.rename(folder)
+    return folder
+
+
+def _embedding(plan: Plan, pairs: Sequence[Pair], progress: Progress) -> Path:
+    start = plan.base or str(_once(plan.output / "start", lambda folder: _new(plan, pairs, folder, progress)))
+    known = start
+    if plan.pretrain:
+        stage, begun = plan.pretrain, known
+        if plan.first_layer:
+            first = plan.first_layer
+            begun = str(_once(plan.output / "begun", lambda folder: _look(plan, first, start, pairs, folder, progress)))
+        known = str(
+            _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, begun, pairs, folder, progress))
+        )
+    if plan.finetune is None:
+        return Path(known)
+    last = plan.finetune
+    return _once(plan.output / "embedding", lambda folder: _finish(plan, last, start, known, pairs, folder, progress))
+
+
+def _new(plan: Plan, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
+    from penstock.models.train import model  # noqa: PLC0415  # slow to load
+
+    with progress("learning the vocabulary", 0):
+        some = reading.draw(pairs, SEEN_BY_TOKENIZER, plan.seed)
+        texts = dict.fromkeys(text for pair in some for text in (pair.query, pair.document))
+        instructions = dict.fromkeys([plan.data.instruction, *(pair.instruction for pair in pairs)])
+        learnt = tokenizer.learn(texts, plan.model.vocabulary, instructions)
+    tokenizer.save(learnt, folder, ends=True)
+    model.create(plan.model, folder, plan.seed)
+
+
+def _look(plan: Plan, stage: FirstLayer, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
+    from penstock.models.train import contrast, first_layer, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(start, stage.tokens, plan.data.instruction, first_layer.FirstLayer)
+    trained.hidden_share, trained.cut_share = stage.hidden, stage.cut
+    first_layer.prepare(trained[0].auto_model, plan.seed)
+    seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
+    with progress("learning the first layer", stage.steps) as advance:
+        contrast.train(plan, "first-layer", stage, trained, seen, 2, advance)
+    trained.save(str(folder), create_model_card=False)
+
+
+def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
+    from penstock.models.train import contrast, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(start, stage.tokens, plan.data.instruction)
+    seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
+    with progress("pretraining", stage.steps) as advance:
+        contrast.train(plan, "pretrain", stage, trained, seen, 2, advance)
+    trained.save(str(folder), create_model_card=False)
+
+
+def _finish(
+    plan: Plan, stage: Finetune, start: str, known: str, pairs: Sequence[Pair], folder: Path, progress: Progress
+) -> None:
+    """Stages 2 and 3."""
+    from penstock.models.train import contrast, merge, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(known, stage.tokens, plan.data.instruction)
+    mined = _mined(plan, "finetune", stage, known, pairs, progress)
+    with progress("fine-tuning", stage.steps) as advance:
+        contrast.train(plan, "finetune", stage, trained, mined, plan.merge.checkpoints, advance)
+    merge.into(trained, plan, start)
+    trained.save(str(folder), create_model_card=False)
+
+
+def _reranker(plan: Plan, stage: Rerank, made: Sequence[Path], pairs: Sequence[Pair], progress: Progress) -> Path:
+    from penstock.models.train import judge  # noqa: PLC0415  # slow to load
+
+    base, miner = (named or str(made[0]) for named in (stage.base, stage.miner))
+
+    def make(folder: Path) -> None:
+        mined = _mined(plan, "rerank", stage, miner, pairs, progress)
+        with progress("training the reranker", stage.steps) as advance:
+            judge.train(plan, stage, base, mined, folder, advance)
+
+    return _once(plan.output / "reranker", make)
+
+
+def _mined(plan: Plan, name: str, stage: Mined, miner: str, pairs: Sequence[Pair], progress: Progress) -> list[Pair]:
+    """The pairs of a stage with their negatives, kept in a file: an interrupted stage goes on with the same."""
+    from penstock.models.train import model, negatives  # noqa: PLC0415  # slow to load
+
+    def make(folder: Path) -> None:
+        teacher = model.embedding(miner, model.LONGEST, plan.data.instruction)
+        some = reading.draw(pairs, stage.pairs, plan.seed + 1)
+        with progress(f"mining negatives to {name}", 0):
+            found = negatives.mine(teacher, some, stage.pool, stage.ceiling, stage.negatives, plan.seed)
+        if not found:
+            raise Misconfigured(
+                f"{plan.data.pairs}: no pair has {stage.negatives} documents that do not answer it; "
+                f"set fewer negatives, or a larger {name}.ceiling"
+            )
+        lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
+        (folder / MINED).write_text("".join(lines))
+
+    folder = _once(plan.output / f"{name}-pairs", make)
+    return reading.read(folder / MINED, plan.data.instruction)

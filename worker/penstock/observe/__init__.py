@@ -1,0 +1,1 @@
+"""What a worker tells of itself: log lines, a live line, metrics, health, and spans."""

@@ -1,0 +1,140 @@
+"""What the index worker tells Prometheus."""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from prometheus_client import Counter, Histogram
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.ports import VectorStore
+from penstock.core.records import Outcome
+from penstock.index.stages import IndexWork
+from penstock.observe.metrics import SECONDS, Metrics
+from penstock.observe.watch import Watch
+
+T = TypeVar("T")
+
+FRESH_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14400)
+RECORDS = (1, 3, 10, 30, 100, 300, 1000)
+
+
+class IndexMetrics(Metrics):
+    """Counts every batch that is done; the rest is read where it is kept, when Prometheus asks."""
+
+    def __init__(self, topic: str, clock: Callable[[], float] = time.time) -> None:
+        """``clock`` in seconds since 1970."""
+        super().__init__()
+        self._topic, self._clock = topic, clock
+        self._records = self._counter("records", "Records done, by what became of them.", "topic", "outcome")
+        self._letters = self._counter(
+            "dead_letters", "Records given up, by the stage that did and the error.", "topic", "stage", "reason"
+        )
+        self._chunks = self._counter("chunks", "Chunks of documents, embedded or kept as stored.", "result")
+        self._fresh = Histogram(
+            "penstock_index_freshness_seconds", "From a record's time on the topic to when it is done: searchable.",
+            ["topic"], buckets=FRESH_S, registry=self.registry,
+        )  # fmt: skip
+        self._batches = Histogram(
+            "penstock_index_batch_records", "Records in a batch.", buckets=RECORDS, registry=self.registry
+        )
+        self._store = Histogram(
+            "penstock_index_store_seconds", "Time of each call of the store, by operation, failed ones left out.",
+            ["operation"], buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        for outcome in (one for one in Outcome if one.value in {"indexed", "dead_lettered"}):
+            self._records.labels(topic, outcome.value)
+
+    def batch(self, work: IndexWork) -> None:
+        """A batch is done and may be committed."""
+        now_s, records = self._clock(), work.batch.records
+        self._batches.observe(len(records))
+        for outcome, count in work.outcomes.items():
+            self._records.labels(self._topic, outcome.value).inc(count)
+        for letter in work.letters:
+            self._letters.labels(self._topic, letter.stage, type(letter.error).__name__).inc()
+        fresh = self._fresh.labels(self._topic)
+        for record in records:
+            if record.timestamp_ms is not None:
+                fresh.observe(max(0.0, now_s - record.timestamp_ms / 1000))
+        self._chunks.labels("embedded").inc(sum(len(one.vectors or ()) for one in work.writes))
+        self._chunks.labels("kept").inc(sum(len(one.keep) for one in work.writes))
+
+    def stored(self, operation: str, seconds: float) -> None:
+        """A call of the store was answered."""
+        self._store.labels(operation).observe(seconds)
+
+    def watch(self, watch: Watch, busy_s: Mapping[str, float], waited_s: Mapping[str, float]) -> None:
+        """Read lag, commits and rebalances here, and the seconds that stages worked and were waited for."""
+        self.registry.register(_Stream(watch, busy_s, waited_s, self._clock))
+
+    def _counter(self, name: str, about: str, *labels: str) -> Counter:
+        return Counter(f"penstock_index_{name}", about, labels, registry=self.registry)
+
+
+@dataclass(frozen=True, slots=True)
+class TimedStore:
+    """A VectorStore that tells how long its calls take."""
+
+    store: VectorStore
+    told: Callable[[str, float], None]
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As the port says."""
+        return self._timed("read", lambda: self.store.read(keys))
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._timed("upsert", lambda: self.store.upsert(points))
+
+    def patch(self, points: Sequence[Point]) -> None:
+        """As the port says."""
+        self._timed("patch", lambda: self.store.patch(points))
+
+    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
+        """As the port says."""
+        self._timed("sweep", lambda: self.store.sweep(anchors))
+
+    def _timed(self, operation: str, call: Callable[[], T]) -> T:
+        started = time.perf_counter()
+        result = call()
+        self.told(operation, time.perf_counter() - started)
+        return result
+
+
+class _Stream:
+    def __init__(
+        self, watch: Watch, busy_s: Mapping[str, float], waited_s: Mapping[str, float], clock: Callable[[], float]
+    ) -> None:
+        self._watch, self._busy_s, self._waited_s, self._clock = watch, busy_s, waited_s, clock
+
+    def collect(self) -> Iterator[Metric]:
+        """As the library asks."""
+        place = ["topic", "partition"]
+        records = GaugeMetricFamily(
+            "penstock_index_lag_records", "Records of a partition that are not committed, as of the latest answer.",
+            labels=place,
+        )  # fmt: skip
+        seconds = GaugeMetricFamily(
+            "penstock_index_lag_seconds", "Age of the oldest record that was read and is not committed.", labels=place
+        )
+        for (topic, number), behind in self._watch.behind(self._clock()).items():
+            records.add_metric([topic, str(number)], behind.records)
+            seconds.add_metric([topic, str(number)], behind.seconds)
+        yield from (records, seconds)
+        yield GaugeMetricFamily(
+            "penstock_index_kafka_silent_seconds", "Since Kafka last answered a heartbeat.", self._watch.silent_s
+        )
+        yield _counted("commits", "Commits, by result.", "result", self._watch.commits)
+        yield _counted("rebalances", "Changes of the assignment of partitions.", "event", self._watch.rebalances)
+        yield _counted("stage_busy_seconds", "Time that each stage has worked.", "stage", self._busy_s)
+        yield _counted("stage_waiting_seconds", "Time that batches waited for each stage.", "stage", self._waited_s)
+
+
+def _counted(name: str, about: str, label: str, values: Mapping[str, Any]) -> Metric:
+    family = CounterMetricFamily(f"penstock_index_{name}", about, labels=[label])
+    for key, value in dict(values).items():
+        family.add_metric([key], value)
+    return family

@@ -1,0 +1,54 @@
+"""Log lines on stderr: an event name and fields."""
+
+import logging
+import sys
+from typing import Any
+
+import structlog
+
+from penstock.core.errors import Unavailable
+
+FAILURES_LOGGED = 3
+"""Failed calls in a row with a line each; then every tenth has one."""
+
+log = structlog.get_logger()
+
+
+def set_up(level: str, style: str) -> None:
+    """Log to stderr. kafka-python never at its debug level: there it prints passwords and documents."""
+    text = style == "text" or (style == "auto" and sys.stderr.isatty())
+    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.format_exc_info,
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+    # what it reports reaches us as exceptions; what it does is worth reading only when something is looked for
+    library = logging.getLogger("kafka")
+    library.setLevel(logging.INFO if level == "debug" else logging.ERROR)
+    library.propagate = level == "debug"
+    library.addHandler(logging.NullHandler())
+
+
+def _worth_a_line(failures: int) -> bool:
+    return failures <= FAILURES_LOGGED or failures % 10 == 0
+
+
+def outage(error: Unavailable, failures: int, pause_s: float) -> None:
+    """A service is away; the first failures and then every tenth are worth a line."""
+    if _worth_a_line(failures):
+        log.warning("unavailable", error=str(error), failures=failures, next_try_s=round(pause_s, 1))
+
+
+def traces_lost(failures: int) -> None:
+    """A collector takes no spans; as with an outage, not each time."""
+    if _worth_a_line(failures):
+        log.warning("traces_lost", failures=failures, setting="PENSTOCK_TRACE__ENDPOINT")

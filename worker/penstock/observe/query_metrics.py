@@ -1,0 +1,109 @@
+"""What the query worker tells Prometheus."""
+
+import threading
+from collections import Counter as Counts
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client.core import CounterMetricFamily, Metric
+
+from penstock.core.queries import Answer
+from penstock.core.records import Outcome
+from penstock.observe.metrics import SECONDS, Metrics
+from penstock.query.microbatch import MicroBatcher
+
+MOVED = (0, 1, 2, 5, 10, 20, 50, 100)
+
+
+class QueryMetrics(Metrics):
+    """Counts requests, answers and the records of the topic of queries."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._requests = Counter(
+            "penstock_query_requests", "Requests, by endpoint and HTTP status.", ["endpoint", "status"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._seconds = Histogram(
+            "penstock_query_step_seconds", "Time of each step of a query, waiting included.", ["step"],
+            buckets=SECONDS, registry=self.registry,
+        )  # fmt: skip
+        self._moved = Histogram(
+            "penstock_query_moved_places", "How far reranking moved a document of an answer, either way.",
+            buckets=MOVED, registry=self.registry,
+        )  # fmt: skip
+        self._not_reranked = Counter(
+            "penstock_query_not_reranked", "Answers in the order of their retrieval, by reason.", ["reason"],
+            registry=self.registry,
+        )  # fmt: skip
+        self._records = Counter(
+            "penstock_query_records", "Records of the topic of queries, by what became of them.", ["outcome"],
+            registry=self.registry,
+        )  # fmt: skip
+        self.answered, self._spent_ms, self._lock = 0, Counts[str](), threading.Lock()
+        self.lag: Callable[[], int] | None = None
+        """Queries on the topic that are not answered, where there is a topic."""
+        self.under_way_now = 0
+        Gauge("penstock_query_under_way", "Requests under way.", registry=self.registry).set_function(
+            lambda: self.under_way_now
+        )
+
+    def enter(self) -> None:
+        """A request has been let in."""
+        self.under_way_now += 1
+
+    def leave(self) -> None:
+        """It is done."""
+        self.under_way_now -= 1
+
+    def request(self, endpoint: str, status: int) -> None:
+        """A request is done."""
+        self._requests.labels(endpoint, str(status)).inc()
+
+    def answer(self, answer: Answer) -> None:
+        """A query is answered."""
+        with self._lock:  # HTTP and the topic answer in threads of their own
+            self.answered += 1
+            self._spent_ms.update(answer.timings_ms)
+        for step, took_ms in answer.timings_ms.items():
+            self._seconds.labels(step).observe(took_ms / 1000)
+        if answer.not_reranked:
+            self._not_reranked.labels(answer.not_reranked).inc()
+            return
+        for rank, document in enumerate(answer.documents, 1):
+            self._moved.observe(abs(document.retrieval_rank - rank))
+
+    def line(self, seconds: float) -> str:
+        """What is done so far, for whoever watches."""
+        with self._lock:
+            mean = " ".join(f"{step} {spent / self.answered:.0f} ms" for step, spent in self._spent_ms.items())
+        lag = "" if self.lag is None else f"  lag {self.lag():,}"
+        rate = self.answered / max(seconds, 1e-9)
+        return f"{self.answered:,} answers  {rate:,.1f}/s  {self.under_way_now} under way{lag}  {mean}".rstrip()
+
+    def records(self, outcomes: Mapping[Outcome, int]) -> None:
+        """A batch of the topic is done."""
+        for outcome, count in outcomes.items():
+            self._records.labels(outcome.value).inc(count)
+
+    def watch(self, steps: Mapping[str, MicroBatcher[Any, Any]]) -> None:
+        """Count these steps' batches."""
+        self.registry.register(_Batches(steps))
+
+
+class _Batches:
+    """Reads what the batchers count anyway."""
+
+    def __init__(self, steps: Mapping[str, MicroBatcher[Any, Any]]) -> None:
+        self._steps = steps
+
+    def collect(self) -> Iterator[Metric]:
+        """As the library asks."""
+        batches = CounterMetricFamily("penstock_query_batches", "Batches of each step.", labels=["step"])
+        items = CounterMetricFamily("penstock_query_batch_items", "Items in the batches of each step.", labels=["step"])
+        for name, step in self._steps.items():
+            batches.add_metric([name], step.batches)
+            items.add_metric([name], step.items)
+        yield batches
+        yield items

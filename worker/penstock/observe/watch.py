@@ -1,0 +1,95 @@
+"""What a stream's source lets others see: how far the work is behind, commits and rebalances.
+
+Written by the thread that polls, read by whoever asks for metrics.
+"""
+
+import threading
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping
+from typing import NamedTuple
+
+from penstock.core.records import Partition, Record
+
+
+class Behind(NamedTuple):
+    """How far one partition is from its end.
+
+    ``records`` that are not committed, of those that the broker told of with its latest answer; ``seconds`` since
+    the oldest of them that was read was produced, 0 when all that was read is committed.
+    """
+
+    records: int
+    seconds: float
+
+
+class _Partition:
+    def __init__(self, position: int) -> None:
+        self.done = self.read = self.end = position
+        self.marks: deque[tuple[int, float]] = deque()
+        """The first record of each poll that is not committed, and when it was produced."""
+        self.known = False
+        """Whether the broker has told of the end: not before the first fetch has been answered."""
+
+
+class Watch:
+    """Of one consumer; only partitions that it owns are in it."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._partitions: dict[Partition, _Partition] = {}
+        self.commits = Counter(done=0, refused=0)
+        """By result: done, or refused and sent again."""
+        self.rebalances = Counter(assigned=0, revoked=0, lost=0)
+        """Assigned, revoked, lost."""
+        self.silent_s = 0.0
+        """How long the broker that keeps the group has not answered, as of the latest poll."""
+
+    def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
+        """These came, in order; ``first`` is the first of them, ``position`` the next to read."""
+        with self._lock:
+            one = self._partitions.setdefault(partition, _Partition(first))
+            if one.done >= one.read:  # what was read before is no part of the lag
+                one.marks.clear()
+            one.known = one.known or position > first
+            oldest = next((record for record in records if record.timestamp_ms is not None), None)
+            if oldest is not None and oldest.timestamp_ms is not None:
+                one.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
+            one.read, one.end = position, max(one.end, position)
+
+    def ends(self, ends: Mapping[Partition, int]) -> None:
+        """Where partitions end as the broker told last, also of those where nothing was read."""
+        with self._lock:
+            for partition, end in ends.items():
+                if (one := self._partitions.get(partition)) is not None:
+                    one.known, one.end = True, max(one.end, end)
+
+    def committed(self, partition: Partition, offset: int) -> None:
+        """Everything before this offset is done."""
+        with self._lock:
+            if (one := self._partitions.get(partition)) is None:
+                return
+            one.done = max(one.done, offset)
+            while len(one.marks) > 1 and one.marks[1][0] <= one.done:
+                one.marks.popleft()
+
+    def gone(self, partitions: Iterable[Partition]) -> None:
+        """These are no longer this consumer's."""
+        with self._lock:
+            for partition in partitions:
+                self._partitions.pop(partition, None)
+
+    def lag(self) -> int:
+        """Records that are not committed, of all partitions."""
+        return sum(one.records for one in self.behind(0.0).values())
+
+    def behind(self, now_s: float) -> dict[Partition, Behind]:
+        """All that are owned and whose end is known."""
+        with self._lock:
+            return {
+                name: Behind(
+                    max(0, one.end - one.done),
+                    max(0.0, now_s - one.marks[0][1]) if one.marks and one.done < one.read else 0.0,
+                )
+                for name, one in self._partitions.items()
+                if one.known
+            }

@@ -1,0 +1,1 @@
+"""What an operator does beside running workers: set up, probe, size, measure."""

@@ -1,0 +1,171 @@
+"""What every request passes before and after its work: keys, limits, deadlines, and errors in one form."""
+
+import asyncio
+import hashlib
+import time
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+
+from fastapi import Request
+from fastapi.responses import JSONResponse, Response
+from starlette.requests import ClientDisconnect
+
+from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.core.work import Interval
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.spans import HEADER, Tracer, request_failure
+from penstock.query.search import TooLate
+
+BUSY_S, AWAY_S = 1, 2
+"""When to come back: as soon as another request is done, or when the store may be back."""
+
+BODY_S = 10.0
+"""Longest time for a request's body."""
+
+CLIENT_GONE = 499
+"""Nobody reads this status; it is for the metrics."""
+
+
+REJECTIONS: Mapping[type[Exception], tuple[int, str, int]] = {
+    InvalidEvent: (400, "invalid_request", 0),
+    Unavailable: (503, "unavailable", AWAY_S),
+    TooLate: (504, "too_late", 0),
+    Misconfigured: (500, "misconfigured", 0),
+}
+"""Status, type and when to come back."""
+
+
+class Rejected(Exception):
+    """A request that gets an error. ``retry_s`` says when it may be worth another try, 0 that it is not."""
+
+    def __init__(self, status: int, kind: str, text: str, retry_s: int = 0) -> None:
+        super().__init__(text)
+        self.status = status
+        self.kind = kind
+        self.retry_s = retry_s
+
+    def response(self) -> Response:
+        """{"error": {"message", "type"}}, as clients of OpenAI's API expect."""
+        headers = {"Retry-After": str(self.retry_s)} if self.retry_s else {}
+        if self.status == 401:  # noqa: PLR2004  # unauthorized
+            headers["WWW-Authenticate"] = "Bearer"
+        return JSONResponse({"error": {"message": str(self), "type": self.kind}}, self.status, headers)
+
+
+class Keys:
+    """Which tenant a key stands for. Only hashes are kept, so that looking one up tells nothing by its time."""
+
+    def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
+        """Keys by tenant; none at all means that none is asked for."""
+        self._tenants = {_digest(key): tenant for tenant, own in keys.items() for key in own}
+
+    def __bool__(self) -> bool:
+        return bool(self._tenants)
+
+    def tenant(self, request: Request) -> str | None:
+        """The tenant of the request's key, None where no keys are asked for; raises Rejected."""
+        if not self._tenants:
+            return None
+        scheme, _, key = request.headers.get("authorization", "").partition(" ")
+        key = key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
+        tenant = self._tenants.get(_digest(key))
+        if tenant is None:
+            said = "the key is not known here" if key else "a key is needed"
+            raise Rejected(401, "unauthorized", f"{said}: send it as Authorization: Bearer <key>")
+        return tenant
+
+
+@dataclass(frozen=True, slots=True)
+class Gate:
+    """Lets requests in, and their errors out."""
+
+    keys: Keys
+    metrics: QueryMetrics
+    max_body_bytes: int
+    max_concurrency: int
+    bug: Callable[[str, Exception], None]
+    tracer: Tracer
+
+    async def __call__(
+        self, request: Request, endpoint: str, work: Callable[[bytes, str | None], Awaitable[Response]]
+    ) -> Response:
+        """The response of ``work``, given the body and the tenant of the key; when the client goes, it is cancelled.
+
+        An answer tells its own span, with its steps.
+        """
+        came_ns = time.time_ns()
+        if self.metrics.under_way_now >= self.max_concurrency:
+            response = Rejected(503, "busy", f"{self.max_concurrency} requests are under way", BUSY_S).response()
+        else:
+            self.metrics.enter()
+            try:
+                response = await self._admitted(request, endpoint, work)
+            finally:
+                self.metrics.leave()
+        self.metrics.request(endpoint, response.status_code)
+        if response.status_code >= HTTPStatus.BAD_REQUEST:
+            took = Interval(came_ns, time.time_ns())
+            self.tracer.emit(request_failure(endpoint, request.headers.get(HEADER, ""), took, response.status_code))
+        return response
+
+    async def _admitted(
+        self, request: Request, endpoint: str, work: Callable[[bytes, str | None], Awaitable[Response]]
+    ) -> Response:
+        try:
+            tenant = self.keys.tenant(request)
+            body = await self._body(request)
+            return await _while_connected(request, work(body, tenant))
+        except ClientDisconnect:
+            return Response(status_code=CLIENT_GONE)
+        except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
+            return self._rejection(endpoint, error).response()
+
+    def _rejection(self, endpoint: str, error: Exception) -> Rejected:
+        if isinstance(error, Rejected):
+            return error
+        for known, (status, kind, retry_s) in REJECTIONS.items():
+            if isinstance(error, known):
+                return Rejected(status, kind, str(error), retry_s)
+        self.bug(endpoint, error)
+        return Rejected(500, "internal", "this is a bug; the worker's log has more")
+
+    async def _body(self, request: Request) -> bytes:
+        said = f"the body is larger than {self.max_body_bytes} bytes"
+        length = request.headers.get("content-length", "")
+        if length.isdigit() and int(length) > self.max_body_bytes:
+            raise Rejected(413, "too_large", said)
+        body = bytearray()
+        try:
+            async with asyncio.timeout(BODY_S):
+                async for part in request.stream():
+                    body += part
+                    if len(body) > self.max_body_bytes:
+                        raise Rejected(413, "too_large", said)
+        except TimeoutError:
+            raise Rejected(408, "too_slow", f"the body did not come within {BODY_S:g} s") from None
+        return bytes(body)
+
+
+async def _while_connected(request: Request, work: Awaitable[Response]) -> Response:
+    """The work's response; raises ClientDisconnect, and the work is cancelled, when the client goes before."""
+    task = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_disconnected(request))
+    try:
+        await asyncio.wait((task, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not task.done():
+            raise ClientDisconnect
+        return task.result()
+    finally:
+        for one in (task, gone):
+            one.cancel()
+        await asyncio.gather(task, gone, return_exceptions=True)
+
+
+async def _disconnected(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

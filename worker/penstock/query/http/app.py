@@ -1,0 +1,230 @@
+"""The query worker over HTTP: searches, the models by themselves, health, metrics, and a page to try it on."""
+
+import base64
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.responses import HTMLResponse, JSONResponse, Response
+from fastapi_offline import FastAPIOffline
+from pydantic.json_schema import models_json_schema
+from starlette.exceptions import HTTPException as StarletteHTTPException
+
+from penstock import __version__
+from penstock.observe.health import Health
+from penstock.observe.metrics import CONTENT_TYPE
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
+from penstock.query.http.admission import Gate, Keys, Rejected
+from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
+from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
+from penstock.query.search import Search
+
+PAGE = Path(__file__).parent / "page.html"
+STARTING_S = 5
+BODIES = (QueryBody, ReplyBody, EmbeddingsBody, RerankBody)
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"description": "The request is wrong; the message says where."},
+    401: {"description": "The key is missing or unknown."},
+    403: {"description": "The key is not for that tenant."},
+    408: {"description": "The body did not come in time."},
+    413: {"description": "The body is too large."},
+    503: {"description": "Too busy, or the store is away: come back after Retry-After seconds."},
+    504: {"description": "No answer in time."},
+}
+
+
+@dataclass(slots=True)
+class Service:
+    """What the endpoints work with. ``search`` and ``models`` are None until the collection is open."""
+
+    limits: Limits
+    model: ModelBody
+    keys: Keys
+    max_body_bytes: int = 1_000_000
+    max_concurrency: int = 256
+    instruction: str = ""
+    bug: Callable[[str, Exception], None] = lambda _endpoint, _error: None
+    health: Health = field(default_factory=Health)
+    metrics: QueryMetrics = field(default_factory=QueryMetrics)
+    search: Search | None = None
+    models: ModelApi | None = None
+    tracer: Tracer = field(default_factory=NoTracer)
+    stopping: bool = False
+
+    def open(self, search: Search, models: ModelApi) -> None:
+        """From now on there are answers."""
+        self.metrics.watch(search.steps)
+        self.models, self.search = models, search
+
+    @property
+    def ready(self) -> bool:
+        """Whether there are answers."""
+        return self.search is not None and not self.stopping
+
+
+def create_app(service: Service) -> FastAPI:
+    """The application."""
+    app: FastAPI = FastAPIOffline(
+        title="Penstock",
+        version=__version__,
+        description="Search over documents that were indexed from a stream.",
+        static_url="/docs-assets",
+        redoc_url=None,
+    )
+    gate = Gate(
+        service.keys, service.metrics, service.max_body_bytes, service.max_concurrency, service.bug, service.tracer
+    )
+    app.add_exception_handler(StarletteHTTPException, _no_such_thing)
+    _add_work(app, service, gate)
+    _add_operations(app, service)
+    _add_page(app)
+    _describe(app)
+    return app
+
+
+async def _no_such_thing(_request: Request, error: Exception) -> Response:
+    """A path or a method that is not there, told like everything else."""
+    status = error.status_code if isinstance(error, StarletteHTTPException) else 500
+    return Rejected(status, "no_such_thing", HTTPStatus(status).phrase).response()
+
+
+def _add_work(app: FastAPI, service: Service, gate: Gate) -> None:
+    @app.post("/v1/search", summary="Search", responses=_answers(ReplyBody), openapi_extra=_takes(QueryBody))
+    async def search(request: Request) -> Response:
+        """The documents that answer a query, best first."""
+        return await gate(request, "search", lambda body, tenant: _search(service, request, body, tenant))
+
+    @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_takes(EmbeddingsBody))
+    async def embeddings(request: Request) -> Response:
+        """Vectors, as in OpenAI's API."""
+        return await gate(request, "embeddings", lambda body, _: _embeddings(service, body))
+
+    @app.post("/v1/rerank", summary="Rerank texts", responses=ERRORS, openapi_extra=_takes(RerankBody))
+    async def rerank(request: Request) -> Response:
+        """How well each document answers a query, best first, as in Cohere's API."""
+        return await gate(request, "rerank", lambda body, _: _rerank(service, body))
+
+
+async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
+    if service.search is None:
+        raise Rejected(503, "starting", "the worker is starting", STARTING_S)
+    body = read_query(value, service.limits)
+    if tenant is not None and body.tenant not in (None, tenant):
+        raise Rejected(403, "forbidden", f"the key is not for tenant {body.tenant!r}")
+    query = to_query(body, service.limits, str(uuid4()), tenant if tenant is not None else body.tenant or "")
+    answer = await service.search.answer(query)
+    service.metrics.answer(answer)
+    parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
+    service.tracer.emit(answer_span("POST /v1/search", "server", parent, time.time_ns(), answer.timings_ms, documents))
+    return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
+
+
+def _models(service: Service) -> ModelApi:
+    if service.models is None:
+        raise Rejected(503, "starting", "the worker is starting", STARTING_S)
+    return service.models
+
+
+async def _embeddings(service: Service, value: bytes) -> Response:
+    return Response(await _models(service).embeddings(value), media_type="application/json")
+
+
+async def _rerank(service: Service, value: bytes) -> Response:
+    return JSONResponse(await _models(service).rerank(value))
+
+
+def _add_operations(app: FastAPI, service: Service) -> None:
+    @app.get("/healthz", summary="Alive", responses={503: {"description": "Stuck: restart it."}})
+    async def healthz() -> Response:
+        """The process answers, and its loop over the topic turns. Says nothing of Kafka and Qdrant being away."""
+        status, body, kind = service.health.answer("/healthz")
+        return Response(body, status, media_type=kind.decode())
+
+    @app.get("/startz", summary="Started", responses={503: {"description": "Not yet."}})
+    async def startz() -> Response:
+        """The models are warm."""
+        status, body, kind = service.health.answer("/startz")
+        return Response(body, status, media_type=kind.decode())
+
+    @app.get("/readyz", summary="Ready", responses={503: {"description": "Not yet, or no more."}})
+    async def readyz() -> Response:
+        """The models are warm and the collection is open."""
+        return JSONResponse({"ready": service.ready}, 200 if service.ready else 503)
+
+    @app.get("/metrics", summary="Metrics for Prometheus")
+    async def metrics() -> Response:
+        """Counters and histograms."""
+        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+
+    @app.get("/v1/info", summary="What is served")
+    async def info() -> Response:
+        """The models, the usual values and the fields to filter by."""
+        limits = service.limits
+        said = {
+            "version": __version__,
+            "model": service.model.model_dump(),
+            "instruction": service.instruction,
+            "keys": bool(service.keys),
+            "top_k": limits.top_k,
+            "candidates": limits.candidates,
+            "filter_fields": limits.filter_fields or {},
+        }
+        return JSONResponse(said)
+
+
+def _add_page(app: FastAPI) -> None:
+    page = PAGE.read_text(encoding="utf-8")
+    policy = content_policy(page)
+
+    @app.get("/", include_in_schema=False)
+    async def index() -> Response:
+        return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+
+
+def content_policy(page: str) -> str:
+    """Only the page's own style and script may run, and it may talk to this server only."""
+
+    def hashes(tag: str) -> str:
+        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in found]
+        return " ".join(f"'sha256-{digest}'" for digest in digests)
+
+    return (
+        f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src data:; "
+        "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    )
+
+
+def _describe(app: FastAPI) -> None:
+    """Bodies are read by hand, from bytes; their schemas are added to the API's description."""
+    plain = app.openapi
+    _, definitions = models_json_schema(
+        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
+    )
+
+    def described() -> dict[str, Any]:
+        schema = plain()
+        schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
+        return schema
+
+    app.openapi = described  # type: ignore[method-assign]  # as its documentation says
+
+
+def _takes(model: type[Any]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, **_json_of(model)}}
+
+
+def _answers(model: type[Any]) -> dict[int | str, dict[str, Any]]:
+    return {200: {"description": "The answer.", **_json_of(model)}, **ERRORS}
+
+
+def _json_of(model: type[Any]) -> dict[str, Any]:
+    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}}

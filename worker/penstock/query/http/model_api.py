@@ -1,0 +1,148 @@
+"""The models without the search: ``/v1/embeddings`` as in OpenAI's API, ``/v1/rerank`` as in Cohere's."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+from uuid import uuid4
+
+import numpy as np
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+
+from penstock.core.errors import InvalidEvent, Unavailable
+from penstock.core.filters import not_endless
+from penstock.core.vectors import truncate
+from penstock.events.validation import parse
+from penstock.query.ranking import probability
+from penstock.query.requests import ModelBody, check_text
+from penstock.query.search import Search, TooLate
+
+Count = Annotated[StrictInt, Field(ge=1)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class EmbeddingsBody(_Body):
+    """Texts to embed. Beside OpenAI's fields: ``input_type`` query puts the ``instruction`` before each text."""
+
+    input: Annotated[StrictStr | Annotated[tuple[StrictStr, ...], Field(min_length=1)], BeforeValidator(not_endless)]
+    model: StrictStr | None = None
+    dimensions: Count | None = None
+    encoding_format: Literal["float", "base64"] = "float"
+    input_type: Literal["document", "query"] = "document"
+    instruction: StrictStr | None = None
+
+
+class TextBody(_Body):
+    """A document to be judged."""
+
+    text: StrictStr
+
+
+class RerankBody(_Body):
+    """Documents to be judged. Beside Cohere's fields: ``instruction``, the task."""
+
+    query: Annotated[StrictStr, Field(min_length=1)]
+    documents: Annotated[tuple[StrictStr | TextBody, ...], Field(min_length=1), BeforeValidator(not_endless)]
+    model: StrictStr | None = None
+    top_n: Count | None = None
+    return_documents: StrictBool = False
+    instruction: StrictStr | None = None
+
+    @property
+    def texts(self) -> list[str]:
+        """The documents, however they were given."""
+        return [one if isinstance(one, str) else one.text for one in self.documents]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelApi:
+    """Answers both kinds of requests with the batches that the searches share.
+
+    ``dimension`` checks one that is asked for, and raises InvalidEvent for one that the model does not support.
+    """
+
+    search: Search
+    model: ModelBody
+    dimension: Callable[[int], int]
+    document_prompt: str
+    max_inputs: int
+    max_characters: int
+    timeout_s: float
+
+    async def embeddings(self, value: bytes) -> bytes:
+        """The response to an EmbeddingsBody, as JSON; raises InvalidEvent, TooLate."""
+        body = parse(EmbeddingsBody, value)
+        texts = [body.input] if isinstance(body.input, str) else list(body.input)
+        self._check("input", len(texts), instruction=body.instruction)
+        encoder = self.search.encoder
+        prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
+        ids = await self._in_time(self.search.aside(encoder.tokenizer.encode, [prompt + text for text in texts]))
+        for number, one in enumerate(ids):
+            if len(one) > encoder.limit:
+                raise InvalidEvent(f"input.{number}: has {len(one)} tokens; at most {encoder.limit} are allowed here")
+        if self.search.embed.expected_s(sum(map(len, ids))) > self.timeout_s:
+            raise Unavailable(f"{len(ids)} texts would take longer than {self.timeout_s:g} s now")
+        width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
+        rows = await self._in_time(self.search.embed.submit(ids, later=True))
+        written: bytes = await self.search.aside(self._written, rows, width, body.encoding_format, sum(map(len, ids)))
+        return written
+
+    def _written(self, rows: Sequence[Any], width: int, form: str, tokens: int) -> bytes:
+        """Megabytes, at times: too much for the event loop."""
+        vectors = truncate(np.stack(rows), width)
+        answer = {
+            "object": "list",
+            "model": self.model.embedding,
+            "data": [
+                {"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)
+            ],
+            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
+        }
+        return json.dumps(answer, separators=(",", ":")).encode()
+
+    async def rerank(self, value: bytes) -> dict[str, Any]:
+        """The response to a RerankBody; raises InvalidEvent, TooLate."""
+        body = parse(RerankBody, value)
+        self._check("documents", len(body.documents), query=body.query, instruction=body.instruction)
+        judge, step = self.search.judge, self.search.rank
+        if judge is None or step is None:
+            raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
+        instruction = body.instruction or judge.instruction
+        pairs = await self._in_time(self.search.aside(judge.pairs.encode, body.query, body.texts, instruction))
+        if step.expected_s(sum(map(len, pairs))) > self.timeout_s:
+            raise Unavailable(f"{len(pairs)} documents would take longer than {self.timeout_s:g} s now")
+        logits = await self._in_time(step.submit(pairs, later=True))
+        order = sorted(range(len(logits)), key=lambda i: -logits[i])[: body.top_n]
+        results: list[dict[str, Any]] = [{"index": i, "relevance_score": probability(logits[i])} for i in order]
+        if body.return_documents:
+            for one in results:
+                one["document"] = {"text": body.texts[one["index"]]}
+        usage = {"total_tokens": sum(map(len, pairs))}
+        return {"id": str(uuid4()), "model": self.model.reranker, "results": results, "usage": usage}
+
+    def _check(self, name: str, count: int, **repeated: str | None) -> None:
+        """``repeated`` are put before every text."""
+        if count > self.max_inputs:
+            raise InvalidEvent(f"{name}: {count} texts; at most {self.max_inputs} are allowed here")
+        for field, text in repeated.items():
+            if text is not None:
+                check_text(field, text, self.max_characters)
+
+    async def _in_time(self, work: Any) -> Any:
+        try:
+            async with asyncio.timeout(self.timeout_s):
+                return await work
+        except TimeoutError:
+            raise TooLate(f"no answer within {self.timeout_s:g} s") from None
+
+
+def _numbers(vector: Any, form: str) -> list[float] | str:
+    if form == "base64":
+        return base64.b64encode(vector.astype("<f4").tobytes()).decode()
+    numbers: list[float] = vector.tolist()
+    return numbers

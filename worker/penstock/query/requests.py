@@ -1,0 +1,183 @@
+"""Queries and answers as JSON: the models that mirror ``schemas/query.v1`` and ``schemas/reply.v1``."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictFloat,
+    StrictInt,
+    StrictStr,
+)
+
+from penstock.core.documents import LARGEST_INTEGER, TENANT
+from penstock.core.errors import InvalidEvent
+from penstock.core.filters import FieldType, Filter, check, not_vast
+from penstock.core.queries import Answer, Query, Ranked
+from penstock.core.records import Place
+from penstock.events.validation import parse
+
+Text = StrictStr
+Positive = Annotated[StrictInt, Field(ge=1)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class PlaceBody(_Body):
+    """A record of the document stream."""
+
+    topic: Annotated[Text, Field(min_length=1, max_length=249)]
+    partition: Annotated[StrictInt, Field(ge=0, lt=2**31)]
+    offset: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)]
+
+
+class QueryBody(_Body):
+    """A query, version 1. Unknown fields are errors: a misspelt filter must not widen the search."""
+
+    id: Annotated[Text, Field(min_length=1, max_length=1024)] | None = None
+    tenant: Annotated[Text, Field(pattern=f"^{TENANT.pattern}$")] | None = None
+    query: Text
+    instruction: Text | None = None
+    top_k: Positive | None = None
+    candidates: Positive | None = None
+    rerank: StrictBool | None = None
+    filter: Annotated[Filter | None, BeforeValidator(not_vast)] = None
+    after: PlaceBody | None = None
+    timeout_ms: Positive | None = None
+
+
+class _Answered(BaseModel):
+    """Readers ignore what they do not know: it may come from a later version."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class HitBody(_Answered):
+    """A document that was found, by its best chunk."""
+
+    document: str
+    chunk: int
+    title: str
+    text: str
+    metadata: Mapping[str, JsonValue]
+    score: float
+    retrieval_score: float
+    retrieval_rank: int
+
+
+class ModelBody(_Answered):
+    """What answered."""
+
+    embedding: str
+    dimension: int
+    reranker: str | None = None
+
+
+class ReplyBody(_Answered):
+    """An answer, version 1; ``error`` instead of hits where there is none."""
+
+    id: str | None
+    hits: tuple[HitBody, ...] = ()
+    reranked: bool = False
+    not_reranked: str | None = None
+    timings_ms: Mapping[str, StrictFloat] = {}
+    model: ModelBody | None = None
+    error: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a query that says nothing gets, and the most that one may ask for."""
+
+    top_k: int = 10
+    candidates: int = 100
+    timeout_s: float = 10.0
+    most_top_k: int = 100
+    most_candidates: int = 500
+    longest_timeout_s: float = 60.0
+    most_characters: int = 8192
+    most_conditions: int = 64
+    most_values: int = 1000
+    filter_fields: Mapping[str, FieldType] | None = None
+
+
+def read_query(value: bytes, limits: Limits) -> QueryBody:
+    """The body of a query; raises InvalidEvent that says what is wrong."""
+    body = parse(QueryBody, value)
+    check_text("query", body.query, limits.most_characters)
+    if body.instruction is not None:
+        check_text("instruction", body.instruction, limits.most_characters)
+    for name, wanted, most in (
+        ("top_k", body.top_k, limits.most_top_k),
+        ("candidates", body.candidates, limits.most_candidates),
+        ("timeout_ms", body.timeout_ms, limits.longest_timeout_s * 1000),
+    ):
+        if wanted is not None and wanted > most:
+            raise InvalidEvent(f"{name}: {wanted} is more than {most:.0f}, the most allowed here")
+    if body.filter is not None:
+        check(body.filter, limits.filter_fields or {}, limits.most_conditions, limits.most_values)
+    return body
+
+
+def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
+    """The query that a body asks, with what it leaves out."""
+    top_k = body.top_k or limits.top_k
+    return Query(
+        id=body.id or name,
+        tenant=tenant,
+        text=body.query,
+        top_k=top_k,
+        candidates=max(top_k, body.candidates or limits.candidates),
+        timeout_s=body.timeout_ms / 1000 if body.timeout_ms else limits.timeout_s,
+        instruction=body.instruction,
+        rerank=body.rerank,
+        filter=body.filter,
+        after=None if body.after is None else Place(**body.after.model_dump()),
+    )
+
+
+def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
+    """An answer in the words of the schema."""
+    return ReplyBody(
+        id=answer.query.id,
+        hits=tuple(_hit(one) for one in answer.documents),
+        reranked=not answer.not_reranked,
+        not_reranked=answer.not_reranked or None,
+        timings_ms=answer.timings_ms,
+        model=model,
+    )
+
+
+def _hit(one: Ranked) -> HitBody:
+    hit = one.hit
+    return HitBody(
+        document=hit.key.document,
+        chunk=hit.key.chunk,
+        title=hit.title,
+        text=hit.text,
+        metadata=hit.metadata,
+        score=one.score,
+        retrieval_score=hit.score,
+        retrieval_rank=one.retrieval_rank,
+    )
+
+
+def to_json(reply: ReplyBody) -> bytes:
+    """An answer as it is sent; a reply without hits has no fields but its id and the error."""
+    return reply.model_dump_json(exclude_unset=True).encode()
+
+
+def check_text(name: str, text: str, most: int) -> None:
+    """Raises InvalidEvent for a text that is blank or too long."""
+    if not text.strip():
+        raise InvalidEvent(f"{name}: is empty")
+    if len(text) > most:
+        raise InvalidEvent(f"{name}: has {len(text)} characters; at most {most} are allowed here")

@@ -1,0 +1,254 @@
+"""Queries over a topic: what each stage of the overlap does with a batch of them.
+
+The loop, the overlap and the patience are those of the index worker. The queries of one poll are embedded together,
+looked up in one request, and their pairs share the reranker's batches.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Coroutine, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any, Literal, TypeVar
+
+from penstock.core.errors import InvalidEvent, Overdue, Refused, Unavailable
+from penstock.core.ports import DeadLetters, Replies
+from penstock.core.queries import Answer, Query
+from penstock.core.records import Message, Outcome, Record
+from penstock.core.work import Interval, Work
+from penstock.events.document import header_tenant
+from penstock.observe.query_metrics import QueryMetrics
+from penstock.observe.spans import Tracer, answer_span, context_of, record_failure
+from penstock.query.requests import Limits, ModelBody, ReplyBody, read_query, to_json, to_query, to_reply
+from penstock.query.search import Found, Search, TooLate
+from penstock.stream.patience import Patience
+
+LONGEST_ID = 1024
+MOST_OVERDUE = 3
+"""How often a query may keep the store too long until it is given up: others wait behind it."""
+REPLY_TO, CORRELATION_ID = "reply_to", "correlation_id"
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """How records of the topic are read, and where answers may go: ``replies``, the usual topic first."""
+
+    limits: Limits
+    replies: Sequence[str]
+    tenant_from: Literal["body", "header", "fixed"] = "body"
+    tenant: str = ""
+    tenant_header: str = "tenant"
+
+
+@dataclass(slots=True)
+class Asked:
+    """A query of a batch, and how far it is; answered at ``answered_ns`` since 1970, whenever the reply is sent."""
+
+    record: Record
+    topic: str
+    query: Query
+    found: Found | None = None
+    answer: Answer | None = None
+    answered_ns: int = 0
+    overdue: int = 0
+
+
+@dataclass(slots=True)
+class QueryWork(Work):
+    """A batch of queries. ``refusals`` are answers to those that get none; the records of some of them are ``late``."""
+
+    asked: list[Asked] = field(default_factory=list)
+    refusals: list[Message] = field(default_factory=list)
+    late: list[Record] = field(default_factory=list)
+
+
+@dataclass(frozen=True, slots=True)
+class Decode:
+    """Records to queries."""
+
+    rules: Rules
+
+    def __call__(self, work: QueryWork) -> QueryWork:
+        """Whoever waits for the answer to a record that is no query hears of it, too."""
+        for record in work.batch.records:
+            topic = self.rules.replies[0]
+            try:
+                topic = reply_topic(record, self.rules.replies)
+                work.asked.append(Asked(record, topic, decode(record, self.rules)))
+            except InvalidEvent as error:
+                refuse(work, record, topic, error, "decode")
+        return work
+
+
+def decode(record: Record, rules: Rules) -> Query:
+    """The query that a record asks; raises InvalidEvent."""
+    if record.damage:
+        raise InvalidEvent(record.damage)
+    if record.value is None:
+        raise InvalidEvent("the value is null")
+    body = read_query(record.value, rules.limits)
+    tenant = body.tenant or ""
+    if rules.tenant_from != "body":
+        tenant = rules.tenant if rules.tenant_from == "fixed" else header_tenant(record, rules.tenant_header)
+        if body.tenant is not None and body.tenant != tenant:
+            raise InvalidEvent(f"the query names tenant {body.tenant!r}, its {rules.tenant_from} says {tenant!r}")
+    name = body.id or (record.key or b"").decode("utf-8", "replace")
+    if not name:
+        raise InvalidEvent("neither id nor key: nobody could tell which query the answer is to")
+    return to_query(body, rules.limits, name, tenant)
+
+
+def reply_topic(record: Record, allowed: Sequence[str]) -> str:
+    """Where the record's header wants the answer; raises InvalidEvent for a topic that is not allowed."""
+    wanted = [value for name, value in record.headers if name == REPLY_TO]
+    if not wanted:
+        return allowed[0]
+    try:
+        topic = (wanted[-1] or b"").decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"header {REPLY_TO} is not UTF-8: {error.reason} at byte {error.start}") from None
+    if topic not in allowed:
+        raise InvalidEvent(f"header {REPLY_TO} names {topic[:80]!r}; allowed are {', '.join(allowed)}")
+    return topic
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieve:
+    """Embeds the queries and fetches their candidates."""
+
+    search: Search
+    run: Callable[[Coroutine[Any, Any, list[Any]]], list[Any]]
+    patience: Patience
+
+    def __call__(self, work: QueryWork) -> QueryWork:
+        """While the store is away, tries again, for what is still without candidates."""
+        self.patience.call(lambda: self._retrieve(work))
+        return work
+
+    def _retrieve(self, work: QueryWork) -> None:
+        todo = [one for one in work.asked if one.found is None]
+        results = self.run(together([self.search.retrieve(one.query) for one in todo]))
+        away: Unavailable | None = None
+        for one, result in zip(todo, results, strict=True):
+            match result:
+                case Found():
+                    one.found = result
+                    work.tokens += result.tokens
+                case Overdue() if one.overdue + 1 >= MOST_OVERDUE:
+                    drop(work, one, TooLate(f"the store gave no answer in time: {result}"), "retrieve")
+                case Unavailable():
+                    one.overdue += isinstance(result, Overdue)
+                    away = result
+                case _:
+                    drop(work, one, result, "retrieve")
+        if away is not None:
+            raise away
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """Reranks the candidates."""
+
+    search: Search
+    run: Callable[[Coroutine[Any, Any, list[Any]]], list[Any]]
+
+    def __call__(self, work: QueryWork) -> QueryWork:
+        """All pairs of the batch share the reranker's batches.
+
+        Each query has its whole time again: what others of its batch waited for is not its fault.
+        """
+        todo = [(one, self.search.renewed(one.found)) for one in work.asked if one.found is not None]
+        results = self.run(together([self.search.order(found) for _, found in todo]))
+        for (one, _), result in zip(todo, results, strict=True):
+            if isinstance(result, Answer):
+                one.answer, one.answered_ns = result, time.time_ns()
+            else:
+                drop(work, one, result, "rerank")
+        return work
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """Sends the answers, then the dead letters; both wait out an outage."""
+
+    replies: Replies
+    dead_letters: DeadLetters
+    patience: Patience
+    model: ModelBody
+    metrics: QueryMetrics
+    tracer: Tracer
+
+    def __call__(self, work: QueryWork) -> QueryWork:
+        """Returns once all is durable, so that the positions of the batch may be committed."""
+        answered = [(one, one.answer) for one in work.asked if one.answer is not None]
+        messages = [(one, message(one.record, one.topic, to_reply(answer, self.model))) for one, answer in answered]
+        try:
+            self.patience.call(lambda: self.replies.put([one for _, one in messages]))
+            work.outcomes[Outcome.ANSWERED] += len(messages)
+        except Refused:
+            for one, single in messages:
+                self._alone(work, one, single)
+        for refusal in work.refusals:
+            with suppress(Refused):  # even this is too large: the dead letter has the whole record
+                self.patience.call(partial(self.replies.put, [refusal]))
+        if work.letters:
+            self.patience.call(lambda: self.dead_letters.put(work.letters))
+        self._trace(work)
+        for _, answer in answered:
+            self.metrics.answer(answer)
+        self.metrics.records(work.outcomes)
+        return work
+
+    def _trace(self, work: QueryWork) -> None:
+        began_ns = min((stage.start_ns for stage in work.stages.values()), default=time.time_ns())
+        failed = [(letter.record, type(letter.error).__name__) for letter in work.letters]
+        for record, error in (*failed, *((record, "too_late") for record in work.late)):
+            self.tracer.emit(record_failure(record, Interval(began_ns, time.time_ns()), error))
+        for one in work.asked:
+            if (answer := one.answer) is not None:
+                name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
+                self.tracer.emit(
+                    answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
+                )
+
+    def _alone(self, work: QueryWork, one: Asked, single: Message) -> None:
+        try:
+            self.patience.call(lambda: self.replies.put([single]))
+            work.outcomes[Outcome.ANSWERED] += 1
+        except Refused as error:
+            drop(work, one, error, "reply")
+
+
+async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
+    """All results, failures among them."""
+    return await asyncio.gather(*calls, return_exceptions=True)
+
+
+def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
+    """The query gets no answer; raises what is neither its own fault nor the clock's."""
+    work.asked.remove(one)
+    if isinstance(error, TooLate):
+        work.outcomes[Outcome.TOO_LATE] += 1
+        work.late.append(one.record)
+        work.refusals.append(message(one.record, one.topic, ReplyBody(id=one.query.id, error=str(error))))
+    elif isinstance(error, InvalidEvent):
+        refuse(work, one.record, one.topic, error, stage, one.query.id)
+    else:
+        raise error
+
+
+def refuse(work: QueryWork, record: Record, topic: str, error: InvalidEvent, stage: str, name: str = "") -> None:
+    """The record becomes a dead letter, and its sender hears why; ``name`` is the query's, as far as it is known."""
+    work.give_up(record, error, stage)
+    name = name or (record.key or b"").decode("utf-8", "replace")
+    name = name if len(name) <= LONGEST_ID else ""
+    work.refusals.append(message(record, topic, ReplyBody(id=name or None, error=str(error))))
+
+
+def message(record: Record, topic: str, reply: ReplyBody) -> Message:
+    """The answer to a record, with its key and its correlation id."""
+    headers = tuple((name, value) for name, value in record.headers if name == CORRELATION_ID)
+    return Message(topic, record.key, to_json(reply), headers)

@@ -1,0 +1,209 @@
+"""All settings: frozen, in groups, from the environment, ``.env``, mounted secrets and a TOML file.
+
+An unknown name is an error wherever it stands.
+"""
+
+import difflib
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Self
+
+from dotenv import dotenv_values
+from pydantic import SecretStr, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    NestedSecretsSettingsSource,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+    SettingsError,
+    TomlConfigSettingsSource,
+)
+
+from penstock.core.errors import Misconfigured
+from penstock.settings.group import Group
+from penstock.settings.models import ModelSettings, RerankSettings, RuntimeSettings
+from penstock.settings.services import (
+    KafkaSettings,
+    LogSettings,
+    MonitorSettings,
+    QdrantSettings,
+    SetupSettings,
+    TraceSettings,
+)
+from penstock.settings.workers import HttpSettings, IndexSettings, QuerySettings, SearchSettings
+
+__all__ = [
+    "HttpSettings",
+    "IndexSettings",
+    "KafkaSettings",
+    "LogSettings",
+    "ModelSettings",
+    "MonitorSettings",
+    "QdrantSettings",
+    "QuerySettings",
+    "RerankSettings",
+    "RuntimeSettings",
+    "SearchSettings",
+    "Settings",
+    "SetupSettings",
+    "TraceSettings",
+    "load",
+    "origins",
+    "variables",
+]
+
+PREFIX = "PENSTOCK_"
+FILE_VARIABLE = "PENSTOCK_CONFIG"
+SECRETS_VARIABLE = "PENSTOCK_SECRETS"
+"""A folder of files that are named like variables and hold their values: what Kubernetes mounts of a Secret."""
+DEFAULT_FILE = "penstock.toml"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set. A field ``x`` of group ``g`` is the variable ``PENSTOCK_G__X``.
+
+    A variable that is set to nothing counts as not set.
+    """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter="__",
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="ignore",
+        frozen=True,
+    )
+
+    kafka: KafkaSettings = KafkaSettings()
+    qdrant: QdrantSettings = QdrantSettings()
+    model: ModelSettings = ModelSettings()
+    rerank: RerankSettings = RerankSettings()
+    index: IndexSettings = IndexSettings()
+    query: QuerySettings = QuerySettings()
+    http: HttpSettings = HttpSettings()
+    search: SearchSettings = SearchSettings()
+    setup: SetupSettings = SetupSettings()
+    monitor: MonitorSettings = MonitorSettings()
+    log: LogSettings = LogSettings()
+    trace: TraceSettings = TraceSettings()
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        documents = {self.kafka.topic, self.kafka.dead_letters}
+        if self.query.topic and documents & {self.query.topic, self.query.dead_letters, *self.query.replies}:
+            raise ValueError("query: queries, answers and documents need topics of their own")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library's signature
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Command line before environment before ``.env`` before secrets before the TOML file."""
+        file = TomlConfigSettingsSource(settings_cls, os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+        return init_settings, env_settings, dotenv_settings, _secrets(settings_cls), file
+
+
+def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
+    """Read the settings; raises Misconfigured that names every fault in one line."""
+    faults = list(_unknown_variables(os.environ, "the environment"))
+    faults += _unknown_variables(_dotenv(), ".env")
+    file, folder = os.environ.get(FILE_VARIABLE), os.environ.get(SECRETS_VARIABLE)
+    if file and not Path(file).is_file():
+        faults.append(f"{FILE_VARIABLE}: there is no file {file}")
+    if folder and not Path(folder).is_dir():
+        faults.append(f"{SECRETS_VARIABLE}: there is no folder {folder}")
+    if faults:
+        raise Misconfigured("; ".join(faults))
+    try:
+        faults += _unknown_variables(_secret_files(), folder or "")
+        faults += _unknown_groups()
+        given = {group: dict(fields) for group, fields in (overrides or {}).items() if fields}
+        settings = Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
+    except ValidationError as error:
+        faults += [_fault(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False)]
+    except SettingsError as error:
+        faults.append(f'{error}: a variable that holds a map is JSON, like {{"name": "value"}}')
+    except ValueError as error:  # the TOML file does not parse
+        faults.append(f"{file or DEFAULT_FILE}: {error}")
+    if faults:
+        raise Misconfigured("; ".join(faults))
+    return settings
+
+
+def variables() -> Iterator[tuple[str, str, str]]:
+    """Every setting as (variable, default, meaning)."""
+    for group, model in _groups().items():
+        for name, field in model.model_fields.items():
+            default = "" if field.default is None or isinstance(field.default, SecretStr) else str(field.default)
+            yield f"{PREFIX}{group.upper()}__{name.upper()}", default, field.description or ""
+
+
+def origins() -> dict[str, str]:
+    """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
+    file = os.environ.get(FILE_VARIABLE) or DEFAULT_FILE
+    written = TomlConfigSettingsSource(Settings, file)()
+    found = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
+    for values, where in (
+        (_secret_files(), os.environ.get(SECRETS_VARIABLE, "")),
+        (_dotenv(), ".env"),
+        (os.environ, "environment"),
+    ):
+        found |= {name.upper(): where for name, value in values.items() if value}
+    return {name: found[name] for name, _, _ in variables() if name in found}
+
+
+def _dotenv() -> dict[str, str]:
+    return {name: value or "" for name, value in dotenv_values(".env").items()}
+
+
+def _secrets(settings_cls: type[BaseSettings]) -> NestedSecretsSettingsSource:
+    folder = os.environ.get(SECRETS_VARIABLE) or None
+    return NestedSecretsSettingsSource(SecretsSettingsSource(settings_cls), secrets_dir=folder, secrets_prefix=PREFIX)
+
+
+def _secret_files() -> Mapping[str, str]:
+    folder = os.environ.get(SECRETS_VARIABLE)
+    try:
+        return NestedSecretsSettingsSource.load_secrets(Path(folder).resolve()) if folder else {}
+    except UnicodeDecodeError:
+        raise Misconfigured(f"{SECRETS_VARIABLE}: a file in {folder} is no UTF-8 text") from None
+
+
+def _groups() -> dict[str, type[Group]]:
+    fields = Settings.model_fields.items()
+    return {n: f.annotation for n, f in fields if isinstance(f.annotation, type) and issubclass(f.annotation, Group)}
+
+
+def _unknown_variables(environment: Mapping[str, str], where: str) -> Iterator[str]:
+    known = [name for name, _, _ in variables()]
+    for name in environment:
+        upper = name.upper()
+        if upper.startswith(PREFIX) and upper not in known and upper not in (FILE_VARIABLE, SECRETS_VARIABLE):
+            yield f"{name} in {where} is no setting{_suggest(upper, known)}"
+
+
+def _unknown_groups() -> Iterator[str]:
+    path = Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+    for name in TomlConfigSettingsSource(Settings, path)():
+        if name not in _groups():
+            yield f"[{name}] in {path} is no group of settings{_suggest(name, list(_groups()))}"
+
+
+def _fault(place: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(str(part) for part in place)
+    if message == "Extra inputs are not permitted":
+        group = _groups().get(str(place[0]))
+        message = "no such setting" + _suggest(str(place[-1]), list(group.model_fields) if group else [])
+    return f"{name}: {message.removeprefix('Value error, ')}"
+
+
+def _suggest(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"; did you mean {close[0]}?" if close else ""

@@ -1,0 +1,55 @@
+"""The models, and what they run on."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from penstock.settings.group import Count, Group
+
+PROVIDER = "(tensorrt|cuda|cpu)"
+
+
+class RuntimeSettings(Group):
+    """How a model runs."""
+
+    bundle: Path | None = None
+    """Folder of a model bundle, made by penstock export."""
+    provider: str = Field(default="cuda,cpu", pattern=f"^{PROVIDER}(,{PROVIDER})*$")
+    """Execution providers of ONNX Runtime to try, in this order: tensorrt, cuda, cpu."""
+    require_provider: Literal["", "tensorrt", "cuda", "cpu"] = ""
+    """Refuse to start on any other provider than this."""
+    token_budget: Count | None = None
+    """Padded tokens in one forward pass. Empty: what penstock bench --tune stored, else 256 on CPU, 16384 on a GPU."""
+    threads: Annotated[int, Field(ge=0)] = 0
+    """Threads of the model on CPU; 0 means one per core."""
+    passes: Annotated[int, Field(ge=0)] = 0
+    """Forward passes at once on CPU, sharing the threads: 0, one per thread, for throughput; 1 for a text's latency."""
+    spinning: bool = False
+    """Let threads on CPU wait actively: less time for a single short text, on cores that nobody else needs."""
+    gpu_memory_mb: Annotated[int, Field(ge=0)] = 0
+    """Most GPU memory that ONNX Runtime may reserve; 0 means no limit."""
+    engine_cache: Path | None = None
+    """Folder for TensorRT's engines, which take minutes to build."""
+    engine_lengths: str = Field(default="128,512,2048", pattern=r"^[1-9]\d*(,[1-9]\d*)*$")
+    """TensorRT's engines, one up to each length; each holds the weights once more. Other shapes go through CUDA."""
+
+
+class ModelSettings(RuntimeSettings):
+    """The embedding model."""
+
+    dimension: Count | None = None
+    """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
+    full_dimension: Count | None = None
+    """Store longer vectors, too: searches find candidates by the short ones and score them by these. Empty: do not."""
+    instruction: str = ""
+    """The task that queries are embedded and reranked with; empty means the bundle's own."""
+
+
+class RerankSettings(RuntimeSettings):
+    """The reranking model of query workers."""
+
+    enabled: bool = True
+    """Let a second model order what the search finds; false serves the order of the search."""
+    max_tokens: Annotated[int, Field(ge=128)] = 4096
+    """Most tokens of a query with a document in the reranker's template; longer documents are cut at their end."""

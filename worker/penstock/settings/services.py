@@ -1,0 +1,168 @@
+"""Kafka, Qdrant, and what a worker tells of itself."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, model_validator
+
+from penstock.core.filters import METADATA, FieldType
+from penstock.settings.group import Count, Group, Seconds
+
+
+class KafkaSettings(Group):
+    """The broker, the topic and the consumer group."""
+
+    bootstrap_servers: str = "localhost:9092"
+    """Comma-separated host:port of the brokers to ask first."""
+    topic: str = "documents"
+    """The topic that document events are read from."""
+    dead_letter_topic: str = ""
+    """Where records go that can never be indexed; empty means <topic>.dlq."""
+    group: str = "penstock-index"
+    """The consumer group; workers of one group share the topic's partitions."""
+    client_id: str = "penstock"
+    """Name shown in the broker's logs and metrics."""
+    max_poll_records: Count = 1000
+    """Most records taken in one poll, hence in one batch."""
+    session_timeout_s: Seconds = 45.0
+    """A worker silent for so long loses its partitions."""
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_SSL", "SASL_PLAINTEXT"] = "PLAINTEXT"
+    """SASL_PLAINTEXT sends the password unencrypted and needs allow_insecure."""
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512", "OAUTHBEARER"] = "SCRAM-SHA-512"
+    """How to log in, with SASL_SSL and SASL_PLAINTEXT."""
+    sasl_username: str = ""
+    """User name for SASL."""
+    sasl_password: SecretStr = SecretStr("")
+    """Password for SASL."""
+    sasl_token_file: Path | None = None
+    """File that holds the token for OAUTHBEARER; read anew at each login, so that whoever renews it is followed."""
+    ssl_ca_file: Path | None = None
+    """PEM file of the authorities to trust; the system's when empty."""
+    ssl_certificate_file: Path | None = None
+    """PEM file of this client's certificate, for mutual TLS."""
+    ssl_key_file: Path | None = None
+    """PEM file of this client's key."""
+    ssl_key_password: SecretStr = SecretStr("")
+    """Password of the key file."""
+    ssl_check_hostname: bool = True
+    """Whether a broker's certificate must be for its name; false needs allow_insecure."""
+    allow_insecure: bool = False
+    """Permit a password to travel unencrypted, or to whoever has some certificate."""
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead letter topic's name."""
+        return self.dead_letter_topic or f"{self.topic}.dlq"
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        sasl = self.security_protocol.startswith("SASL")
+        if sasl and self.sasl_mechanism == "OAUTHBEARER":
+            if self.sasl_token_file is None:
+                raise ValueError("sasl_mechanism = OAUTHBEARER needs sasl_token_file")
+        elif sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
+            raise ValueError(f"security_protocol = {self.security_protocol} needs sasl_username and sasl_password")
+        if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_insecure:
+            raise ValueError("SASL_PLAINTEXT sends the password in the clear: use SASL_SSL, or set allow_insecure")
+        if not self.ssl_check_hostname and not self.allow_insecure:
+            raise ValueError(
+                "without ssl_check_hostname anyone may pose as the broker: leave it, or set allow_insecure"
+            )
+        return self
+
+
+class QdrantSettings(Group):
+    """The vector store."""
+
+    url: str = "http://localhost:6333"
+    """http(s)://host[:port] of a server; https means TLS for gRPC, too."""
+    grpc_port: Annotated[int, Field(ge=1, le=65535)] = 6334
+    """The server's gRPC port; all traffic goes there."""
+    path: Path | None = None
+    """A folder for an embedded store in this process, instead of a server: for trying things out. Or :memory:."""
+    api_key: SecretStr = SecretStr("")
+    """API key or token of the server."""
+    collection: str = Field(default="documents", pattern=r"^[A-Za-z0-9._-]{1,200}$")
+    """The name that readers use: an alias of the collection that belongs to this model."""
+    timeout_s: Seconds = 30.0
+    """Longest wait for one answer."""
+    filter_fields: Mapping[str, FieldType] = {}
+    """Metadata to filter by, like {"section": "keyword", "year": "integer"}; also float, bool, datetime. The index
+    worker makes an index for each, and queries may name no others. Empty: any field, without an index."""
+    points_per_request: Annotated[int, Field(ge=1, le=10_000)] = 256
+    """Points in one write request."""
+    requests_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
+    """Write requests under way at once."""
+    quantization: Literal["none", "int8", "binary"] = "none"
+    """Smaller copies of the vectors, in memory, to find candidates by: of a collection that is made, not of one that is
+    there. Candidates are scored by the vectors themselves."""
+    shards: Count | None = None
+    """Shards of a collection that is made; the server's default when empty."""
+    replication_factor: Count | None = None
+    """Copies of each shard of a collection that is made; the server's default when empty."""
+    allow_insecure: bool = False
+    """Permit the API key to travel unencrypted."""
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        for field in self.filter_fields:
+            if not METADATA.fullmatch(f"metadata.{field}"):
+                raise ValueError(f"filter_fields: {field!r} is no field: letters, digits, _ and -, joined by dots")
+        if not self.url.startswith(("http://", "https://")):
+            raise ValueError("url must begin with http:// or https://")
+        if self.api_key.get_secret_value() and self.url.startswith("http://") and not self.allow_insecure:
+            raise ValueError("an api_key over http is readable by anyone: use https, or set allow_insecure")
+        return self
+
+
+class SetupSettings(Group):
+    """What penstock setup makes where it is not there yet."""
+
+    partitions: Count = 4
+    """Partitions of the topics of documents and queries: the most workers that can share one."""
+    replication_factor: Annotated[int, Field(ge=-1)] = -1
+    """Copies of each partition; -1 leaves it to the broker."""
+    cleanup: Literal["compact", "delete", "compact,delete"] = "compact"
+    """What the broker may remove of the documents' topic: compact keeps the latest event of each document for ever, so
+    that another model can index them all."""
+
+
+class MonitorSettings(Group):
+    """Health and metrics of the index worker; the query worker has them on its own port."""
+
+    port: Annotated[int, Field(ge=0, le=65535)] | None = None
+    """Serve /healthz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all."""
+    stall_s: Seconds = 45.0
+    """A worker of either kind whose loop takes longer for a turn is stuck: /healthz says so, for a restart."""
+
+
+class TraceSettings(Group):
+    """OpenTelemetry traces, with the extra otel: a span per batch and per answered query."""
+
+    endpoint: str = ""
+    """Where a collector takes OTLP over HTTP, such as http://collector:4318/v1/traces. Empty: no traces."""
+    ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Share of batches and queries that are traced; a query that comes with a traceparent follows its flag instead."""
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        if self.endpoint:
+            url = urlsplit(self.endpoint)
+            if url.scheme not in {"http", "https"} or not url.hostname:
+                raise ValueError("endpoint must be a URL, such as http://collector:4318/v1/traces")
+            if url.username or url.password:
+                raise ValueError("endpoint is no place for a password: use the variable OTEL_EXPORTER_OTLP_HEADERS")
+        return self
+
+
+class LogSettings(Group):
+    """What is logged, on stderr."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    """Least level shown."""
+    format: Literal["auto", "json", "text"] = "auto"
+    """auto means text on a terminal, JSON elsewhere."""

@@ -1,0 +1,178 @@
+"""What the workers do with records and requests."""
+
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, field_validator, model_validator
+
+from penstock.core.documents import LARGEST_EPOCH, TENANT
+from penstock.events.document import OrderBy, TenantFrom
+from penstock.settings.group import Count, Group, Seconds
+
+KEY = re.compile(r"[!-~][ -~]{14,}[!-~]")
+Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
+
+
+class IndexSettings(Group):
+    """How documents are read and cut."""
+
+    tenant_from: TenantFrom = "none"
+    """Where a document's tenant comes from: the key (tenant/id), a header, tenant below for all, or nowhere."""
+    tenant: str = ""
+    """The tenant, with tenant_from = fixed."""
+    tenant_header: str = "tenant"
+    """The header's name, with tenant_from = header."""
+    order: OrderBy = "offset"
+    """What makes an event newer: its offset (one topic per collection), or the version that it carries."""
+    epoch: Annotated[int, Field(ge=1, le=LARGEST_EPOCH)] = 1
+    """Raise by one when the topic is made anew or repartitioned, since offsets start again then."""
+    batch_bytes: Count = 2_000_000
+    """A poll is cut into batches of about so many bytes."""
+    max_event_bytes: Count = 4_000_000
+    """Larger values become dead letters."""
+    max_chunks: Count = 500
+    """Documents of more chunks become dead letters."""
+    chunk_tokens: Annotated[int, Field(ge=16)] = 512
+    """Most tokens in a chunk; never more than the model takes."""
+    chunk_overlap: Annotated[int, Field(ge=0)] = 64
+    """Tokens that neighbouring chunks of a document share."""
+    title: bool = True
+    """Put the title before each chunk's text when embedding."""
+    drain_timeout_s: Seconds = 25.0
+    """On SIGTERM: longest time to finish what is in hand, to commit and to leave."""
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.tenant and not TENANT.fullmatch(self.tenant):
+            raise ValueError("tenant: letters, digits and . _ - only, at most 128")
+        if (self.tenant_from == "fixed") != bool(self.tenant):
+            raise ValueError("tenant and tenant_from = fixed go together")
+        if self.chunk_overlap * 2 > self.chunk_tokens:
+            raise ValueError("chunk_overlap may be at most half of chunk_tokens")
+        return self
+
+
+class QuerySettings(Group):
+    """How queries are read and answered."""
+
+    topic: Topic = ""
+    """The topic that queries are read from; empty: none, HTTP only."""
+    reply_topic: Topic = "replies"
+    """Where the answers go, unless a query's reply_to header names another."""
+    reply_topics: str = Field(default="", pattern=r"^[A-Za-z0-9._-]*(,[A-Za-z0-9._-]+)*$")
+    """Comma-separated: the topics, beside reply_topic, that a reply_to header may name."""
+    dead_letter_topic: Topic = ""
+    """Where queries go that can never be answered; empty means <topic>.dlq."""
+    group: str = "penstock-query"
+    """The consumer group of the query workers."""
+    max_poll_records: Count = 64
+    """Most queries taken in one poll, hence in one batch."""
+    tenant_from: Literal["body", "header", "fixed"] = "body"
+    """Where the tenant of a query on the topic comes from. Over HTTP: from the API key, else from the body."""
+    tenant: str = ""
+    """The tenant, with tenant_from = fixed."""
+    tenant_header: str = "tenant"
+    """The header's name, with tenant_from = header."""
+    follow: bool = False
+    """Let queries wait until a record is searchable (after), by what kafka.group has committed on kafka.topic."""
+    top_k: Count = 10
+    """Documents in an answer, unless the query says how many."""
+    candidates: Count = 100
+    """Chunks that are retrieved and reranked, unless the query says how many."""
+    timeout_s: Seconds = 10.0
+    """Longest time for an answer, unless the query asks for another."""
+    max_top_k: Count = 100
+    """Most documents that a query may ask for."""
+    max_candidates: Count = 500
+    """Most candidates that a query may ask for."""
+    max_timeout_s: Seconds = 60.0
+    """Longest time that a query may ask for."""
+    max_query_chars: Count = 8192
+    """Longest text of a query, and of an instruction."""
+    max_query_tokens: Count = 2048
+    """Most tokens of a query with its instruction, and of a text for /v1/embeddings: one text is one pass."""
+    max_filter_conditions: Count = 64
+    """Most conditions in a filter."""
+    max_filter_values: Count = 1000
+    """Most values of any_of in a filter."""
+    drain_timeout_s: Seconds = 25.0
+    """On SIGTERM: longest time to answer what is in hand."""
+
+    @property
+    def dead_letters(self) -> str:
+        """The dead letter topic's name."""
+        return self.dead_letter_topic or f"{self.topic}.dlq"
+
+    @property
+    def replies(self) -> tuple[str, ...]:
+        """The topics that answers may go to, the usual one first."""
+        return (self.reply_topic, *(name for name in self.reply_topics.split(",") if name))
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.top_k > self.max_top_k or self.candidates > self.max_candidates:
+            raise ValueError("top_k and candidates may not be above max_top_k and max_candidates")
+        if self.max_top_k > self.max_candidates:
+            raise ValueError("max_top_k may not be above max_candidates: documents come from the candidates")
+        if self.timeout_s > self.max_timeout_s:
+            raise ValueError("timeout_s may not be above max_timeout_s")
+        if self.tenant and not TENANT.fullmatch(self.tenant):
+            raise ValueError("tenant: letters, digits and . _ - only, at most 128")
+        if (self.tenant_from == "fixed") != bool(self.tenant):
+            raise ValueError("tenant and tenant_from = fixed go together")
+        if self.topic and not self.reply_topic:
+            raise ValueError("queries on a topic need a reply_topic")
+        if {self.topic, self.dead_letters} & set(self.replies) and self.topic:
+            raise ValueError("answers may not go to the topic of the queries, nor to its dead letters")
+        return self
+
+
+class HttpSettings(Group):
+    """The query worker's HTTP server."""
+
+    enabled: bool = True
+    """Serve HTTP; false for a worker that only reads the topic."""
+    host: str = "127.0.0.1"
+    """The address to listen on; 0.0.0.0 for all."""
+    port: Annotated[int, Field(ge=0, le=65535)] = 8080
+    """The port to listen on; 0 for any that is free."""
+    api_keys: Mapping[str, tuple[SecretStr, ...]] = {}
+    """Keys by tenant, like {"acme": "key"} or {"acme": ["new key", "old key"]}. Once there is one, requests need one,
+    and see that tenant only. Empty: no keys, and the tenant is what the body says."""
+    max_body_bytes: Count = 1_000_000
+    """Larger requests are refused."""
+    max_concurrency: Count = 256
+    """Requests under way at once; one more is told to come back later."""
+    max_inputs: Count = 256
+    """Most texts in one request to /v1/embeddings, most documents in one to /v1/rerank."""
+
+    @field_validator("api_keys", mode="before")
+    @classmethod
+    def _listed(cls, keys: object) -> object:
+        if not isinstance(keys, Mapping):
+            return keys
+        return {tenant: (given,) if isinstance(given, str) else given for tenant, given in keys.items()}
+
+    @model_validator(mode="after")
+    def _usable(self) -> Self:
+        for tenant, keys in self.api_keys.items():
+            if tenant and not TENANT.fullmatch(tenant):
+                raise ValueError("api_keys: a tenant has letters, digits and . _ - only, at most 128")
+            if not keys or not all(KEY.fullmatch(key.get_secret_value()) for key in keys):
+                raise ValueError(
+                    'api_keys: {"tenant": "key"}, each key of at least 16 printable ASCII characters, no spaces around'
+                )
+        every = [key.get_secret_value() for keys in self.api_keys.values() for key in keys]
+        if len(set(every)) != len(every):
+            raise ValueError("api_keys: two tenants share a key")
+        return self
+
+
+class SearchSettings(Group):
+    """What penstock search asks."""
+
+    url: str = ""
+    """A running query worker; empty: the store itself, with the models of these settings."""
+    api_key: SecretStr = SecretStr("")
+    """API key for that worker."""
