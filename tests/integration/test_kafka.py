@@ -9,14 +9,10 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any
 
-import kafka
 import pytest
 from kafka import KafkaProducer
-from kafka.coordinator.base import MemberState
 from kafka.errors import KafkaTimeoutError
-from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 
 from penstock.adapters.kafka.connection import connect_consumer, connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
@@ -257,25 +253,6 @@ def test_a_worker_that_stops_hands_its_partitions_over(broker: str) -> None:
     assert committed(settings) == ends(settings, 4)
 
 
-def test_a_rebalance_that_the_library_forgot_is_taken_up_again(broker: str) -> None:
-    """As kafka-python 3.0.12 leaves it when a poll ends before a join that a change of metadata began."""
-    settings = new_topic(broker)
-    member = source(settings, once=False)
-    wait_until(lambda: member.poll(0.1) is not None or bool(member._generations))
-    coordinator = member._consumer._coordinator
-    coordinator._disable_heartbeat()
-    coordinator.rejoining = True
-    coordinator.rejoin_needed = False
-    coordinator.state = MemberState.REBALANCING
-    wait_until(lambda: member.poll(0.1) is None and coordinator.generation_if_stable() is not None)
-    member.close(5)
-
-
-def test_the_library_is_the_version_whose_inside_is_known() -> None:
-    """The source reads what _coordinator, _subscription, _fetcher and _manager have inside: look before moving on."""
-    assert kafka.__version__ == "3.0.12"
-
-
 def test_a_dead_letter_keeps_the_record_and_says_where_it_was(broker: str) -> None:
     settings = new_topic(broker)
     check_topic(settings)
@@ -426,21 +403,6 @@ def test_a_wrong_password_is_told_and_not_repeated(own_broker: Broker, mechanism
     with pytest.raises(Misconfigured, match="refuses: SaslAuthenticationFailedError") as caught:
         check_topic(KafkaSettings.model_validate(fields))
     assert "wrong" not in str(caught.value)
-
-
-@pytest.mark.parametrize("transport", [KafkaTCPTransport, KafkaSSLTransport])
-def test_what_a_broker_says_before_it_hangs_up_is_heard(transport: type) -> None:
-    ours, theirs = socket.socketpair()
-    with ours, theirs:
-        ours.setblocking(False)
-        theirs.sendall(b"wrong password")
-        theirs.close()
-        reader: Any = object.__new__(transport)
-        vars(reader).update(_sock=ours, host="broker", _closed=False)
-        assert reader._sock_recv() == (b"wrong password", None)
-        data, error = reader._sock_recv()
-    assert data == b""
-    assert "socket disconnected" in str(error)
 
 
 @contextmanager

@@ -1,6 +1,5 @@
 """Reaching the brokers."""
 
-import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,13 +10,13 @@ from kafka import errors as kafka_errors
 from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
-from penstock.adapters.kafka import internals as last_words
+from penstock.adapters.kafka import internals
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.settings import KafkaSettings
 
 T = TypeVar("T")
 
-last_words.heed()
+internals.read_answers_before_hangups()
 
 LARGEST_REQUEST = 64 << 20
 """Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""
@@ -30,9 +29,6 @@ REFUSALS = (
     kafka_errors.InvalidTopicError,
 )
 """What waiting will not mend."""
-
-LOGIN_FAILURES = ("SaslAuthenticationFailedError", "UnsupportedSaslMechanismError", "CERTIFICATE_VERIFY_FAILED")
-"""The same where the library only logs it."""
 
 
 def say(error: Exception) -> str:
@@ -125,42 +121,14 @@ def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
         client.close()
 
 
-class _Overheard(logging.Handler):
-    """Notes a failed login, of which the library only logs: what it raises is a time-out."""
-
-    def __init__(self) -> None:
-        super().__init__(logging.ERROR)
-        self.refusal = ""
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Keep what follows the failure's name."""
-        text = record.getMessage()
-        for name in LOGIN_FAILURES:
-            if name in text:
-                self.refusal = text[text.index(name) :].rstrip(")")
-
-
-@contextmanager
-def _overhearing() -> Iterator[_Overheard]:
-    library, handler = logging.getLogger("kafka"), _Overheard()
-    level = library.level
-    library.addHandler(handler)
-    library.setLevel(min(level, logging.ERROR) or logging.ERROR)
-    try:
-        yield handler
-    finally:
-        library.removeHandler(handler)
-        library.setLevel(level)
-
-
 def connected(connect: Callable[[], T], settings: KafkaSettings) -> T:
     """As ``translated``; a login that failed is told, though the library only logs it."""
-    with _overhearing() as overheard:
+    with internals.login_failure() as login_failure:
         try:
             return translated(connect, settings)
         except Unavailable as error:
-            if overheard.refusal:
-                raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {overheard.refusal}") from error
+            if reason := login_failure():
+                raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {reason}") from error
             raise
 
 

@@ -11,11 +11,10 @@ from typing import Any
 
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
-from kafka.consumer.fetcher import OffsetSpec
 from kafka.structs import OffsetAndMetadata
 
+from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import failure, say
-from penstock.adapters.kafka.damaged import tolerate
 from penstock.core.errors import OwnershipLost, Unavailable
 from penstock.core.records import Batch, Partition, Position, Record
 from penstock.observe.watch import Watch
@@ -42,7 +41,7 @@ class KafkaSource:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """Subscribe. With ``once``, the end is where the topic's partitions end now. ``watch`` is told of all."""
-        tolerate(consumer)
+        internals.hand_out_damaged_batches(consumer)
         self._consumer = consumer
         self._clock = clock
         self._heard_s = self._asked_s = clock()
@@ -117,30 +116,18 @@ class KafkaSource:
             change(*self._consumer.assignment())
 
     def _joining(self) -> bool:
-        """Whether a rebalance is under way; keeps the library from forgetting it.
-
-        In 3.0.12 a rebalance that began with a change of metadata is forgotten when a poll ends before it does:
-        the assignment clears the flag that would bring the next poll back to it, and the consumer then sits
-        outside its group for ever, without heartbeats and without an error.
-        """
-        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
-        if coordinator.rejoining and not coordinator.need_rejoin():
-            coordinator.request_rejoin()
-        return bool(coordinator.rejoining)
+        """Whether a rebalance is under way; one that is, is not forgotten."""
+        internals.keep_rejoining(self._consumer)
+        return internals.rejoining(self._consumer)
 
     def _moved(self) -> dict[Partition, Position]:
-        """Positions that differ from those of the last poll, also where only markers of transactions went by.
-
-        Read where the library keeps them: asking it for a position may raise, and what was polled would be lost.
-        """
+        """Positions that differ from those of the last poll, also where only markers of transactions went by."""
         moved = {}
-        states = self._consumer._subscription.assignment  # noqa: SLF001  # pinned exactly, and tests watch it
         for owned, generation in list(self._generations.items()):
-            state = states.get(owned)
-            position = None if state is None else state.position
-            if position is not None and self._seen.get(owned) != position.offset:
-                self._seen[owned] = position.offset
-                moved[Partition(*owned)] = Position(position.offset, generation)
+            offset = internals.position_of(self._consumer, owned)
+            if offset is not None and self._seen.get(owned) != offset:
+                self._seen[owned] = offset
+                moved[Partition(*owned)] = Position(offset, generation)
         return moved
 
     def _hear(self, *, joining: bool) -> None:
@@ -148,22 +135,17 @@ class KafkaSource:
 
         There are none while the group waits for a member to join; then the connection tells.
         """
-        coordinator = self._consumer._coordinator  # noqa: SLF001  # pinned exactly, and a test watches the names
-        waits_for_others = joining and not coordinator.coordinator_unknown()
-        self._heard_s = max(self._heard_s, self._clock() if waits_for_others else coordinator.heartbeat.last_receive)
+        waits_for_others = joining and internals.knows_coordinator(self._consumer)
+        heard_s = self._clock() if waits_for_others else internals.last_heartbeat_s(self._consumer)
+        self._heard_s = max(self._heard_s, heard_s)
         self._watch.silent_s = self._clock() - self._heard_s
 
     def _ask_for_ends(self) -> None:
-        """Ask where the partitions end, so that lag grows while nothing is fetched.
-
-        Without waiting for the answer, as the public call would: a partition without a leader has none.
-        """
+        """Ask where the partitions end, so that lag grows while nothing is fetched; the answer is not waited for."""
         if self._clock() - self._asked_s < ENDS_S or (self._asked is not None and not self._asked.is_done):
             return
         self._asked_s = self._clock()
-        latest = dict.fromkeys(list(self._generations), OffsetSpec.LATEST)
-        fetcher, manager = self._consumer._fetcher, self._consumer._manager  # noqa: SLF001  # as in _hear
-        self._asked = manager.call_soon(fetcher._fetch_offsets_by_times_async, latest, GROUP_TIMEOUT_MS)  # noqa: SLF001
+        self._asked = internals.ask_for_ends(self._consumer, list(self._generations), GROUP_TIMEOUT_MS)
         self._asked.add_callback(self._learn_ends)
 
     def _learn_ends(self, found: Mapping[TopicPartition, Any]) -> None:
@@ -174,8 +156,7 @@ class KafkaSource:
             records = polled.get(TopicPartition(*partition), ())
             first = records[0].offset if records else position.offset
             self._watch.polled(partition, first, position.offset, records)
-        states = self._consumer._subscription.assignment  # noqa: SLF001  # as in _moved
-        ends = {owned: getattr(states.get(owned), "highwater", None) for owned in list(self._generations)}
+        ends = {owned: internals.end_of(self._consumer, owned) for owned in list(self._generations)}
         self._watch.ends({Partition(*owned): end for owned, end in ends.items() if end is not None})
 
     def _send_commit(self) -> None:
@@ -218,13 +199,12 @@ class KafkaSource:
 
     def _learn_committed(self, others: Sequence[TopicPartition]) -> None:
         """Ask what other members have committed; not for long, since polling waits meanwhile."""
-        coordinator = self._consumer._coordinator  # noqa: SLF001  # the public call asks for one partition at a time
         try:
-            found = coordinator.fetch_committed_offsets(others, timeout_ms=GROUP_TIMEOUT_MS)
+            committed = internals.fetch_committed(self._consumer, others, GROUP_TIMEOUT_MS)
         except kafka_errors.KafkaError:
             return
-        for owned, committed in found.items():
-            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+        for owned, offset in committed.items():
+            self._done[owned] = max(self._done.get(owned, 0), offset)
 
     def _end_offsets(self, topic: str) -> dict[TopicPartition, int]:
         try:
