@@ -30,7 +30,7 @@ from penstock.models.bundle import Bundle, load  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
 from penstock.models.providers import BUDGET  # noqa: E402
-from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import ProviderRequest  # noqa: E402
 from penstock.models.runtime import load as start  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
 
@@ -65,7 +65,9 @@ WAYS = (
 
 
 def ours(bundle: Bundle, provider: str, engines: Path) -> Callable[[list[list[int]]], Any]:
-    wish = Wish((provider,), required=provider, token_budget=BUDGET[provider], passes=1, engine_cache=engines)
+    wish = ProviderRequest(
+        (provider,), required=provider, token_budget=BUDGET[provider], passes=1, engine_cache=engines
+    )
     return start(bundle, wish).forward.run
 
 

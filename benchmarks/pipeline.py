@@ -28,8 +28,8 @@ from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
-from penstock.assembly import index as wiring  # noqa: E402
-from penstock.assembly.models import Model, load_model  # noqa: E402
+from penstock.assembly.index import IndexWorker, Stream  # noqa: E402
+from penstock.assembly.models import EmbeddingModel, load_model  # noqa: E402
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored  # noqa: E402
 from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
@@ -112,14 +112,12 @@ def corpus(count: int) -> list[tuple[str, bytes]]:
 def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder: Embedder, size: int) -> Result:
     """Everything that the topic holds, once; timed from the first record on, so joining the group does not count."""
     settings = KafkaSettings.model_validate(kafka.model_dump() | {"group": uuid.uuid4().hex})
-    feed = wiring.Feed(source(settings), MemoryDeadLetters(), Rules(), None)
-    while not feed.source.poll(0.05, hold=True) and not feed.source._generations:  # type: ignore[attr-defined]  # noqa: SLF001
+    stream = Stream(source(settings), MemoryDeadLetters(), Rules())
+    while not stream.source.poll(0.05, hold=True) and not stream.source._generations:  # type: ignore[attr-defined]  # noqa: SLF001
         pass
     chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
     started = time.perf_counter()
-    report = wiring.run(
-        IndexSettings(batch_bytes=500_000), wiring.Parts(feed, store, chunker, 1, embedder), threading.Event()
-    )
+    report = IndexWorker(IndexSettings(batch_bytes=500_000), stream, store, chunker, 1, embedder).run(threading.Event())
     seconds = report.last_s - started
     return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
 
@@ -174,7 +172,7 @@ def where(documents: Sequence[tuple[str, bytes]]) -> str:
     return table(rows, ("alone, one thread", "µs per document"))
 
 
-def model_bound(broker: str, model: Model, count: int) -> str:
+def model_bound(broker: str, model: EmbeddingModel, count: int) -> str:
     """(b)"""
     kafka = new_topic(broker, 4, max_poll_records=1000)
     documents = corpus(count)

@@ -22,7 +22,7 @@ from penstock.core.vectors import Vector, truncate  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
 from penstock.models.bundle import Bundle, load  # noqa: E402
 from penstock.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg  # noqa: E402
-from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import ProviderRequest  # noqa: E402
 from penstock.models.runtime import load as start  # noqa: E402
 from penstock.models.tokenizer import HubTokenizer  # noqa: E402
 
@@ -50,7 +50,7 @@ def main() -> None:
 
 def ours(bundle: Bundle, labelled: LabelledSet) -> list[tuple[str, ...]]:
     manifest = bundle.manifest
-    tokenizer, run = HubTokenizer(bundle.tokenizer), start(bundle, Wish(passes=0)).forward.run
+    tokenizer, run = HubTokenizer(bundle.tokenizer), start(bundle, ProviderRequest(passes=0)).forward.run
     limit = min(manifest.max_tokens, LONGEST)
     documents = list(labelled.documents.values())
     queries = run(tokenizer.encode([bundle.prompt("query") + text for text in labelled.queries.values()], limit))

@@ -34,14 +34,14 @@ from tokenizers import Tokenizer, models, pre_tokenizers, trainers  # noqa: E402
 from benchmarks import checkpoints, minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from penstock import settings  # noqa: E402
-from penstock.assembly import query as serving  # noqa: E402
-from penstock.assembly import search as searching  # noqa: E402
-from penstock.assembly.models import load_model  # noqa: E402
+from penstock.assembly import query as assembly  # noqa: E402
+from penstock.assembly.models import Models, load_model, load_models  # noqa: E402
+from penstock.assembly.search import make_search  # noqa: E402
 from penstock.core.documents import ChunkKey, Stored  # noqa: E402
 from penstock.core.ports import Searcher  # noqa: E402
 from penstock.core.queries import Hit, Lookup  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
-from penstock.demo.in_process import Here  # noqa: E402
+from penstock.demo.in_process import InProcess  # noqa: E402
 from penstock.evaluate.labelled import read  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
@@ -63,7 +63,7 @@ def reranker(folder: Path, texts: list[str]) -> Path:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - 10, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator([*texts, "yes no Judge the Document Query Instruct"], trainer)
+    made.train_from_iterator([*texts, "yes no PairScorer the Document Query Instruct"], trainer)
     made.add_special_tokens(list(SPECIAL))
     made.add_tokens(list(NOT_SPECIAL))
     made.save(str(checkpoint / "tokenizer.json"))
@@ -89,19 +89,18 @@ class Instant:
 
 def serve_instant() -> None:
     """``penstock query`` with such a store."""
-    made = searching.make_search
 
-    def make_search(*given: Any) -> Search:
-        search = made(*given)
+    def instant_search(*given: Any) -> Search:
+        search = make_search(*given)
         search._store = Instant(search._store)  # noqa: SLF001
         return search
 
-    vars(serving)["make_search"] = make_search
+    vars(assembly)["make_search"] = instant_search
     chosen = settings.load()
     set_up("info", "json")
     stop = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    serving.serve(chosen, searching.load_models(chosen), stop)
+    assembly.run_query_worker(chosen, load_models(chosen.model, chosen.rerank), stop)
 
 
 @contextmanager
@@ -188,10 +187,10 @@ def soak(port: int, pid: int, minutes: float, *, rerank: bool) -> str:
 
 def index(folder: Path) -> list[str]:
     """The demo's index; returns the corpus."""
-    models = searching.Models(load_model(ModelSettings(bundle=minilm.bundle(CACHE))), None)
+    models = Models(load_model(ModelSettings(bundle=minilm.bundle(CACHE))), None)
     lines = corpus.events()
-    with closing(Here(models, folder / "qdrant", threading.Event(), Console(quiet=True))) as stage:
-        stage.send(lines)
+    with closing(InProcess(models, folder / "qdrant", threading.Event(), Console(quiet=True))) as backend:
+        backend.send(lines)
     return [event["text"] for event in map(json.loads, lines) if "text" in event]
 
 

@@ -22,7 +22,7 @@ from penstock.models.bundle import load  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
 from penstock.models.reranker import OnnxReranker  # noqa: E402
-from penstock.models.runtime import Wish  # noqa: E402
+from penstock.models.runtime import ProviderRequest  # noqa: E402
 from penstock.models.runtime import load as start  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
 
@@ -57,7 +57,7 @@ def main() -> None:
         checkpoint = checkpoints.write(folder / "checkpoint", options.size, ends=False)
         made = qwen3.Options(dialects=["cpu"], precisions=["int8"])
         qwen3.export(locate(str(checkpoint), None), folder / "bundle", made, silent)
-        reranker = OnnxReranker(start(load(folder / "bundle"), Wish(passes=0)).forward)
+        reranker = OnnxReranker(start(load(folder / "bundle"), ProviderRequest(passes=0)).forward)
         rows = []
         for document in DOCUMENTS:
             whole, alone = seconds(reranker, SHARED + document + SUFFIX), seconds(reranker, document + SUFFIX)

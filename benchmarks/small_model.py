@@ -23,14 +23,13 @@ from rich.console import Console  # noqa: E402
 
 from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
-from penstock.assembly import search as searching  # noqa: E402
-from penstock.assembly.models import load_model  # noqa: E402
+from penstock.assembly.evaluate import run_evaluation  # noqa: E402
+from penstock.assembly.models import Models, load_model  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
-from penstock.demo.in_process import Here, settings  # noqa: E402
-from penstock.evaluate import report as evaluating  # noqa: E402
-from penstock.evaluate.labelled import Labelled, read, sampled  # noqa: E402
+from penstock.demo.in_process import InProcess, demo_settings  # noqa: E402
+from penstock.evaluate.labelled import LabelledQuery, read, sampled  # noqa: E402
 from penstock.evaluate.metrics import measure  # noqa: E402
-from penstock.evaluate.report import Report  # noqa: E402
+from penstock.evaluate.report import Options, Report  # noqa: E402
 from penstock.settings import IndexSettings, ModelSettings, RerankSettings, Settings  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
 
@@ -59,7 +58,7 @@ def words(text: str) -> list[str]:
     return re.findall(r"\w+", text.casefold())
 
 
-def lexical(texts: dict[str, str], asked: Sequence[Labelled]) -> dict[str, float]:
+def lexical(texts: dict[str, str], asked: Sequence[LabelledQuery]) -> dict[str, float]:
     """BM25's own metrics."""
     names, index = list(texts), bm25s.BM25()
     index.index([words(text) for text in texts.values()], show_progress=False)
@@ -73,17 +72,17 @@ def lexical(texts: dict[str, str], asked: Sequence[Labelled]) -> dict[str, float
 def indexed(folder: Path, bundle: Path, index: IndexSettings | None) -> Settings:
     """The settings that evaluate the model on an index of its own."""
     model = ModelSettings(bundle=bundle)
-    made = settings(folder)
+    made = demo_settings(folder)
     made = made.model_copy(update={"index": index or made.index})
-    with closing(Here(searching.Models(load_model(model), None), folder, threading.Event(), Console(quiet=True),
-                      made)) as stage:  # fmt: skip
-        stage.send(corpus.events())
+    backend = InProcess(Models(load_model(model), None), folder, threading.Event(), Console(quiet=True), made)
+    with closing(backend):
+        backend.send(corpus.events())
     return made.model_copy(update={"model": model, "rerank": RerankSettings(enabled=False)})
 
 
-def evaluated(chosen: Settings, asked: Sequence[Labelled]) -> Report:
-    options = evaluating.Options(CANDIDATES, RECALL, "", rerank=chosen.rerank.enabled)
-    return evaluating.evaluate(chosen, asked, options, silent)
+def evaluated(chosen: Settings, asked: Sequence[LabelledQuery]) -> Report:
+    options = Options(CANDIDATES, RECALL, "", rerank=chosen.rerank.enabled)
+    return run_evaluation(chosen, asked, options, silent)
 
 
 def figures(metrics: dict[str, float]) -> tuple[str, str]:

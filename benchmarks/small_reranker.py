@@ -16,13 +16,13 @@ sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 from benchmarks.report import machine, table, write  # noqa: E402
 from benchmarks.small_model import SETS, evaluated, indexed  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
-from penstock.evaluate.labelled import Labelled, read, sampled  # noqa: E402
+from penstock.evaluate.labelled import LabelledQuery, read, sampled  # noqa: E402
 from penstock.settings import RerankSettings, Settings  # noqa: E402
 
 QUERIES, QUICK = 100, 10
 
 
-def gained(chosen: Settings, label: str, asked: Sequence[Labelled]) -> tuple[str, ...]:
+def gained(chosen: Settings, label: str, asked: Sequence[LabelledQuery]) -> tuple[str, ...]:
     """What reranking adds."""
     report = evaluated(chosen, asked)
     gain = report.reranking

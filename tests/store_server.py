@@ -12,13 +12,13 @@ from typing import Any
 import grpc as rpc
 
 from penstock.adapters.qdrant.embedded import LocalQdrant
-from penstock.adapters.qdrant.served import Served
+from penstock.adapters.qdrant.server import QdrantServer
 
 Fault = Callable[[str, Any], rpc.StatusCode | None]
 """Given a method and its request, the error to answer with; ``after`` faults let the write happen first."""
 
 
-class StoreServer(Served):
+class StoreServer(QdrantServer):
     """A server in this process. ``before`` and ``after`` may break each call."""
 
     def __init__(self, port: int = 0, folder: Path | None = None) -> None:
@@ -27,7 +27,7 @@ class StoreServer(Served):
         super().__init__(LocalQdrant(folder), port)
 
     def call(self, name: str, action: Callable[[Any], Any], request: Any, context: Any) -> Any:
-        """As in Served, with faults."""
+        """As in QdrantServer, with faults."""
         if code := self.before(name, request):
             context.abort(code, "a fault of the test")
         result = super().call(name, action, request, context)

@@ -21,11 +21,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from qdrant_client import grpc
 
+from penstock.adapters.qdrant.alias import AliasSearcher
 from penstock.adapters.qdrant.collection import find_collection, open_collection
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.points import Shape
 from penstock.adapters.qdrant.store import QdrantStore
-from penstock.assembly.search import Followed
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.filters import Filter, check, matches
@@ -217,7 +217,7 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
         found = find_collection(qdrant, name, IDENTITY)
         return qdrant.store(found), found
 
-    reader = Followed(qdrant.store(first), first, look)
+    reader = AliasSearcher(qdrant.store(first), first, look)
     lookups = [Lookup(vector(1), "acme", 5, NOW)]
     assert reader.search(lookups) == [[]]
     alias = grpc.CreateAlias(collection_name=second.name, alias_name=name)
@@ -225,7 +225,7 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
     actions = [grpc.AliasOperations(delete_alias=gone), grpc.AliasOperations(create_alias=alias)]
     qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=actions))
     assert reader.search(lookups) == [[]]  # not looked again yet
-    monkeypatch.setattr("penstock.assembly.search.LOOK_AGAIN_S", -1)
+    monkeypatch.setattr("penstock.adapters.qdrant.alias.LOOK_AGAIN_S", -1)
     assert [hit.key.document for hit in reader.search(lookups)[0]] == ["rebuilt"]
 
 
@@ -238,11 +238,11 @@ def test_a_reader_whose_alias_points_to_another_model_ends(qdrant: Connection, m
         found = find_collection(qdrant, name, IDENTITY)
         return qdrant.store(found), found
 
-    reader = Followed(qdrant.store(first), first, look, told.append)
+    reader = AliasSearcher(qdrant.store(first), first, look, told.append)
     alias = grpc.CreateAlias(collection_name=other.name, alias_name=name)
     gone = grpc.DeleteAlias(alias_name=name)
     qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(delete_alias=gone)]))
-    monkeypatch.setattr("penstock.assembly.search.LOOK_AGAIN_S", -1)
+    monkeypatch.setattr("penstock.adapters.qdrant.alias.LOOK_AGAIN_S", -1)
     with pytest.raises(Unavailable, match="index something first"):
         reader.search([Lookup(vector(1), "acme", 5, NOW)])
     assert not told  # it may come back

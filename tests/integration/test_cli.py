@@ -292,8 +292,8 @@ def test_a_signal_in_the_middle_of_a_wait_is_no_deadlock(tmp_path: Path) -> None
     """It comes while the main thread holds the lock of the very event that the signal is to set."""
     program = """
 import os, signal
-from penstock.commands.main import _stop_on_signals
-stop = _stop_on_signals()
+from penstock.commands.process import stop_on_signals
+stop = stop_on_signals()
 with stop._cond:
     os.kill(os.getpid(), signal.SIGTERM)
     for _ in range(1000):

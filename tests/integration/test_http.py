@@ -25,9 +25,9 @@ from penstock.query.http.admission import Keys
 from penstock.query.http.app import Service, create_app
 from penstock.query.http.client import ask
 from penstock.query.http.model_api import ModelApi
-from penstock.query.http.server import Background, HttpServer
+from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
-from penstock.query.search import Judge, Search
+from penstock.query.search import PairScorer, Search
 from tests.conftest import wait_until
 from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, judge, stored
 
@@ -36,7 +36,7 @@ LIMITS = Limits(timeout_s=5.0)
 
 
 @dataclass
-class Served:
+class QdrantServer:
     """A worker on a port of its own."""
 
     service: Service
@@ -57,16 +57,16 @@ def dimension(wanted: int) -> int:
 
 
 @contextmanager
-def served(store: Any, judging: Judge | None, *, opened: bool = True, **given: Any) -> Iterator[Served]:
+def served(store: Any, judging: PairScorer | None, *, opened: bool = True, **given: Any) -> Iterator[QdrantServer]:
     bugs: list[str] = []
     service = Service(LIMITS, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
     search = Search(encoder(), store, judging)
-    background = Background()
+    background = EventLoopThread()
     server = HttpServer(background, create_app(service), "127.0.0.1", 0, 2.0)
     if opened:
         service.open(search, ModelApi(search, MODEL, dimension, "", 4, 8192, 5.0))
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
-        yield Served(service, search, client, server, bugs)
+        yield QdrantServer(service, search, client, server, bugs)
     server.close()
     search.close()
     background.close()
@@ -77,12 +77,12 @@ def documents() -> MemoryStore:
 
 
 @pytest.fixture
-def here() -> Iterator[Served]:
+def here() -> Iterator[QdrantServer]:
     with served(documents(), judge()) as made:
         yield made
 
 
-def test_a_head_that_does_not_end_ends_its_connection(here: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_end_ends_its_connection(here: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
     def answered(request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking:
             with suppress(ConnectionError):
@@ -103,7 +103,7 @@ def test_a_head_that_does_not_end_ends_its_connection(here: Served, monkeypatch:
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
 
-def test_a_search_is_answered_by_the_schema(here: Served) -> None:
+def test_a_search_is_answered_by_the_schema(here: QdrantServer) -> None:
     answer = here.post("/v1/search", {"id": "mine", "query": "water turbine", "top_k": 2})
     assert answer.status_code == 200
     body = answer.json()
@@ -132,7 +132,7 @@ def test_a_search_is_answered_by_the_schema(here: Served) -> None:
         ("/v1/embeddings", {"input": [1] * 200_000}, 400, "200000 elements; at most 5000 are read"),
         ("/v1/embeddings", {"input": ["a"] * 4, "input_type": "query", "instruction": "x" * 9000}, 400, "instruction"),
         ("/v1/rerank", {"query": "x" * 9000, "documents": ["a"] * 4}, 400, "query: has 9000 characters"),
-        ("/v1/nothing", {}, 404, "Not Found"),
+        ("/v1/nothing", {}, 404, "Not Retrieved"),
         ("/healthz", {}, 405, "Method Not Allowed"),
         ("/v1/embeddings", {"input": []}, 400, "input"),
         ("/v1/embeddings", {"input": [1, 2]}, 400, "input"),
@@ -144,7 +144,7 @@ def test_a_search_is_answered_by_the_schema(here: Served) -> None:
         ("/v1/rerank", {"query": "w " * 600, "documents": ["a"]}, 400, "there is room for 511"),
     ],
 )
-def test_bad_input_is_told_in_one_form(here: Served, path: str, body: Any, status: int, said: str) -> None:
+def test_bad_input_is_told_in_one_form(here: QdrantServer, path: str, body: Any, status: int, said: str) -> None:
     answer = here.post(path, body)
     assert answer.status_code == status
     assert said in answer.json()["error"]["message"]
@@ -152,7 +152,7 @@ def test_bad_input_is_told_in_one_form(here: Served, path: str, body: Any, statu
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
 
-def test_embeddings_are_those_of_the_index_in_openais_form(here: Served) -> None:
+def test_embeddings_are_those_of_the_index_in_openais_form(here: QdrantServer) -> None:
     body = here.post("/v1/embeddings", {"model": "any", "input": ["salt water", "roses"], "user": "me"}).json()
     expected = EMBEDDER.embed(TOKENIZER.encode(["salt water", "roses"]))
     assert np.allclose([one["embedding"] for one in body["data"]], expected)
@@ -165,7 +165,7 @@ def test_embeddings_are_those_of_the_index_in_openais_form(here: Served) -> None
     assert np.allclose(asked["data"][0]["embedding"], EMBEDDER.embed(TOKENIZER.encode(["task: water"]))[0])
 
 
-def test_documents_are_reranked_in_coheres_form(here: Served) -> None:
+def test_documents_are_reranked_in_coheres_form(here: QdrantServer) -> None:
     given = {"query": "water turbine", "documents": ["roses", {"text": "turbine of water"}, "water"], "model": "any"}
     body = here.post("/v1/rerank", given).json()
     assert [one["index"] for one in body["results"]] == [1, 2, 0]
@@ -305,7 +305,7 @@ def test_before_the_collection_is_open_the_worker_is_alive_and_not_ready() -> No
         assert here.post("/v1/search", {"query": "water"}).status_code == 200  # until the port is closed
 
 
-def test_concurrent_requests_share_batches_and_get_their_own_answers(here: Served) -> None:
+def test_concurrent_requests_share_batches_and_get_their_own_answers(here: QdrantServer) -> None:
     async def load() -> list[Any]:
         async with httpx.AsyncClient(base_url=here.client.base_url, timeout=20) as client:
             asked = [client.post("/v1/search", json={"id": str(n), "query": f"water {n}"}) for n in range(64)]
@@ -318,7 +318,7 @@ def test_concurrent_requests_share_batches_and_get_their_own_answers(here: Serve
     assert here.search.embed.batches < 64
 
 
-def test_metrics_count_requests_steps_and_batches(here: Served) -> None:
+def test_metrics_count_requests_steps_and_batches(here: QdrantServer) -> None:
     here.post("/v1/search", {"query": "water"})
     here.post("/v1/search", {"query": ""})
     text = here.client.get("/metrics").text
@@ -333,7 +333,7 @@ def test_metrics_count_requests_steps_and_batches(here: Served) -> None:
         assert line in text
 
 
-def test_the_api_is_described_and_every_reference_in_it_resolves(here: Served) -> None:
+def test_the_api_is_described_and_every_reference_in_it_resolves(here: QdrantServer) -> None:
     description = here.client.get("/openapi.json").json()
     paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/startz", "/readyz", "/metrics"}
     assert paths <= set(description["paths"])
@@ -344,7 +344,7 @@ def test_the_api_is_described_and_every_reference_in_it_resolves(here: Served) -
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_load_nothing_from_elsewhere(here: Served, path: str) -> None:
+def test_pages_load_nothing_from_elsewhere(here: QdrantServer, path: str) -> None:
     answer = here.client.get(path)
     assert answer.status_code == 200
     for attribute in ('src="', 'href="'):
@@ -352,7 +352,7 @@ def test_pages_load_nothing_from_elsewhere(here: Served, path: str) -> None:
             assert not part.startswith(("http:", "https:", "//"))
 
 
-def test_the_commands_client_gets_the_answer_or_the_servers_words(here: Served) -> None:
+def test_the_commands_client_gets_the_answer_or_the_servers_words(here: QdrantServer) -> None:
     url = f"http://127.0.0.1:{here.server.port}/"
     assert ask(url, "", QueryBody(query="salt"), 5.0).hits[0].document == "sea"
     with pytest.raises(Misconfigured, match="400: top_k: 1000 is more than 100"):
@@ -366,8 +366,8 @@ def test_the_commands_client_gets_the_answer_or_the_servers_words(here: Served) 
         ask("nonsense", "", QueryBody(query="water"), 5.0)
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(here: Served) -> None:
-    background = Background()
+def test_a_port_that_is_taken_is_told_in_one_line(here: QdrantServer) -> None:
+    background = EventLoopThread()
     with pytest.raises(Misconfigured, match="cannot listen on 127"):
         HttpServer(background, create_app(here.service), "127.0.0.1", here.server.port, 2.0)
     background.close()
@@ -390,7 +390,7 @@ def test_a_task_that_only_the_reranker_takes_is_an_error_where_there_is_no_reran
         return ""
 
     search = Search(replace(encoder(), prompt=prompt, takes_task=False), documents(), judge())
-    background = Background()
+    background = EventLoopThread()
     for body, said in (({}, ""), ({"rerank": False}, "instruction: takes none")):
         query = to_query(QueryBody(query="water", instruction="task", **body), LIMITS, "q", "")
         if said:

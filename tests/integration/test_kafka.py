@@ -18,7 +18,7 @@ from penstock.adapters.kafka.connection import connect_consumer, connect_produce
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic, create_topic
-from penstock.assembly import index as wiring
+from penstock.assembly.index import IndexWorker, Stream
 from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.records import Letter, Outcome, Partition, Record
@@ -91,14 +91,12 @@ class Running:
         self.report: Reporter | None = None
         self.failure: BaseException | None = None
         self.source: KafkaSource = source(settings)
-        feed = wiring.Feed(self.source, MemoryDeadLetters(), Rules(), None)
+        stream = Stream(self.source, MemoryDeadLetters(), Rules())
 
         def run() -> None:
             try:
                 index = IndexSettings(drain_timeout_s=10.0, batch_bytes=2000)
-                self.report = wiring.run(
-                    index, wiring.Parts(feed, store, CHUNKS, 1, embedder or HashEmbedder()), self.stop
-                )
+                self.report = IndexWorker(index, stream, store, CHUNKS, 1, embedder or HashEmbedder()).run(self.stop)
             except BaseException as error:  # noqa: BLE001  # told by join
                 self.failure = error
 
@@ -129,9 +127,9 @@ def test_a_record_of_900_kb_is_indexed(broker: str) -> None:
     produce(settings, [document("large", text), document("small")])
     store = MemoryStore()
     rules = ChunkRules(4096, 0, title=True, prompt="", most=100)
-    feed = wiring.Feed(source(settings), MemoryDeadLetters(), Rules(), None)
+    stream = Stream(source(settings), MemoryDeadLetters(), Rules())
     chunker = Chunker(WordTokenizer(), rules)
-    report = wiring.run(IndexSettings(), wiring.Parts(feed, store, chunker, 1, HashEmbedder()), threading.Event())
+    report = IndexWorker(IndexSettings(), stream, store, chunker, 1, HashEmbedder()).run(threading.Event())
     assert report.totals == Counter({Outcome.INDEXED: 2})
     assert len([key for key in store.points if key.document == "large"]) == 44
 

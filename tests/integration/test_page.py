@@ -12,7 +12,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from penstock.fakes import MemoryStore
 from tests.conftest import unavailable
-from tests.integration.test_http import KEYS, Served, replace_tenant, served
+from tests.integration.test_http import KEYS, QdrantServer, replace_tenant, served
 from tests.unit.test_search import Recorder, judge, stored
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
@@ -49,7 +49,7 @@ def documents() -> MemoryStore:
 class Page:
     """What a user does."""
 
-    def __init__(self, browser: webdriver.Chrome, here: Served) -> None:
+    def __init__(self, browser: webdriver.Chrome, here: QdrantServer) -> None:
         self.browser = browser
         self.here = here
         browser.get(str(here.client.base_url))

@@ -46,15 +46,15 @@ def chunks_of(event: Event) -> tuple[Chunk, ...]:
 
 def process(store: VectorStore, events: Sequence[Event], recipe: int, busy: Callable[[], list[Order]]) -> Protocol:
     """What a worker does with a batch of one document, pausing after every call of the store."""
-    in_pipe = busy()
+    in_flight = busy()
     anchor = store.read([ANCHOR]).get(ANCHOR)
     yield
-    known = [*in_pipe, *([anchor.order] if anchor else [])]
+    known = [*in_flight, *([anchor.order] if anchor else [])]
     (event,), _ = collapse(events, {DOCUMENT: max(known)} if known else {})
     if anchor and decide(event, anchor, recipe) in (Step.STALE, Step.REPEATED):
         return (yield from steps(store, [], complete, {DOCUMENT: anchor}))
     chunks = chunks_of(event) if event.op is Op.UPSERT else ()
-    keep = kept(chunks, None if in_pipe else anchor, recipe)
+    keep = kept(chunks, None if in_flight else anchor, recipe)
     vectors = {i: VECTORS[c.text] for i, c in enumerate(chunks) if i not in keep}
     return (yield from steps(store, [Write(event, recipe, chunks, keep, vectors)], complete, {}))
 

@@ -17,8 +17,8 @@ from sentence_transformers import SentenceTransformer
 from penstock.assembly.models import load_model, load_reranker
 from penstock.core.errors import Misconfigured
 from penstock.models.tokenizer import HubTokenizer
-from penstock.models.train.judge import log_odds
 from penstock.models.train.plan import load
+from penstock.models.train.reranker import log_odds
 from penstock.models.train.run import run
 from penstock.settings import ModelSettings
 from tests import checkpoints

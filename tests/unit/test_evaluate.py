@@ -13,7 +13,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.queries import Hit
 from penstock.evaluate.bootstrap import gain
 from penstock.evaluate.exact import dimensions, documents, ranked
-from penstock.evaluate.labelled import Labelled, read, sampled
+from penstock.evaluate.labelled import LabelledQuery, read, sampled
 from penstock.evaluate.metrics import measure, ndcg_by_query
 from penstock.models.quality import ndcg
 
@@ -64,7 +64,7 @@ def test_the_interval_of_a_gain_is_that_of_the_normal_law_for_many_queries() -> 
 
 
 def test_a_sample_of_the_queries_is_always_the_same_and_in_their_order() -> None:
-    labelled = [Labelled(str(n), "text", {"a": 1}) for n in range(100)]
+    labelled = [LabelledQuery(str(n), "text", {"a": 1}) for n in range(100)]
     some = sampled(labelled, 10)
     assert some == sampled(labelled, 10)
     assert [int(one.id) for one in some] == sorted({int(one.id) for one in some})
@@ -94,7 +94,7 @@ def test_json_lines_and_trec_say_the_same(tmp_path: Path) -> None:
     (tmp_path / "topics.jsonl").write_text('{"_id": "1", "text": "wind"}\n{"id": 2, "query": "water"}\n')
     (tmp_path / "b.jsonl").write_text('{"id": "1", "query": "a\u2028b", "relevant": ["a"]}\n', encoding="utf-8")
     assert read(tmp_path / "b.jsonl", None)[0].text == "a\u2028b"
-    expected = [Labelled("1", "wind", {"a": 2}), Labelled("2", "water", {"c": 1})]
+    expected = [LabelledQuery("1", "wind", {"a": 2}), LabelledQuery("2", "water", {"c": 1})]
     assert read(tmp_path / "a.jsonl", None) == expected
     for qrels in ("qrels.txt", "qrels.tsv"):
         for topics in ("topics.tsv", "topics.jsonl"):

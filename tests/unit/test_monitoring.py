@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from penstock.assembly import index as wiring
+from penstock.assembly.index import IndexWorker, Stream
 from penstock.assembly.monitor import Monitor
 from penstock.core.queries import Answer, Query
 from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
@@ -127,10 +127,9 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
         source.append(key, body)
     source.append(b"d", b"no json")
     monitor = Monitor.of("documents", MonitorSettings())
-    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    stream = Stream(source, MemoryDeadLetters(), Rules())
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
-    parts = wiring.Parts(feed, store, chunks, 1, HashEmbedder())
-    wiring.run(IndexSettings(), parts, threading.Event(), monitor=monitor)
+    IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
     text = monitor.metrics.text().decode()
     for outcome, count in {"indexed": 2, "superseded": 1, "deleted": 1, "dead_lettered": 1}.items():
         assert f'penstock_index_records_total{{outcome="{outcome}",topic="documents"}} {count}.0' in text

@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 
 from penstock.core.errors import Unavailable
-from penstock.stream.patience import Patience, Stopped, backoff
-from penstock.stream.pipeline import Pipeline, Spent, Stage, StageFailed
+from penstock.stream.pipeline import Pipeline, Stage, StageFailed, StageTimer
+from penstock.stream.retry import Retry, Stopped, backoff
 from tests.conftest import wait_until
 
 SECONDS = 10.0
@@ -33,7 +33,7 @@ def drain(pipe: Pipeline[int], batches: list[int]) -> list[int]:
 
 def test_time_is_counted_while_it_is_spent() -> None:
     now = [0.0]
-    spent = Spent(["read", "write"], clock=lambda: now[0])
+    spent = StageTimer(["read", "write"], clock=lambda: now[0])
     spent.begin("write")
     now[0] = 3.0
     assert dict(spent) == {"read": 0.0, "write": 3.0}
@@ -147,7 +147,7 @@ def test_nothing_waits_on_a_dead_stage() -> None:
 def test_close_ends_a_stage_that_waits_for_a_service() -> None:
     stop = threading.Event()
     waiting = threading.Event()
-    patience = Patience(lambda _: 60.0, lambda *_: waiting.set(), stop)
+    patience = Retry(lambda _: 60.0, lambda *_: waiting.set(), stop)
 
     def away() -> int:
         raise Unavailable("away")
@@ -169,7 +169,7 @@ def test_patience_repeats_until_the_service_is_back_and_tells_of_every_failure()
             raise Unavailable("away")
         return 7
 
-    patience = Patience(lambda failures: failures / 1000, lambda _, failures, pause: told.append((failures, pause)))
+    patience = Retry(lambda failures: failures / 1000, lambda _, failures, pause: told.append((failures, pause)))
     assert patience.call(call) == 7
     assert told == [(1, 0.001), (2, 0.002)]
     patience.stop.set()

@@ -18,7 +18,7 @@ from penstock.models.bundle import Bundle, Graph, Manifest, Work
 from penstock.models.export.weights import IN_BYTES, quantize_rows
 from penstock.models.forward import Forward
 from penstock.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
-from penstock.models.runtime import Routed, Wish, load
+from penstock.models.runtime import EngineRouter, ProviderRequest, load
 from penstock.models.session import Bound, Feeds, OutOfMemory, Session, cores, multiplies_bytes
 from tests.conftest import ROOT
 
@@ -108,7 +108,7 @@ def test_engines_cover_every_batch_of_the_stream_up_to_the_last(budget: int, lon
 
 def test_shapes_without_an_engine_go_through_cuda() -> None:
     others, engines = Counting(10**6), [(profile, Counting(10**6)) for profile in profiles(1024, 8192)]
-    routed = Routed(engines, others)
+    routed = EngineRouter(engines, others)
     for batch, length in ((2, 512), (1, 1024), (1, 2048), (65, 16), (64, 16), (8, 128), (3, 512)):
         ids = np.ones((batch, length), dtype=np.int32)
         routed.run({"input_ids": ids, "lengths": np.full(batch, length, dtype=np.int32)})
@@ -151,8 +151,14 @@ def listed(folder: Path, *graphs: tuple[str, str]) -> Bundle:
 def test_a_provider_that_cannot_be_had_is_named(tmp_path: Path) -> None:
     bundle = listed(tmp_path, ("cuda", "bf16"))
     for wish, said in (
-        (Wish(("cuda", "cpu")), "no execution provider works: cuda is not in this build .*no graph for cpu, only"),
-        (Wish(("tensorrt", "cuda"), required="cuda"), r"model\.require_provider = cuda cannot be had: cuda is not"),
+        (
+            ProviderRequest(("cuda", "cpu")),
+            "no execution provider works: cuda is not in this build .*no graph for cpu, only",
+        ),
+        (
+            ProviderRequest(("tensorrt", "cuda"), required="cuda"),
+            r"model\.require_provider = cuda cannot be had: cuda is not",
+        ),
     ):
         with pytest.raises(Misconfigured, match=said):
             load(bundle, wish)
@@ -162,9 +168,9 @@ def test_another_provider_than_the_required_one_is_refused(minilm: Path) -> None
     from penstock.models.bundle import load as read
 
     bundle = read(minilm)
-    assert load(bundle, Wish(("cuda", "cpu"))).provider == "cpu"
+    assert load(bundle, ProviderRequest(("cuda", "cpu"))).provider == "cpu"
     with pytest.raises(Misconfigured, match=r"model\.require_provider = cuda cannot be had: cuda is not in this build"):
-        load(bundle, Wish(("cuda", "cpu"), required="cuda"))
+        load(bundle, ProviderRequest(("cuda", "cpu"), required="cuda"))
 
 
 def test_int8_is_run_only_where_bytes_are_multiplied_exactly(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from penstock.assembly import index as wiring
+from penstock.assembly.stream import Loop, Retries
 from penstock.core.errors import Overdue, Unavailable
 from penstock.core.queries import Lookup
 from penstock.core.records import OF_QUERIES, Headers, Message, Outcome, Partition
@@ -16,12 +16,12 @@ from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, Mem
 from penstock.observe.live import Reporter
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer
-from penstock.query.http.server import Background
+from penstock.query.http.server import EventLoopThread
 from penstock.query.requests import Limits, ModelBody
 from penstock.query.search import Search
-from penstock.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
-from penstock.stream.patience import Patience
+from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
 from penstock.stream.pipeline import Pipeline, Stage
+from penstock.stream.retry import Retry
 from tests.unit.test_search import Recorder, encoder, judge, stored
 
 MODEL = ModelBody(embedding="m", dimension=8)
@@ -47,7 +47,7 @@ class Away:
 class Bench:
     """A query worker over fakes."""
 
-    def __init__(self, background: Background) -> None:
+    def __init__(self, background: EventLoopThread) -> None:
         self.background = background
         self.source = MemorySource("queries", most=50)
         self.letters = MemoryDeadLetters()
@@ -62,17 +62,24 @@ class Bench:
         self.source.append(key, raw, headers=headers)
 
     def run(self) -> Reporter:
-        abort = threading.Event()
-        waiting = Patience(lambda _: 0.01, lambda *_: None, abort)
+        retries = Retries(threading.Event())
+        waiting = Retry(lambda _: 0.01, lambda *_: None, retries.ended)
         stages: list[Stage[QueryWork]] = [
             Stage("decode", Decode(self.rules)),
             Stage("retrieve", Retrieve(self.search, self.background.run, waiting)),
-            Stage("rerank", Order(self.search, self.background.run)),
+            Stage("rerank", Rerank(self.search, self.background.run)),
             Stage("reply", Reply(self.replies, self.letters, waiting, MODEL, self.metrics, NoTracer())),
         ]
-        terms = wiring.Terms(1 << 30, 5.0, OF_QUERIES)
-        pipeline = Pipeline(stages, abort)
-        return wiring.follow(self.source, self.letters, pipeline, QueryWork, terms, abort, threading.Event())
+        return Loop(
+            source=self.source,
+            dead_letters=self.letters,
+            pipeline=Pipeline(stages, retries.ended, QueryWork.timed),
+            retries=retries,
+            begin=QueryWork,
+            batch_bytes=1 << 30,
+            drain_timeout_s=5.0,
+            outcomes=OF_QUERIES,
+        ).run(threading.Event())
 
     def answers(self, replies: MemoryReplies | None = None) -> list[tuple[str, Mapping[str, Any]]]:
         messages = (replies or self.replies).messages
@@ -81,7 +88,7 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    background = Background()
+    background = EventLoopThread()
     made = Bench(background)
     yield made
     made.search.close()

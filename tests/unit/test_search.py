@@ -19,14 +19,14 @@ from penstock.core.records import Partition, Place, Record
 from penstock.core.vectors import Vector
 from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
 from penstock.query.ranking import best_per_document
-from penstock.query.search import Encoder, Judge, Search, TooLate
+from penstock.query.search import PairScorer, QueryEncoder, Search, TooLate
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
-def encoder(limit: int = 64) -> Encoder:
-    return Encoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000)
+def encoder(limit: int = 64) -> QueryEncoder:
+    return QueryEncoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000)
 
 
 def stored(*documents: tuple[str, ...], title: str = "") -> MemoryStore:
@@ -56,8 +56,8 @@ def ask(search: Search, asked: Query) -> Answer:
     return answer
 
 
-def judge(reranker: Reranker | None = None, instruction: str | None = None) -> Judge:
-    return Judge(WordPairs(), reranker or OverlapReranker(), 64, instruction)
+def judge(reranker: Reranker | None = None, instruction: str | None = None) -> PairScorer:
+    return PairScorer(WordPairs(), reranker or OverlapReranker(), 64, instruction)
 
 
 def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
@@ -260,9 +260,9 @@ def test_both_models_read_a_query_with_its_instruction_or_the_usual_one() -> Non
         return ""
 
     search = Search(
-        Encoder(TOKENIZER, EMBEDDER, prompt, True, 64, 1000),
+        QueryEncoder(TOKENIZER, EMBEDDER, prompt, True, 64, 1000),
         stored(("a", "text")),
-        Judge(pairs, OverlapReranker(), 64, "the settings' task"),
+        PairScorer(pairs, OverlapReranker(), 64, "the settings' task"),
     )
     run(lambda: search.answer(query("text", instruction="my task")))
     run(lambda: search.answer(query("text")))

@@ -19,14 +19,14 @@ from penstock.models.reranker import PairTokenizer
 from penstock.models.tokenizer import HubTokenizer
 from penstock.models.train import pairs as reading
 from penstock.models.train.first_layer import LONG, SHORTEST, hidden, last_state, of_tokens, prepare
-from penstock.models.train.judge import log_odds, loss
-from penstock.models.train.matching import write
 from penstock.models.train.merge import merged, slerp
 from penstock.models.train.model import PORTION, by_length, create, embedding
 from penstock.models.train.negatives import choose
 from penstock.models.train.pairs import Pair, shown
 from penstock.models.train.plan import NewModel, load
+from penstock.models.train.reranker import log_odds, loss
 from penstock.models.train.tokenizer import ANSWERS, learn, save
+from penstock.models.train.word_match import write
 
 PRETRAIN = "[pretrain]\nsteps = 1\nbatch = 1\nrate = 1e-3\n"
 RERANK = PRETRAIN.replace("pretrain", "rerank")

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.assembly import index as wiring
+from penstock.assembly import stream as assembly
+from penstock.assembly.index import IndexWorker, Stream
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import InvalidEvent, Refused, Unavailable
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
@@ -18,10 +19,9 @@ from penstock.core.vectors import Vector
 from penstock.events.document import Rules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
-from penstock.index.stages import IndexWork, InPipe, Prepare, completer
+from penstock.index.stages import IndexWork, InFlight, Prepare, completer
 from penstock.observe.live import Reporter
 from penstock.settings import IndexSettings
-from penstock.stream.patience import Patience
 from penstock.stream.pipeline import StageFailed
 from penstock.stream.worker import cut
 
@@ -61,13 +61,13 @@ class Flaky:
 
 
 def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
-    feed = wiring.Feed(source, letters or MemoryDeadLetters(), Rules(), None)
-    return wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, HashEmbedder()), threading.Event())  # type: ignore[arg-type]
+    stream = Stream(source, letters or MemoryDeadLetters(), Rules())
+    return IndexWorker(SMALL, stream, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(wiring, "patience", lambda stop, _retry: Patience(lambda _: 0.001, lambda *_: None, stop))
+    monkeypatch.setattr(assembly, "backoff", lambda _failures, _spread: 0.001)
 
 
 def texts(store: MemoryStore) -> dict[str, str]:
@@ -134,9 +134,9 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
     source, store, letters = MemorySource(), MemoryStore(), MemoryDeadLetters()
     for n in range(20):
         source.append(str(n).encode(), body(str(n), "poison" if n in (3, 17) else f"text {n}"))
-    feed = wiring.Feed(source, letters, Rules(), None)
+    stream = Stream(source, letters, Rules())
     index = IndexSettings()
-    report = wiring.run(index, wiring.Parts(feed, Flaky(store, []), CHUNKS, 1, HashEmbedder()), threading.Event())
+    report = IndexWorker(index, stream, Flaky(store, []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert {letter.record.offset for letter in letters.letters} == {3, 17}
     assert {letter.stage for letter in letters.letters} == {"write"}
     assert len(texts(store)) == 18
@@ -147,11 +147,9 @@ def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> Non
     source, letters = MemorySource(), MemoryDeadLetters()
     for n in range(12):
         source.append(str(n).encode(), body(str(n), "poison"))
-    feed = wiring.Feed(source, letters, Rules(), None)
+    stream = Stream(source, letters, Rules())
     with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
-        wiring.run(
-            IndexSettings(), wiring.Parts(feed, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()), threading.Event()
-        )
+        IndexWorker(IndexSettings(), stream, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert letters.letters == []
     assert source.committed == {}
 
@@ -188,8 +186,8 @@ def test_only_changed_chunks_are_embedded_and_surplus_ones_are_removed() -> None
 
 def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
     """What the store says of it may change before its write."""
-    store, in_pipe = MemoryStore(), InPipe()
-    prepare = Prepare(Rules(), store, CHUNKS, 1, in_pipe)
+    store, in_flight = MemoryStore(), InFlight()
+    prepare = Prepare(Rules(), store, CHUNKS, 1, in_flight)
     long = " ".join(f"w{n}" for n in range(40))
     place = Partition("documents", 0)
 
@@ -201,12 +199,12 @@ def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
     for n, text in enumerate((long, "short")):
         first = plan(n * 10, text)
         write_out(store, first)
-        in_pipe.leave(first.writes)
+        in_flight.leave(first.writes)
         (alone,) = plan(n * 10 + 1, text).writes
         assert alone.keep == frozenset(range(len(alone.chunks)))
         (behind,) = plan(n * 10 + 2, text).writes
         assert behind.keep == frozenset()
-        in_pipe.leave([alone, behind])
+        in_flight.leave([alone, behind])
 
 
 def write_out(store: MemoryStore, work: IndexWork) -> None:
@@ -230,9 +228,9 @@ def test_a_bug_in_the_model_ends_the_worker_and_commits_nothing_that_is_not_stor
 
     source = MemorySource()
     source.append(b"a", body("a", "text"))
-    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    stream = Stream(source, MemoryDeadLetters(), Rules())
     with pytest.raises(StageFailed, match="stage embed failed: IndexError: a bug in 1"):
-        wiring.run(SMALL, wiring.Parts(feed, MemoryStore(), CHUNKS, 1, Broken()), threading.Event())
+        IndexWorker(SMALL, stream, MemoryStore(), CHUNKS, 1, Broken()).run(threading.Event())
     assert source.committed == {}
     assert source.closed
 
@@ -247,8 +245,8 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
             stop.set()
             return super().embed(texts)
 
-    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
-    wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, Stopping()), stop)
+    stream = Stream(source, MemoryDeadLetters(), Rules())
+    IndexWorker(SMALL, stream, store, CHUNKS, 1, Stopping()).run(stop)
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
 
@@ -262,9 +260,9 @@ def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
             assert gate.wait(10)
             return super().embed(texts)
 
-    feed = wiring.Feed(source, MemoryDeadLetters(), Rules(), None)
+    stream = Stream(source, MemoryDeadLetters(), Rules())
     running = threading.Thread(
-        target=lambda: wiring.run(SMALL, wiring.Parts(feed, store, CHUNKS, 1, Slow()), threading.Event()), daemon=True
+        target=lambda: IndexWorker(SMALL, stream, store, CHUNKS, 1, Slow()).run(threading.Event()), daemon=True
     )
     running.start()
     deadline = time.monotonic() + 10

@@ -7,17 +7,21 @@ from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity
 from penstock.core.ports import Embedder, Tokenizer
 from penstock.models import runtime
-from penstock.models.bundle import Bundle, load
+from penstock.models.bundle import Bundle, Manifest, load
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.reranker import OnnxReranker, PairTokenizer
-from penstock.models.runtime import Loaded, Wish
+from penstock.models.runtime import LoadedGraph, ProviderRequest
 from penstock.models.tokenizer import HubTokenizer
 from penstock.observe.log import log
-from penstock.settings import ModelSettings, RuntimeSettings
+from penstock.observe.metrics import ModelInfo
+from penstock.query.requests import ModelBody
+from penstock.settings import ModelSettings, RerankSettings, RuntimeSettings
+
+WARM_UP = "warm up"
 
 
 @dataclass(frozen=True, slots=True)
-class Model:
+class EmbeddingModel:
     """An embedding model, ready to run. ``loaded`` is what the embedder runs on.
 
     ``dimension`` is that of the vectors that are searched, the embedder's may be larger: see ``model.full_dimension``.
@@ -26,7 +30,7 @@ class Model:
     bundle: Bundle
     tokenizer: Tokenizer
     embedder: Embedder
-    loaded: Loaded
+    loaded: LoadedGraph
     query_prompt: str
     dimension: int
 
@@ -35,27 +39,81 @@ class Model:
         """What a collection of its vectors remembers."""
         return self.bundle.identity(self.dimension)
 
-    def wide(self, dimension: int) -> "Model":
+    @property
+    def info(self) -> ModelInfo:
+        """What metrics say of it."""
+        return _info("embedding", self.bundle.manifest, self.loaded)
+
+    def wide(self, dimension: int) -> "EmbeddingModel":
         """With vectors of another dimension; raises Misconfigured for one that the model does not support."""
         return replace(self, embedder=OnnxEmbedder(self.loaded.forward, self.bundle.dimension(dimension)))
 
 
 @dataclass(frozen=True, slots=True)
-class Reranker:
+class RerankingModel:
     """A reranking model, ready to run."""
 
     bundle: Bundle
     pairs: PairTokenizer
     reranker: OnnxReranker
-    loaded: Loaded
+    loaded: LoadedGraph
 
     @property
     def at_once(self) -> int:
         """Padded tokens that it works on at one time."""
         return self.loaded.forward.at_once
 
+    @property
+    def info(self) -> ModelInfo:
+        """What metrics say of it."""
+        return _info("reranking", self.bundle.manifest, self.loaded)
 
-def load_model(settings: ModelSettings) -> Model:
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Both models of a query worker."""
+
+    embedding: EmbeddingModel
+    reranker: RerankingModel | None
+
+    @property
+    def body(self) -> ModelBody:
+        """What answers say of them."""
+        reranker = None if self.reranker is None else _name(self.reranker.bundle.manifest)
+        dimension = self.embedding.dimension
+        return ModelBody(embedding=_name(self.embedding.bundle.manifest), dimension=dimension, reranker=reranker)
+
+    @property
+    def instruction(self) -> str:
+        """The task that queries have unless they or the settings name one; empty where no model takes any."""
+        bundles = [self.embedding.bundle] + ([self.reranker.bundle] if self.reranker else [])
+        return next(filter(None, (bundle.manifest.prompts.get("instruction") for bundle in bundles)), "")
+
+    @property
+    def infos(self) -> list[ModelInfo]:
+        """What metrics say of them."""
+        return [self.embedding.info] + ([self.reranker.info] if self.reranker else [])
+
+    def warm_up(self) -> None:
+        """The first pass through a graph takes longer: no query should wait for it."""
+        model = self.embedding
+        model.embedder.embed(model.tokenizer.encode([model.query_prompt + WARM_UP], model.bundle.manifest.max_tokens))
+        if self.reranker is not None:
+            self.reranker.reranker.logits(self.reranker.pairs.encode(WARM_UP, [WARM_UP]))
+
+
+def load_models(model: ModelSettings, rerank: RerankSettings) -> Models:
+    """By the settings; raises Misconfigured, also where a reranker is enabled and there is none."""
+    if rerank.enabled and rerank.bundle is None:
+        raise Misconfigured(
+            "no reranker: set PENSTOCK_RERANK__BUNDLE to a folder made by penstock export, "
+            "or PENSTOCK_RERANK__ENABLED=false to serve the order of the search"
+        )
+    embedding = load_model(model)
+    return Models(embedding, load_reranker(rerank, rerank.max_tokens) if rerank.enabled else None)
+
+
+def load_model(settings: ModelSettings) -> EmbeddingModel:
     """Verify and load the bundle; raises Misconfigured."""
     bundle = load(settings.bundle)
     bundle.expect("embedding")
@@ -64,24 +122,24 @@ def load_model(settings: ModelSettings) -> Model:
         raise Misconfigured(f"model.full_dimension = {full}: longer than model.dimension, please, which is {dimension}")
     width = dimension if full is None else bundle.dimension(full, "model.full_dimension")
     prompt = bundle.prompt("query", settings.instruction or None)
-    loaded = start(bundle, settings)
+    loaded = load_graph(bundle, settings)
     embedder = OnnxEmbedder(loaded.forward, width)
-    return Model(bundle, HubTokenizer(bundle.tokenizer), embedder, loaded, prompt, dimension)
+    return EmbeddingModel(bundle, HubTokenizer(bundle.tokenizer), embedder, loaded, prompt, dimension)
 
 
-def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> Reranker:
+def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> RerankingModel:
     """Verify and load a reranker's bundle, for pairs of at most so many tokens; raises Misconfigured."""
     bundle = load(settings.bundle)
     bundle.expect("reranker")
     manifest = bundle.manifest
     pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))
-    loaded = start(bundle, settings)
-    return Reranker(bundle, pairs, OnnxReranker(loaded.forward), loaded)
+    loaded = load_graph(bundle, settings)
+    return RerankingModel(bundle, pairs, OnnxReranker(loaded.forward), loaded)
 
 
-def start(bundle: Bundle, settings: RuntimeSettings) -> Loaded:
+def load_graph(bundle: Bundle, settings: RuntimeSettings) -> LoadedGraph:
     """The bundle's graph on the first provider that works, and a log line that says what was loaded."""
-    wish = Wish(
+    request = ProviderRequest(
         providers=tuple(settings.provider.split(",")),
         required=settings.require_provider,
         token_budget=settings.token_budget,
@@ -92,7 +150,7 @@ def start(bundle: Bundle, settings: RuntimeSettings) -> Loaded:
         engine_cache=settings.engine_cache,
         engine_lengths=tuple(map(int, settings.engine_lengths.split(","))),
     )
-    loaded = runtime.load(bundle, wish)
+    loaded = runtime.load(bundle, request)
     manifest, graph = bundle.manifest, loaded.graph
     log.info("model_loaded", source=manifest.source, revision=manifest.revision, dialect=graph.dialect,
              precision=graph.precision, provider=loaded.forward.provider, token_budget=loaded.token_budget,
@@ -104,4 +162,14 @@ def start(bundle: Bundle, settings: RuntimeSettings) -> Loaded:
 
 def build_engines(folder: Path, cache: Path) -> None:
     """TensorRT's engines for a bundle, as a worker with the same token budget will look for them."""
-    start(load(folder), ModelSettings(provider="tensorrt", require_provider="tensorrt", engine_cache=cache))
+    load_graph(load(folder), ModelSettings(provider="tensorrt", require_provider="tensorrt", engine_cache=cache))
+
+
+def _name(manifest: Manifest) -> str:
+    """Source and revision."""
+    return f"{manifest.source}@{manifest.revision}" if manifest.revision else manifest.source
+
+
+def _info(task: str, manifest: Manifest, loaded: LoadedGraph) -> ModelInfo:
+    usage = loaded.forward.usage.read
+    return ModelInfo(task, manifest.source, manifest.revision, loaded.provider, loaded.graph.precision, usage)

@@ -1,17 +1,19 @@
-"""Health and metrics of the index worker, and the port that they are served on."""
+"""Health, metrics and traces of the index worker, and the port that they are served on."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from penstock.assembly.models import Model
+from penstock.adapters.nvml import Gpu
+from penstock.assembly.models import EmbeddingModel
+from penstock.core.work import Work
 from penstock.observe.health import Health
 from penstock.observe.index_metrics import IndexMetrics
 from penstock.observe.log import log
-from penstock.observe.metrics import CONTENT_TYPE, Running
-from penstock.observe.spans import NoTracer, Tracer
+from penstock.observe.metrics import CONTENT_TYPE, Metrics, ModelInfo
+from penstock.observe.spans import NoTracer, Tracer, batch_span
 from penstock.observe.watch import Watch
-from penstock.query.http.server import Background, HttpServer
+from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.settings import MonitorSettings
 
 LEAVE_S = 1.0
@@ -19,7 +21,7 @@ LEAVE_S = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Monitor:
-    """What is counted, and whether the worker lives."""
+    """What is counted and traced, and whether the worker lives."""
 
     metrics: IndexMetrics
     health: Health
@@ -30,30 +32,43 @@ class Monitor:
     def of(cls, topic: str, settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
         """For a worker that reads this topic; nothing is served yet."""
         metrics = IndexMetrics(topic)
-        return cls(
-            metrics, Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE)), tracer=tracer or NoTracer()
-        )
+        health = Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE))
+        return cls(metrics, health, tracer=tracer or NoTracer())
 
-    def loaded(self, model: Model) -> None:
+    def loaded(self, model: EmbeddingModel) -> None:
         """The model is there."""
         self.health.started = True
-        manifest = model.bundle.manifest
-        self.metrics.models([Running("embedding", manifest.source, manifest.revision, model.loaded)])
+        count_models(self.metrics, [model.info])
 
+    def finished(self, work: Work) -> None:
+        """A batch is done: counted and, if somebody collects traces, told as a span."""
+        self.metrics.batch(work)
+        if isinstance(self.tracer, NoTracer):
+            return  # nobody waits for what it costs to look through all headers
+        outcomes = {str(outcome): count for outcome, count in work.outcomes.items()}
+        if span := batch_span(work.batch.records, work.stages, outcomes):
+            self.tracer.emit(span)
 
-@contextmanager
-def served(monitor: Monitor, settings: MonitorSettings) -> Iterator[None]:
-    """Answer on the port, if there is to be one; raises Misconfigured where it cannot be had."""
-    if settings.port is None:
-        yield
-        return
-    background = Background()
-    try:
-        server = HttpServer(background, monitor.health, settings.host, settings.port, LEAVE_S)
-        log.info("monitored", host=settings.host, port=server.port)
-        try:
+    @contextmanager
+    def served(self, settings: MonitorSettings) -> Iterator[None]:
+        """Answer on the port, if there is to be one; raises Misconfigured where it cannot be had."""
+        if settings.port is None:
             yield
+            return
+        event_loop = EventLoopThread()
+        try:
+            server = HttpServer(event_loop, self.health, settings.host, settings.port, LEAVE_S)
+            log.info("monitored", host=settings.host, port=server.port)
+            try:
+                yield
+            finally:
+                server.close()
         finally:
-            server.close()
-    finally:
-        background.close()
+            event_loop.close()
+
+
+def count_models(metrics: Metrics, models: list[ModelInfo]) -> None:
+    """From now on their figures are told, and those of the GPU that they run on."""
+    metrics.models(models)
+    if any(model.provider != "cpu" for model in models) and (gpu := Gpu.first()) is not None:
+        metrics.gpu(gpu.read)

@@ -1,8 +1,9 @@
-"""Puts the query worker together: HTTP, the topic, and the search behind both."""
+"""The query worker, put together: HTTP, the topic, and the search behind both."""
 
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
 from functools import partial
 
 from rich.console import Console
@@ -14,9 +15,10 @@ from penstock.adapters.kafka.replies import KafkaReplies
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic, make_topics
 from penstock.adapters.opentelemetry import open_tracer
-from penstock.adapters.qdrant.connection import Connection
-from penstock.assembly import index as wiring
-from penstock.assembly.search import Models, limits, make_search, progress, reading
+from penstock.assembly.models import Models
+from penstock.assembly.monitor import count_models
+from penstock.assembly.search import following, limits_of, make_search, reader
+from penstock.assembly.stream import Loop, Retries
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.records import OF_QUERIES
 from penstock.observe.health import Health
@@ -27,11 +29,10 @@ from penstock.observe.watch import Watch
 from penstock.query.http.admission import Keys
 from penstock.query.http.app import Service, create_app
 from penstock.query.http.model_api import ModelApi
-from penstock.query.http.server import Background, HttpServer
-from penstock.query.requests import Limits
+from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.search import Search
-from penstock.query.worker import Decode, Order, QueryWork, Reply, Retrieve, Rules
-from penstock.settings import KafkaSettings, Settings
+from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
+from penstock.settings import HttpSettings, KafkaSettings, QuerySettings, Settings
 from penstock.stream.pipeline import Pipeline, Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
 
@@ -39,7 +40,7 @@ POLL_BYTES = 1 << 30
 """A poll of queries is bounded by their number; none of them is cut off."""
 
 
-def serve(
+def run_query_worker(
     settings: Settings,
     models: Models,
     stop: threading.Event,
@@ -51,95 +52,86 @@ def serve(
     """Answer queries until ``stop`` is set; with ``once``, until the topic's present end.
 
     ``answering`` hears the port, once there are answers: HTTP listens before, but is not ready. ``bar`` shows a live
-    line.
+    line. What is opened here is closed here: HTTP first, since what is under way there needs the search.
     """
-    bounds = limits(settings.query, settings.qdrant)
+    shutdown = Shutdown(stop)
     with ExitStack() as opened:
         tracer = open_tracer(settings.trace, "penstock-query", __version__, traces_lost)
-        opened.callback(tracer.close)
-        service = _service(settings, models, bounds, tracer)
-        background = Background()
-        opened.callback(background.close)
-        connection = opened.enter_context(reading(settings))
+        opened.enter_context(closing(tracer))
+        service = _service(settings, models, tracer)
+        event_loop = opened.enter_context(closing(EventLoopThread()))
+        connection = opened.enter_context(closing(reader(settings.qdrant, settings.query)))
+        progress = opened.enter_context(following(settings.query, settings.kafka))
         with ExitStack() as front:
-            server = _listen(settings, service, background, stop, front) if settings.http.enabled else None
+            server = None
+            if settings.http.enabled:
+                server = _listen(settings.http, settings.query, service, event_loop, stop)
+                front.enter_context(closing(server))
             models.warm_up()
-            service.metrics.models(models.running)
+            count_models(service.metrics, models.infos)
             service.health.started = True
-            ending = Ending(stop)
-            search = opened.enter_context(_open(settings, models, connection, ending))
+            search = (
+                Retries(stop)
+                .of("qdrant")
+                .call(lambda: make_search(settings, models, connection, progress, shutdown.because))
+            )
+            opened.enter_context(closing(search))
             service.open(search, _model_api(settings, models, search))
             log.info("ready")
             if answering and server:
                 answering(server.port)
             opened.enter_context(live(Console(stderr=True) if bar else None, service.metrics.line))
             if settings.query.topic:
-                _follow_topic(settings, service, search, background, stop, once=once)
+                _follow_topic(settings.query, query_topic(settings), service, search, event_loop, stop, once=once)
             else:
                 stop.wait()
-            ending.check()
+            shutdown.check()
 
 
-def _listen(
-    settings: Settings, service: Service, background: Background, stop: threading.Event, front: ExitStack
-) -> HttpServer:
-    drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
-    server = HttpServer(background, create_app(service), settings.http.host, settings.http.port, drain_s)
-    front.callback(server.close)
-    server.when_ended(stop.set)
-    log.info("listening", host=settings.http.host, port=server.port)
-    threading.Thread(target=_leave, args=(stop, service, server), daemon=True).start()
-    return server
-
-
-class Ending:
+@dataclass(slots=True)
+class Shutdown:
     """Stops the worker when it meets a collection that it cannot search; started again, it says so, or fits."""
 
-    def __init__(self, stop: threading.Event) -> None:
-        self.stop = stop
-        self._reason = ""
+    stop: threading.Event
+    _reason: str = field(default="", init=False)
 
-    def unfit(self, reason: str) -> None:
+    def because(self, reason: str) -> None:
         """The worker ends, for this reason."""
         self._reason = reason
         self.stop.set()
 
     def check(self) -> None:
-        """Raises Misconfigured where that was why it ended."""
+        """Raises Misconfigured where there was a reason."""
         if self._reason:
             raise Misconfigured(self._reason)
 
 
-def _leave(stop: threading.Event, service: Service, server: HttpServer) -> None:
-    """As soon as the worker is told to stop: no more requests, while the topic is drained beside."""
-    stop.wait()
-    service.stopping = True
-    server.leave()
+def _listen(
+    http: HttpSettings, query: QuerySettings, service: Service, event_loop: EventLoopThread, stop: threading.Event
+) -> HttpServer:
+    server = HttpServer(event_loop, create_app(service), http.host, http.port, query.drain_timeout_s * DRAIN_SHARE)
+    server.when_ended(stop.set)
+    log.info("listening", host=http.host, port=server.port)
+
+    def leave() -> None:
+        """As soon as the worker is told to stop: no more requests, while the topic is drained beside."""
+        stop.wait()
+        service.stopping = True
+        server.leave()
+
+    threading.Thread(target=leave, daemon=True).start()
+    return server
 
 
-@contextmanager
-def _open(settings: Settings, models: Models, connection: Connection, ending: Ending) -> Iterator[Search]:
-    """The search, as soon as the store can be reached; raises Stopped, Misconfigured."""
-    following = progress(settings)
-    search = wiring.patience(ending.stop).call(
-        lambda: make_search(settings, models, connection, following, ending.unfit)
-    )
-    try:
-        yield search
-    finally:
-        search.close()
-        if following is not None:
-            following.close()
-
-
-def _service(settings: Settings, models: Models, bounds: Limits, tracer: Tracer) -> Service:
-    keys = {tenant: [key.get_secret_value() for key in own] for tenant, own in settings.http.api_keys.items()}
+def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
+    http = settings.http
+    keys = {tenant: [key.get_secret_value() for key in secrets] for tenant, secrets in http.api_keys.items()}
     return Service(
-        bounds,
+        limits_of(settings.query, settings.qdrant),
         models.body,
         Keys(keys),
-        settings.http.max_body_bytes,
-        settings.http.max_concurrency,
+        http.max_body_bytes,
+        http.max_concurrency,
         settings.model.instruction or models.instruction,
         lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
         Health(settings.monitor.stall_s),
@@ -183,40 +175,45 @@ def query_topic(settings: Settings) -> KafkaSettings:
 
 
 def _follow_topic(
-    settings: Settings,
+    query: QuerySettings,
+    kafka: KafkaSettings,
     service: Service,
     search: Search,
-    background: Background,
+    event_loop: EventLoopThread,
     stop: threading.Event,
     *,
     once: bool,
 ) -> None:
-    kafka, query = query_topic(settings), settings.query
     rules = Rules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
-    abort = threading.Event()
-    waiting, answering = (wiring.patience(abort, partial(service.metrics.retry, name)) for name in ("qdrant", "kafka"))
+    retries = Retries(threading.Event(), service.metrics.retry)
+    watch = Watch()
+    service.metrics.lag = watch.lag
     with ExitStack() as opened:
-        watch = Watch()
-        service.metrics.lag = watch.lag
-        source, letters, replies = wiring.patience(stop).call(lambda: _topics(kafka, rules, watch, once=once))
-        opened.callback(replies.close, settings.query.drain_timeout_s * CLOSE_SHARE)
+        topics = partial(_open_topics, kafka, rules, watch, once=once)
+        source, letters, replies = Retries(stop).of("kafka").call(topics)
+        opened.callback(replies.close, query.drain_timeout_s * CLOSE_SHARE)
+        log.info("started", source=kafka.topic, replies=rules.replies[0])
+        sent = Reply(replies, letters, retries.of("kafka"), service.model, service.metrics, service.tracer)
         stages: list[Stage[QueryWork]] = [
             Stage("decode", Decode(rules)),
-            Stage("retrieve", Retrieve(search, background.run, waiting)),
-            Stage("rerank", Order(search, background.run)),
-            Stage("reply", Reply(replies, letters, answering, service.model, service.metrics, service.tracer)),
+            Stage("retrieve", Retrieve(search, event_loop.run, retries.of("qdrant"))),
+            Stage("rerank", Rerank(search, event_loop.run)),
+            Stage("reply", sent),
         ]
-        log.info("started", source=kafka.topic, replies=rules.replies[0])
-        pipeline = Pipeline(stages, abort)
-        terms = wiring.Terms(
-            POLL_BYTES, settings.query.drain_timeout_s, OF_QUERIES, retry=service.metrics.retry,
+        Loop(
+            source=source,
+            dead_letters=letters,
+            pipeline=Pipeline(stages, retries.ended, QueryWork.timed),
+            retries=retries,
+            begin=QueryWork,
+            batch_bytes=POLL_BYTES,
+            drain_timeout_s=query.drain_timeout_s,
+            outcomes=OF_QUERIES,
             turned=service.health.turn,
-        )  # fmt: skip
-        report = wiring.follow(source, letters, pipeline, QueryWork, terms, abort, stop)
-        report.summary("ended")
+        ).run(stop).summary("ended")
 
 
-def _topics(
+def _open_topics(
     kafka: KafkaSettings, rules: Rules, watch: Watch, *, once: bool
 ) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""

@@ -1,4 +1,4 @@
-"""The commands about models: ``penstock export | train | embed | rerank | bench``."""
+"""Models by themselves: ``penstock export | train | embed | rerank | bench``."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -12,6 +12,7 @@ from rich.table import Table
 
 from penstock import settings
 from penstock.commands import texts
+from penstock.commands.app import MODELS, app
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
@@ -28,29 +29,12 @@ Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="El
 Instruction = Annotated[str | None, typer.Option(help="The task, instead of the bundle's own.")]
 
 
-def add_to(app: typer.Typer) -> None:
-    """Register the commands."""
-    app.command(
-        epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
-        "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
-        "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`"
-    )(export)
-    app.command(
-        epilog="Example: `penstock train plan.toml`, then `penstock export runs/mine/embedding -o bundles/mine`"
-    )(train)
-    app.command(
-        epilog='Examples: `penstock embed --bundle bundles/qwen3 "water under pressure"` · '
-        "`penstock embed --query --dimension 256 < texts.jsonl`"
-    )(embed)
-    app.command(
-        epilog='Example: `penstock rerank --bundle bundles/reranker --query "what drives a turbine" "Water." "A poem."`'
-    )(rerank)
-    app.command(
-        epilog="Examples: `penstock bench --bundle bundles/qwen3 --lengths 128,512,mixed` · "
-        "`penstock bench --bundle bundles/qwen3 --tune`"
-    )(bench)
-
-
+@app.command(
+    rich_help_panel=MODELS,
+    epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
+    "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
+    "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`",
+)
 def export(
     model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
@@ -64,7 +48,8 @@ def export(
         str, typer.Option(help="Shorter dimensions: of Qwen3 the largest wanted; else those the model was trained for.")
     ] = "",
     quality: Annotated[
-        Path | None, typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32.")
+        Path | None,
+        typer.Option(help="LabelledQuery set that decides whether int8 (or int7) is good enough, else fp32."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")] = None,
     separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",
@@ -90,14 +75,15 @@ def export(
     )
     steps = progress_steps(Console(stderr=True))
     manifest = route.export(model, output, revision, _numbers("--dimensions", dimensions), source, options, steps)
-    _say(manifest, output)
+    _tell(manifest, output)
     if build_engines is not None:
-        from penstock.assembly import models as loading  # noqa: PLC0415
-
-        with steps("building engines", 0):
-            loading.build_engines(output, build_engines)
+        _build_engines(output, build_engines)
 
 
+@app.command(
+    rich_help_panel=MODELS,
+    epilog="Example: `penstock train plan.toml`, then `penstock export runs/mine/embedding -o bundles/mine`",
+)
 def train(
     plan: Annotated[Path, typer.Argument(help="What is trained, on what, and how long: TOML.")],
 ) -> None:
@@ -117,6 +103,11 @@ def train(
         raise Misconfigured(f"penstock train needs the extra train: {error.name} is missing") from error
 
 
+@app.command(
+    rich_help_panel=MODELS,
+    epilog='Examples: `penstock embed --bundle bundles/qwen3 "water under pressure"` · '
+    "`penstock embed --query --dimension 256 < texts.jsonl`",
+)
 def embed(
     given: Texts = None,
     bundle: BundleOption = None,
@@ -125,11 +116,11 @@ def embed(
     dimension: Annotated[int | None, typer.Option(help="Shorter vectors.")] = None,
 ) -> None:
     """Print the vector of each text, as a search would make it: {"tokens", "vector"} per line."""
-    from penstock.assembly import models as loading  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.models import load_model  # noqa: PLC0415  # the models' libraries load slowly
 
     if instruction is not None and not query:
         raise Misconfigured("--instruction is for queries: add --query")
-    model = loading.load_model(_by_hand(bundle, dimension=dimension, instruction=instruction))
+    model = load_model(_by_hand(bundle, dimension=dimension, instruction=instruction))
     limit = model.bundle.manifest.max_tokens
     before = model.query_prompt if query else model.bundle.prompt("document")
     count = 0
@@ -145,6 +136,10 @@ def embed(
         count += len(portion)
 
 
+@app.command(
+    rich_help_panel=MODELS,
+    epilog='Example: `penstock rerank --bundle bundles/reranker --query "what drives a turbine" "Water." "A poem."`',
+)
 def rerank(
     query: Annotated[str, typer.Option(help="What the texts should answer.")],
     given: Texts = None,
@@ -153,13 +148,13 @@ def rerank(
     separator: Annotated[str | None, typer.Option(help="blank-line or newline, instead of the bundle's own.")] = None,
 ) -> None:
     """Print how well each text answers the query: {"index", "tokens", "logit", "score"} per line, in their order."""
-    from penstock.assembly import models as loading  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.models import load_reranker  # noqa: PLC0415  # the models' libraries load slowly
     from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
     from penstock.models.reranker import probability  # noqa: PLC0415
 
     between = None if separator is None else _choice("--separator", separator, SEPARATORS)
     chosen = _by_hand(bundle, instruction=instruction)
-    model = loading.load_reranker(chosen)
+    model = load_reranker(chosen)
     index = 0
     for portion in texts.portions(given or []):
         try:
@@ -172,6 +167,11 @@ def rerank(
             index += 1
 
 
+@app.command(
+    rich_help_panel=MODELS,
+    epilog="Examples: `penstock bench --bundle bundles/qwen3 --lengths 128,512,mixed` · "
+    "`penstock bench --bundle bundles/qwen3 --tune`",
+)
 def bench(
     bundle: BundleOption = None,
     lengths: Annotated[str, typer.Option(help="Tokens per text, or mixed [default: 32,128,512,mixed].")] = "",
@@ -188,16 +188,21 @@ def bench(
     FLOPs of a text of n tokens: 2 per matrix parameter and token, and 2 n² per query channel for causal attention;
     MFU is their rate over --peak-tflops.
     """
-    from penstock.operate import bench as measuring  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.models import load_graph  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.models.bundle import load  # noqa: PLC0415
+    from penstock.operate import bench as measuring  # noqa: PLC0415
 
     update: dict[str, object] = {"token_budget": token_budget} if token_budget else {}
     update |= {"provider": provider, "require_provider": provider} if provider else {}
     chosen = _by_hand(bundle, **update)
+    model = load(chosen.bundle)
+    names = measuring.lengths_to_measure(model, _names(lengths))
     tuned = None
     if tune:
         with progress_steps(Console(stderr=True))("tuning", len(measuring.BUDGETS)) as advance:
-            tuned = measuring.tune(chosen, tokens, advance)
-    results = list(measuring.measure(chosen, _names(lengths), tokens, repeats, peak_tflops))
+            tuned = measuring.tune(model, load_graph(model, chosen), tokens, advance)
+        model = load(chosen.bundle)
+    results = list(measuring.measure(model, load_graph(model, chosen), names, tokens, repeats, peak_tflops))
     memory = measuring.peak_memory()
     if as_json:
         rows = [asdict(result) for result in results]
@@ -209,7 +214,14 @@ def bench(
         typer.echo(f"stored in the bundle: token budget {tuned[1]} on {tuned[0]}")
 
 
-def _say(manifest: "Manifest", output: Path) -> None:
+def _build_engines(bundle: Path, cache: Path) -> None:
+    from penstock.assembly.models import build_engines  # noqa: PLC0415  # needs ONNX Runtime
+
+    with progress_steps(Console(stderr=True))("building engines", 0):
+        build_engines(bundle, cache)
+
+
+def _tell(manifest: "Manifest", output: Path) -> None:
     made = ", ".join(f"{graph.dialect} {graph.precision}" for graph in manifest.graphs)
     typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
     if manifest.check is not None:

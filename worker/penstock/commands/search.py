@@ -1,10 +1,8 @@
-"""The commands about searching: ``penstock query | search | evaluate``."""
+"""Searching by hand: ``penstock search | evaluate``."""
 
 import asyncio
 import json
-import sys
-import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock import settings
+from penstock.commands.app import SEARCH, app
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
@@ -26,46 +25,13 @@ if TYPE_CHECKING:
 SNIPPET = 160
 
 
-def add_to(app: typer.Typer, stop_on_signals: Callable[[], threading.Event]) -> None:
-    """Register the commands."""
-
-    @app.command(
-        epilog="Examples: `penstock query` · `PENSTOCK_RERANK__ENABLED=false penstock query` · "
-        "`PENSTOCK_QUERY__TOPIC=queries penstock query`"
-    )
-    def query(
-        once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
-    ) -> None:
-        """Answer queries: over HTTP with a page to try it on, and over a topic where PENSTOCK_QUERY__TOPIC names one.
-
-        Reads only. On a terminal a live line shows what it does. Runs until SIGTERM or SIGINT: then answers what is in
-        hand and exits 0 within PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to
-        its dead letter topic.
-        """
-        from penstock.assembly import query as serving  # noqa: PLC0415  # loads slowly, and other commands need none
-        from penstock.assembly import search as searching  # noqa: PLC0415  # as above
-
-        chosen = settings.load()
-        set_up(chosen.log.level, chosen.log.format)
-        if not chosen.http.enabled and not chosen.query.topic:
-            raise Misconfigured("nothing to listen to: set PENSTOCK_QUERY__TOPIC, or leave PENSTOCK_HTTP__ENABLED on")
-        if once and not chosen.query.topic:
-            raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
-        stop = stop_on_signals()
-        serving.serve(chosen, searching.load_models(chosen), stop, once=once, bar=sys.stderr.isatty())
-
-    app.command(
-        epilog='Examples: `penstock search "water under pressure"` · '
-        "`penstock search --url http://localhost:8080 --json turbine` · "
-        """`penstock search --filter '{"field": "metadata.section", "equals": "games"}' chess`"""
-    )(search)
-    app.command(
-        epilog="Examples: `penstock evaluate queries.jsonl` · "
-        "`penstock evaluate qrels.txt --queries topics.tsv --no-rerank`"
-    )(evaluate)
-
-
-def search(  # Typer reads options from signatures
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog='Examples: `penstock search "water under pressure"` · '
+    "`penstock search --url http://localhost:8080 --json turbine` · "
+    """`penstock search --filter '{"field": "metadata.section", "equals": "games"}' chess`""",
+)
+def search(
     text: Annotated[str, typer.Argument(help="What to look for.")],
     url: Annotated[str | None, typer.Option(help="Ask a running query worker instead of the store itself.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose documents.")] = None,
@@ -81,15 +47,15 @@ def search(  # Typer reads options from signatures
 
     The worker, and the API key for it, can be set as PENSTOCK_SEARCH__URL and PENSTOCK_SEARCH__API_KEY, too.
     """
-    chosen = settings.load()
-    set_up("warning", chosen.log.format)
-    asked = _body(
+    loaded = settings.load()
+    set_up("warning", loaded.log.format)
+    body = _body(
         query=text, tenant=tenant, top_k=top_k, candidates=candidates, rerank=rerank, instruction=instruction,
         filter=_json(only), after=_place(after),
     )  # fmt: skip
     try:
-        worker = url or chosen.search.url
-        reply = _remote(chosen, worker, asked) if worker else _here(chosen, asked)
+        worker = url or loaded.search.url
+        reply = _by_worker(loaded, worker, body) if worker else _in_process(loaded, body)
     except (InvalidEvent, Unavailable) as error:
         raise Misconfigured(str(error)) from None
     if as_json:
@@ -98,7 +64,12 @@ def search(  # Typer reads options from signatures
     _show(reply)
 
 
-def evaluate(  # Typer reads options from signatures
+@app.command(
+    rich_help_panel=SEARCH,
+    epilog="Examples: `penstock evaluate queries.jsonl` · "
+    "`penstock evaluate qrels.txt --queries topics.tsv --no-rerank`",
+)
+def evaluate(
     file: Annotated[Path, typer.Argument(help="Queries with their relevant documents, or TREC's qrels.")],
     queries: Annotated[Path | None, typer.Option(help="The queries' texts, where FILE is TREC's qrels.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Chunks retrieved and reranked per query.")] = 100,
@@ -114,19 +85,20 @@ def evaluate(  # Typer reads options from signatures
     TREC's qrels. Measured are the search as it is served, with and without reranking, and exact search over the stored
     vectors at every dimension, and without the model's task. Needs the extra `evaluate`.
     """
-    from penstock.evaluate import report as evaluating  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.evaluate import run_evaluation  # noqa: PLC0415  # the models' libraries load slowly
     from penstock.evaluate.labelled import read, sampled  # noqa: PLC0415
+    from penstock.evaluate.report import Options  # noqa: PLC0415
 
     labelled = read(file, queries)
     if sample is not None:
         labelled = sampled(labelled, sample)
     if not all(part.strip().isdecimal() and int(part) > 0 for part in recall.split(",")):
         raise Misconfigured(f"--recall {recall!r}: numbers separated by commas, please")
-    chosen = settings.load()
-    set_up("warning", chosen.log.format)
-    options = evaluating.Options(candidates, [int(part) for part in recall.split(",")], tenant, rerank)
+    loaded = settings.load()
+    set_up("warning", loaded.log.format)
+    options = Options(candidates, [int(part) for part in recall.split(",")], tenant, rerank)
     try:
-        report = evaluating.evaluate(chosen, labelled, options, progress_steps(Console(stderr=True)))
+        report = run_evaluation(loaded, labelled, options, progress_steps(Console(stderr=True)))
     except (InvalidEvent, Unavailable) as error:
         raise Misconfigured(str(error)) from None
     if as_json:
@@ -135,43 +107,38 @@ def evaluate(  # Typer reads options from signatures
     _show_report(report)
 
 
-def _remote(chosen: Settings, url: str, asked: Mapping[str, Any]) -> ReplyBody:
+def _by_worker(loaded: Settings, url: str, body: Mapping[str, Any]) -> ReplyBody:
     from penstock.query.http.client import ask  # noqa: PLC0415  # loads slowly
 
-    return ask(url, chosen.search.api_key.get_secret_value(), _checked(asked), chosen.query.timeout_s)
+    return ask(url, loaded.search.api_key.get_secret_value(), _checked(body), loaded.query.timeout_s)
 
 
-def _here(chosen: Settings, asked: Mapping[str, Any]) -> ReplyBody:
+def _in_process(loaded: Settings, body: Mapping[str, Any]) -> ReplyBody:
     """In this process, on the store of the settings."""
-    from penstock.assembly import search as searching  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.models import load_models  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.search import limits_of, opened_search  # noqa: PLC0415
     from penstock.query.search import TooLate  # noqa: PLC0415
 
-    limits = searching.limits(chosen.query, chosen.qdrant)
-    query = to_query(read_query(json.dumps(asked).encode(), limits), limits, "search", asked.get("tenant") or "")
-    models = searching.load_models(chosen)
-    following = searching.progress(chosen)
-    with searching.reading(chosen) as connection:
-        found = searching.make_search(chosen, models, connection, following)
+    limits = limits_of(loaded.query, loaded.qdrant)
+    query = to_query(read_query(json.dumps(body).encode(), limits), limits, "search", body.get("tenant") or "")
+    models = load_models(loaded.model, loaded.rerank)
+    with opened_search(loaded, models) as opened:
         try:
-            return to_reply(asyncio.run(found.answer(query)), models.body)
+            return to_reply(asyncio.run(opened.answer(query)), models.body)
         except TooLate as error:
             raise Unavailable(str(error)) from None
-        finally:
-            found.close()
-            if following is not None:
-                following.close()
 
 
 def _body(**fields: object) -> dict[str, Any]:
     return {name: value for name, value in fields.items() if value is not None}
 
 
-def _checked(asked: Mapping[str, Any]) -> QueryBody:
+def _checked(body: Mapping[str, Any]) -> QueryBody:
     """The worker checks the rest, by its own limits."""
     from penstock.query.requests import Limits  # noqa: PLC0415
 
     unlimited = Limits(most_top_k=2**31, most_candidates=2**31, most_characters=2**31, most_conditions=2**31)
-    return read_query(json.dumps(asked).encode(), unlimited)
+    return read_query(json.dumps(body).encode(), unlimited)
 
 
 def _json(text: str | None) -> Any:

@@ -19,15 +19,21 @@ class Interval(NamedTuple):
 class Work:
     """What has become of a batch's records so far. ``chunks`` and ``tokens`` are what a model has seen.
 
-    ``stages`` says when each stage that it has left had it.
+    ``kept`` are the chunks that needed no model, since their text is what is stored. ``stages`` says when each stage
+    that it has left had it.
     """
 
     batch: Batch
     letters: list[Letter] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
     chunks: int = 0
+    kept: int = 0
     tokens: int = 0
     stages: dict[str, Interval] = field(default_factory=dict)
+
+    def timed(self, stage: str, interval: Interval) -> None:
+        """A stage had it, then."""
+        self.stages[stage] = interval
 
     def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
         """The record becomes a dead letter."""

@@ -14,14 +14,16 @@ from rich.console import Console
 from penstock.adapters.files import FileDeadLetters, FileSource
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
-from penstock.assembly import index as wiring
-from penstock.assembly import query as serving
-from penstock.assembly import search as searching
+from penstock.assembly.index import TICKS_PER_S, IndexWorker, Stream, chunker_for, rules_for
+from penstock.assembly.models import Models
+from penstock.assembly.query import run_query_worker
+from penstock.assembly.search import make_search
 from penstock.core.queries import Hit
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
 from penstock.demo import corpus
-from penstock.query.http.server import Background
+from penstock.demo.backend import Backend
+from penstock.query.http.server import EventLoopThread
 from penstock.query.requests import Limits, QueryBody, ReplyBody, to_query, to_reply
 from penstock.query.search import Search
 from penstock.settings import HttpSettings, IndexSettings, ModelSettings, QdrantSettings, RerankSettings, Settings
@@ -30,41 +32,42 @@ COLLECTION = "demo"
 BATCH_BYTES = 100_000
 
 
-class Here:
-    """Implements ``Stage``."""
+class InProcess(Backend):
+    """Workers' parts, without workers."""
 
     def __init__(
         self,
-        models: searching.Models,
+        models: Models,
         folder: Path,
         stop: threading.Event,
         console: Console,
-        chosen: Settings | None = None,
+        settings: Settings | None = None,
     ) -> None:
         """The points are kept in ``folder``. Raises Misconfigured where they are another model's, or in use."""
         self._models, self._stop, self._console = models, stop, console
-        self._settings = chosen or settings(folder)
+        self._settings = settings or demo_settings(folder)
         self._totals: Counter[Outcome] = Counter()
         self._search: Search | None = None
-        self._chunker = wiring.chunker(self._settings.index, models.embedding)
+        self._chunker = chunker_for(self._settings.index, models.embedding)
         self._connection = Connection(self._settings.qdrant)
         self._collection = open_collection(self._connection, COLLECTION, models.embedding.identity, None, 0)
         self._recipe = number_recipe(self._connection, self._collection.name, self._chunker.rules.fingerprint)
-        self._background = Background()
+        self._event_loop = EventLoopThread()
         self._opened = ExitStack()
-        for part in (self._connection, self._background):
+        for part in (self._connection, self._event_loop):
             self._opened.callback(part.close)
 
     def send(self, lines: Sequence[bytes]) -> None:
         """As in Stage."""
-        base = int(time.time() * wiring.TICKS_PER_S)
+        base = int(time.time() * TICKS_PER_S)
         source = FileSource(io.BytesIO(b"\n".join(lines)), corpus.CORPUS.name, len(lines))
         letters = FileDeadLetters(Path(f"{corpus.CORPUS.name}.dlq.jsonl"))
-        feed = wiring.Feed(source, letters, wiring.rules(self._settings.index, base, keyed=False), None)
+        stream = Stream(source, letters, rules_for(self._settings.index, base, keyed=False))
         store = self._connection.store(self._collection)
         bar = self._console.is_terminal and len(lines) > 1
-        parts = wiring.Parts(feed, store, self._chunker, self._recipe, self._models.embedding.embedder)
-        report = wiring.run(self._settings.index, parts, self._stop, bar=bar)
+        embedder = self._models.embedding.embedder
+        worker = IndexWorker(self._settings.index, stream, store, self._chunker, self._recipe, embedder)
+        report = worker.run(self._stop, bar=bar)
         self._totals.update(report.totals)
 
     def change(self, line: bytes, body: QueryBody) -> ReplyBody:
@@ -75,9 +78,9 @@ class Here:
     def ask(self, body: QueryBody) -> ReplyBody:
         """As in Stage."""
         if self._search is None:
-            self._search = searching.make_search(self._settings, self._models, self._connection, None)
+            self._search = make_search(self._settings, self._models, self._connection, None)
             self._opened.callback(self._search.close)
-        answer = self._background.run(self._search.answer(to_query(body, Limits(), "demo", "")))
+        answer = self._event_loop.run(self._search.answer(to_query(body, Limits(), "demo", "")))
         return to_reply(answer, self._models.body)
 
     def stored(self) -> tuple[list[Hit], Vector]:
@@ -104,14 +107,14 @@ class Here:
             if self._console.is_terminal:
                 webbrowser.open(url)
 
-        serving.serve(page, self._models, self._stop, answering=answering)
+        run_query_worker(page, self._models, self._stop, answering=answering)
 
     def close(self) -> None:
         """As in Stage."""
         self._opened.close()
 
 
-def settings(folder: Path) -> Settings:
+def demo_settings(folder: Path) -> Settings:
     """Independent of the environment: the demo is the same for everyone."""
     index = IndexSettings(batch_bytes=BATCH_BYTES, chunk_tokens=corpus.CHUNK_TOKENS, chunk_overlap=corpus.CHUNK_OVERLAP)
     qdrant = QdrantSettings(path=folder, collection=COLLECTION)

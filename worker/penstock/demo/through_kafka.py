@@ -26,13 +26,14 @@ from penstock.adapters.kafka.topics import create_topic, delete_topics
 from penstock.adapters.qdrant.collection import find_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.embedded import LocalQdrant
-from penstock.adapters.qdrant.served import Served
-from penstock.assembly import search as searching
+from penstock.adapters.qdrant.server import QdrantServer
+from penstock.assembly.models import Models
 from penstock.core.errors import Misconfigured
 from penstock.core.queries import Hit
 from penstock.core.records import Place
 from penstock.core.vectors import Vector
 from penstock.demo import corpus
+from penstock.demo.backend import Backend
 from penstock.demo.in_process import BATCH_BYTES
 from penstock.query.http.client import ask
 from penstock.query.requests import PlaceBody, QueryBody, ReplyBody
@@ -98,11 +99,11 @@ class Process:
         self._said.put({"event": ""})
 
 
-class Processes:
-    """Implements ``Stage``."""
+class ThroughKafka(Backend):
+    """Both workers, as processes of their own."""
 
     def __init__(
-        self, servers: str, models: searching.Models, bundles: tuple[Path, Path], folder: Path, port: int | None,
+        self, servers: str, models: Models, bundles: tuple[Path, Path], folder: Path, port: int | None,
         stop: threading.Event, console: Console,
     ) -> None:  # fmt: skip
         """``bundles`` are those of the ``models``; ``folder`` is a passing one."""
@@ -116,7 +117,7 @@ class Processes:
             opened.callback(self._producer.close)
             self._progress = KafkaProgress(self._kafka)
             opened.callback(self._progress.close)
-            served = Served(LocalQdrant())
+            served = QdrantServer(LocalQdrant())
             opened.callback(served.stop)
             self._connection = Connection(_qdrant(served.port))
             opened.callback(self._connection.close)

@@ -14,7 +14,7 @@ QRELS_FIELDS = (3, 4)
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledQuery:
     """A query, and the grades of its relevant documents."""
 
     id: str
@@ -22,7 +22,7 @@ class Labelled:
     relevant: Mapping[str, int]
 
 
-def read(path: Path, queries: Path | None) -> list[Labelled]:
+def read(path: Path, queries: Path | None) -> list[LabelledQuery]:
     """Each line {"id", "query", "relevant": ["document", …] or {"document": grade}}; with ``queries``, TREC's qrels.
 
     ``queries`` holds lines of an id, a tab and a text, or {"id", "query"}. Raises Misconfigured with the line.
@@ -35,20 +35,20 @@ def read(path: Path, queries: Path | None) -> list[Labelled]:
     return found
 
 
-def sampled(labelled: Sequence[Labelled], count: int) -> list[Labelled]:
+def sampled(labelled: Sequence[LabelledQuery], count: int) -> list[LabelledQuery]:
     """``count`` of them, always the same, in their order."""
     chosen = sorted(random.Random(0).sample(range(len(labelled)), min(count, len(labelled))))  # noqa: S311  # no secret
     return [labelled[i] for i in chosen]
 
 
-def _json_lines(path: Path) -> Iterator[Labelled]:
+def _json_lines(path: Path) -> Iterator[LabelledQuery]:
     for number, line in _lines(path):
         try:
             given = json.loads(line)
             relevant = given["relevant"]
             grades = relevant if isinstance(relevant, dict) else dict.fromkeys(relevant, 1)
             kept = {str(document): int(grade) for document, grade in grades.items() if int(grade) > 0}
-            one = Labelled(str(given.get("id", number)), _text(given["query"]), kept)
+            one = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             said = f"{type(error).__name__}: {error}"
             raise Misconfigured(
@@ -59,7 +59,7 @@ def _json_lines(path: Path) -> Iterator[Labelled]:
             yield one
 
 
-def _trec(path: Path, queries: Path) -> Iterator[Labelled]:
+def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
     texts = dict(_topics(queries))
     judged: dict[str, dict[str, int]] = {}
     for number, line in _lines(path):
@@ -73,7 +73,7 @@ def _trec(path: Path, queries: Path) -> Iterator[Labelled]:
     for query, grades in judged.items():
         if query not in texts:
             raise Misconfigured(f"{path}: query {query!r} is not in {queries}")
-        yield Labelled(query, texts[query], grades)
+        yield LabelledQuery(query, texts[query], grades)
 
 
 def _topics(path: Path) -> Iterator[tuple[str, str]]:

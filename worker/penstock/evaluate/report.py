@@ -1,20 +1,17 @@
-"""``penstock evaluate``: the search as it is served, and what it would be at other dimensions or without its task."""
+"""What a search is worth: as it is served, and what it would be at other dimensions or without its task."""
 
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
-from penstock.assembly import search as searching
-from penstock.core.errors import Misconfigured
-from penstock.core.queries import Answer, Hit, Query
+from penstock.core.queries import Hit, Query
 from penstock.core.vectors import Vector
 from penstock.evaluate import exact
 from penstock.evaluate.bootstrap import Gain, gain
-from penstock.evaluate.labelled import Labelled
-from penstock.evaluate.metrics import Judgments, measure, ndcg_by_query
+from penstock.evaluate.labelled import LabelledQuery
+from penstock.evaluate.metrics import measure, ndcg_by_query
 from penstock.query.search import Search
-from penstock.settings import Settings
 
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
@@ -69,86 +66,83 @@ class Report:
         return asdict(self) | {"reranking": self.reranking._asdict() if self.reranking else None}
 
 
-def evaluate(settings: Settings, labelled: Sequence[Labelled], options: Options, steps: Steps) -> Report:
-    """Raises Misconfigured; may take a while: see ``options.candidates`` and ``options.rerank``."""
-    if settings.rerank.enabled and not options.rerank:
-        settings = settings.model_copy(update={"rerank": settings.rerank.model_copy(update={"enabled": False})})
-    models = searching.load_models(settings)
-    judged = {one.id: one.relevant for one in labelled}
-    with searching.reading(settings) as connection:
-        search = searching.make_search(settings, models, connection, None)
-        try:
-            collection = searching.find(settings, models, connection)
-            chunks, rows = connection.store(collection).vectors(options.tenant)
-            if not chunks:
-                raise Misconfigured(f"no documents of tenant {options.tenant!r} to evaluate on")
-            there = {hit.key.document for hit in chunks}
-            missing = sum(name not in there for one in labelled for name in one.relevant)
-            report = Report(len(labelled), len(there), len(chunks), missing, models.body.model_dump())
-            dense, task = models.embedding.dimension, bool(models.embedding.query_prompt)
-            by_query: list[list[float]] = []
-            for reranked in (False, True) if search.judge is not None else (False,):
-                runs = asyncio.run(_served(search, labelled, options, steps, rerank=reranked))
-                report.rows.append(Row("as served", dense, task, reranked, _measured(judged, runs, options)))
-                by_query.append(ndcg_by_query(judged, runs))
-            if search.judge is not None:
-                report.reranking = gain(by_query[0], by_query[1], SEED)
-            _add_exact(report, models, labelled, (chunks, rows), options)
-        finally:
-            search.close()
+@dataclass(frozen=True, slots=True)
+class ServedModel:
+    """The model behind a search, as far as it is measured.
+
+    ``embed`` gives texts their vectors, as wide as those that are stored; ``prompt`` is what goes before a query,
+    ``dimension`` what is searched by, and ``supports`` says which the model was made for.
+    """
+
+    about: dict[str, object]
+    dimension: int
+    prompt: str
+    embed: Callable[[Sequence[str]], Vector]
+    supports: Callable[[int], bool]
+
+
+def evaluate(
+    search: Search,
+    model: ServedModel,
+    stored: tuple[list[Hit], Vector],
+    labelled: Sequence[LabelledQuery],
+    options: Options,
+    steps: Steps,
+) -> Report:
+    """``stored`` are all chunks of the tenant and their vectors. May take a while: see ``options.candidates``."""
+    chunks, rows = stored
+    documents = {hit.key.document for hit in chunks}
+    missing = sum(name not in documents for query in labelled for name in query.relevant)
+    report = Report(len(labelled), len(documents), len(chunks), missing, model.about)
+    judgments = {query.id: query.relevant for query in labelled}
+    by_query: list[list[float]] = []
+    for reranked in (False, True) if search.scorer is not None else (False,):
+        runs = asyncio.run(_served(search, labelled, options, steps, rerank=reranked))
+        metrics = measure(judgments, runs, options.recall_at)
+        report.rows.append(Row("as served", model.dimension, bool(model.prompt), reranked, metrics))
+        by_query.append(ndcg_by_query(judgments, runs))
+    if search.scorer is not None:
+        report.reranking = gain(by_query[0], by_query[1], SEED)
+    report.rows += _exact(model, labelled, chunks, rows, options)
     return report
 
 
 async def _served(
-    search: Search, labelled: Sequence[Labelled], options: Options, steps: Steps, *, rerank: bool
+    search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps, *, rerank: bool
 ) -> dict[str, list[str]]:
     """Through the query worker's own steps."""
     gate = asyncio.Semaphore(AT_ONCE)
     most = options.candidates
     with steps("searching and reranking" if rerank else "searching", len(labelled)) as advance:
 
-        async def one(given: Labelled) -> list[str]:
-            asked = Query(given.id, options.tenant, given.text, most, most, NO_HURRY_S, rerank=rerank)
+        async def answer(query: LabelledQuery) -> list[str]:
+            asked = Query(query.id, options.tenant, query.text, most, most, NO_HURRY_S, rerank=rerank)
             async with gate:
-                answer: Answer = await search.answer(asked)
+                documents = (await search.answer(asked)).documents
             advance(1)
-            return [document.hit.key.document for document in answer.documents]
+            return [document.hit.key.document for document in documents]
 
-        runs = await asyncio.gather(*(one(given) for given in labelled))
-    return {given.id: run for given, run in zip(labelled, runs, strict=True)}
+        runs = await asyncio.gather(*(answer(query) for query in labelled))
+    return {query.id: run for query, run in zip(labelled, runs, strict=True)}
 
 
-def _add_exact(
-    report: Report,
-    models: searching.Models,
-    labelled: Sequence[Labelled],
-    stored: tuple[list[Hit], Vector],
-    options: Options,
-) -> None:
+def _exact(
+    model: ServedModel, labelled: Sequence[LabelledQuery], chunks: Sequence[Hit], rows: Vector, options: Options
+) -> list[Row]:
     """At every dimension with the task, and at the served one without."""
-    chunks, rows = stored
-    model = models.embedding.wide(rows.shape[1])
-    judged = {one.id: one.relevant for one in labelled}
+    judgments = {query.id: query.relevant for query in labelled}
 
-    def embedded(before: str) -> Vector:
-        limit = model.bundle.manifest.max_tokens
-        return model.embedder.embed(model.tokenizer.encode([before + one.text for one in labelled], limit))
+    def row(queries: Vector, dimension: int, *, task: bool, trained: bool = True) -> Row:
+        hits = exact.ranked(chunks, rows, queries, dimension, options.candidates)
+        runs = {query.id: exact.documents(run) for query, run in zip(labelled, hits, strict=True)}
+        metrics = measure(judgments, runs, options.recall_at)
+        return Row("exact", dimension, task, False, metrics, trained)
 
-    def run(asked: Vector, dimension: int) -> dict[str, float]:
-        found = exact.ranked(chunks, rows, asked, dimension, options.candidates)
-        runs = {one.id: exact.documents(hits) for one, hits in zip(labelled, found, strict=True)}
-        return _measured(judged, runs, options)
-
-    with_task = embedded(model.query_prompt)
-    for dimension in exact.dimensions(rows.shape[1]):
-        metrics = run(with_task, dimension)
-        report.rows.append(
-            Row("exact", dimension, bool(model.query_prompt), False, metrics, model.bundle.supports(dimension))
-        )
-    if model.query_prompt:
-        metrics = run(embedded(""), models.embedding.dimension)
-        report.rows.append(Row("exact", models.embedding.dimension, False, False, metrics))
-
-
-def _measured(judged: Judgments, runs: dict[str, list[str]], options: Options) -> dict[str, float]:
-    return measure(judged, runs, options.recall_at)
+    with_task = model.embed([model.prompt + query.text for query in labelled])
+    result = [
+        row(with_task, dimension, task=bool(model.prompt), trained=model.supports(dimension))
+        for dimension in exact.dimensions(rows.shape[1])
+    ]
+    if model.prompt:
+        result.append(row(model.embed([query.text for query in labelled]), model.dimension, task=False))
+    return result

@@ -14,7 +14,7 @@ from penstock.events.document import Rules, decode
 from penstock.index.chunking import Chunker
 from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
-from penstock.stream.patience import Patience
+from penstock.stream.retry import Retry
 
 SUSPICIOUS = 10
 """So many documents in a batch, all refused: that is not about the documents."""
@@ -28,7 +28,7 @@ class IndexWork(Work):
     settled: dict[DocumentKey, Stored] = field(default_factory=dict)
 
 
-class InPipe:
+class InFlight:
     """The documents between planning and the end of their write, with the highest order of each.
 
     What the store says of them may be out of date, so they are planned without reuse of stored chunks.
@@ -66,18 +66,19 @@ class Prepare:
     store: VectorStore
     chunker: Chunker
     recipe: int
-    in_pipe: InPipe
+    in_flight: InFlight
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read."""
         events = self._decode(work)
         keys = {event.key: None for event in events}
-        busy = self.in_pipe.among(keys)
+        busy = self.in_flight.among(keys)
         found = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
         anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in found.items()}
         while events:
             events = self._plan(work, events, anchors, busy)
-        self.in_pipe.enter(work.writes)
+        self.in_flight.enter(work.writes)
+        work.kept = sum(len(write.keep) for write in work.writes)
         return work
 
     def _decode(self, work: IndexWork) -> list[Event]:
@@ -195,8 +196,8 @@ class WriteOut:
     store: VectorStore
     dead_letters: DeadLetters
     complete: Complete
-    patience: Patience
-    in_pipe: InPipe
+    patience: Retry
+    in_flight: InFlight
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
@@ -208,7 +209,7 @@ class WriteOut:
             raise Misconfigured(f"the store refuses every one of {refused} documents; the last one: {last}")
         if work.letters:
             self.dead_letters.put(work.letters)
-        self.in_pipe.leave(work.writes)
+        self.in_flight.leave(work.writes)
         return work
 
     def _write(self, work: IndexWork, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:

@@ -24,7 +24,7 @@ from penstock.models.session import Feeds, Session
 
 
 @dataclass(frozen=True, slots=True)
-class Wish:
+class ProviderRequest:
     """What to run on. ``providers`` are tried in order; one that is ``required`` must be it.
 
     ``token_budget`` None means the bundle's tuned one, else the provider's default. On processors so many ``passes``
@@ -43,7 +43,7 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Loaded:
+class LoadedGraph:
     """A graph, ready, and what it runs on.
 
     ``passed_over`` says why earlier providers do not work that this build of ONNX Runtime has.
@@ -57,7 +57,7 @@ class Loaded:
     passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
-class Routed:
+class EngineRouter:
     """TensorRT for the shapes that engines were built for, CUDA for all others: none is built in the stream."""
 
     def __init__(self, engines: Sequence[tuple[Profile, Runs]], others: Runs) -> None:
@@ -71,7 +71,7 @@ class Routed:
         return next(fitting, self._others).run(feeds)
 
 
-def load(bundle: Bundle, wish: Wish) -> Loaded:
+def load(bundle: Bundle, wish: ProviderRequest) -> LoadedGraph:
     """Raises Misconfigured when no provider works, or not the one that is required."""
     failures: dict[str, str] = {}
     built_in = session.providers()
@@ -89,7 +89,7 @@ def load(bundle: Bundle, wish: Wish) -> Loaded:
     raise Misconfigured(f"{wanted}: {reasons}")
 
 
-def _on(bundle: Bundle, wish: Wish, provider: str, failures: Mapping[str, str]) -> Loaded:
+def _on(bundle: Bundle, wish: ProviderRequest, provider: str, failures: Mapping[str, str]) -> LoadedGraph:
     if provider not in session.providers():
         raise Misconfigured(f"{provider} is not in this build of ONNX Runtime, only {', '.join(session.providers())}")
     budget = wish.token_budget or bundle.manifest.token_budgets.get(provider) or BUDGET[provider]
@@ -101,13 +101,13 @@ def _on(bundle: Bundle, wish: Wish, provider: str, failures: Mapping[str, str]) 
         forward = Forward(_session(bundle, graph, provider, limits), budget, MULTIPLE[provider])
     else:
         forward = Forward(_with_engines(bundle, wish, graph, budget), budget, MULTIPLE[provider])
-    return Loaded(forward, graph, provider, budget, session.versions(), dict(failures))
+    return LoadedGraph(forward, graph, provider, budget, session.versions(), dict(failures))
 
 
 def on_processor(
     bundle: Bundle, graph: Graph, token_budget: int, threads: int = 0, passes: int = 0, *, spinning: bool = False
 ) -> Forward:
-    """A graph on the CPU; for ``threads`` and ``passes`` see Wish."""
+    """A graph on the CPU; for ``threads`` and ``passes`` see ProviderRequest."""
     threads = threads or session.cores()
     passes = min(passes or threads, threads)
     running = _session(bundle, graph, "cpu", Limits(threads // passes, spinning))
@@ -132,7 +132,7 @@ def _choose(bundle: Bundle, provider: str) -> Graph:
     return exact[0]
 
 
-def _with_engines(bundle: Bundle, wish: Wish, graph: Graph, budget: int) -> Routed:
+def _with_engines(bundle: Bundle, wish: ProviderRequest, graph: Graph, budget: int) -> EngineRouter:
     others = [other for other in bundle.graphs("cuda") if other.precision == graph.precision]
     if not others:
         raise Misconfigured(
@@ -149,7 +149,7 @@ def _with_engines(bundle: Bundle, wish: Wish, graph: Graph, budget: int) -> Rout
             make_folder(cache)
         limits = Limits(gpu_memory=wish.gpu_memory, engines=cache, profile=profile)
         engines.append((profile, _session(bundle, graph, "tensorrt", limits)))
-    return Routed(engines, fallback)
+    return EngineRouter(engines, fallback)
 
 
 def make_folder(path: Path) -> None:

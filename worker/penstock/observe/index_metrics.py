@@ -1,17 +1,14 @@
 """What the index worker tells Prometheus."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
-from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
-from penstock.core.ports import VectorStore
 from penstock.core.records import Outcome
-from penstock.index.stages import IndexWork
+from penstock.core.work import Work
 from penstock.observe.metrics import SECONDS, Metrics
 from penstock.observe.watch import Watch
 
@@ -47,7 +44,7 @@ class IndexMetrics(Metrics):
         for outcome in (one for one in Outcome if one.value in {"indexed", "dead_lettered"}):
             self._records.labels(topic, outcome.value)
 
-    def batch(self, work: IndexWork) -> None:
+    def batch(self, work: Work) -> None:
         """A batch is done and may be committed."""
         now_s, records = self._clock(), work.batch.records
         self._batches.observe(len(records))
@@ -59,12 +56,15 @@ class IndexMetrics(Metrics):
         for record in records:
             if record.timestamp_ms is not None:
                 fresh.observe(max(0.0, now_s - record.timestamp_ms / 1000))
-        self._chunks.labels("embedded").inc(sum(len(one.vectors or ()) for one in work.writes))
-        self._chunks.labels("kept").inc(sum(len(one.keep) for one in work.writes))
+        self._chunks.labels("embedded").inc(work.chunks)
+        self._chunks.labels("kept").inc(work.kept)
 
-    def stored(self, operation: str, seconds: float) -> None:
-        """A call of the store was answered."""
-        self._store.labels(operation).observe(seconds)
+    def store_timed(self, operation: str, call: Callable[[], T]) -> T:
+        """A call of the store; what it takes is counted, unless it fails."""
+        started = time.perf_counter()
+        result = call()
+        self._store.labels(operation).observe(time.perf_counter() - started)
+        return result
 
     def watch(self, watch: Watch, busy_s: Mapping[str, float], waited_s: Mapping[str, float]) -> None:
         """Read lag, commits and rebalances here, and the seconds that stages worked and were waited for."""
@@ -72,36 +72,6 @@ class IndexMetrics(Metrics):
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
         return Counter(f"penstock_index_{name}", about, labels, registry=self.registry)
-
-
-@dataclass(frozen=True, slots=True)
-class TimedStore:
-    """A VectorStore that tells how long its calls take."""
-
-    store: VectorStore
-    told: Callable[[str, float], None]
-
-    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """As the port says."""
-        return self._timed("read", lambda: self.store.read(keys))
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        """As the port says."""
-        self._timed("upsert", lambda: self.store.upsert(points))
-
-    def patch(self, points: Sequence[Point]) -> None:
-        """As the port says."""
-        self._timed("patch", lambda: self.store.patch(points))
-
-    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
-        """As the port says."""
-        self._timed("sweep", lambda: self.store.sweep(anchors))
-
-    def _timed(self, operation: str, call: Callable[[], T]) -> T:
-        started = time.perf_counter()
-        result = call()
-        self.told(operation, time.perf_counter() - started)
-        return result
 
 
 class _Stream:

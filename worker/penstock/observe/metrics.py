@@ -1,15 +1,12 @@
 """What both workers tell Prometheus: their version, their models, the services they wait for, and the GPU."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
 from penstock import __version__
-from penstock.adapters.nvml import Gpu
-from penstock.models.forward import Usage
-from penstock.models.runtime import Loaded
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 
@@ -17,13 +14,18 @@ CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
-class Running(NamedTuple):
-    """A model and what it does: embedding or reranking."""
+class ModelInfo(NamedTuple):
+    """A model, what it does (embedding or reranking), and what it really runs on.
+
+    ``usage`` says what it has computed so far: passes, tokens, tokens with padding, and seconds with a pass under way.
+    """
 
     task: str
     source: str
     revision: str
-    loaded: Loaded
+    provider: str
+    precision: str
+    usage: Callable[[], tuple[int, int, int, float]]
 
 
 class Metrics:
@@ -45,14 +47,15 @@ class Metrics:
         for service in ("kafka", "qdrant"):  # there from the start: the first of them must be a change
             self._retries.labels(service)
 
-    def models(self, running: Sequence[Running]) -> None:
+    def models(self, models: Sequence[ModelInfo]) -> None:
         """These are loaded."""
-        for one in running:
-            loaded = one.loaded
-            self._info.labels(one.task, one.source, one.revision, loaded.provider, loaded.graph.precision).set(1)
-        self.registry.register(_Models(running))
-        if any(one.loaded.provider != "cpu" for one in running) and (gpu := Gpu.first()) is not None:
-            self.registry.register(_Gpu(gpu))
+        for model in models:
+            self._info.labels(model.task, model.source, model.revision, model.provider, model.precision).set(1)
+        self.registry.register(_Models(models))
+
+    def gpu(self, read: Callable[[], tuple[float, float, float]]) -> None:
+        """There is one; ``read`` gives the bytes in use, the bytes in all, and the share of time that it was busy."""
+        self.registry.register(_Gpu(read))
 
     def retry(self, service: str) -> None:
         """A call failed and is made again."""
@@ -66,8 +69,8 @@ class Metrics:
 class _Models:
     """Reads what the models count anyway."""
 
-    def __init__(self, running: Sequence[Running]) -> None:
-        self._running = running
+    def __init__(self, models: Sequence[ModelInfo]) -> None:
+        self._models = models
 
     def collect(self) -> Iterator[Metric]:
         """As the library asks."""
@@ -82,20 +85,19 @@ class _Models:
         busy = CounterMetricFamily(
             "penstock_model_busy_seconds", "Time in which at least one pass was under way.", labels=["task"]
         )
-        for one in self._running:
-            usage: Usage = one.loaded.forward.usage
-            for family, value in zip((passes, tokens, padded, busy), usage.read(), strict=True):
-                family.add_metric([one.task], value)
+        for model in self._models:
+            for family, value in zip((passes, tokens, padded, busy), model.usage(), strict=True):
+                family.add_metric([model.task], value)
         yield from (passes, tokens, padded, busy)
 
 
 class _Gpu:
-    def __init__(self, gpu: Gpu) -> None:
-        self._gpu = gpu
+    def __init__(self, read: Callable[[], tuple[float, float, float]]) -> None:
+        self._read = read
 
     def collect(self) -> Iterator[Metric]:
         """As the library asks."""
-        used, total, busy = self._gpu.read()
+        used, total, busy = self._read()
         yield GaugeMetricFamily("penstock_gpu_memory_used_bytes", "Memory of the GPU in use, by all processes.", used)
         yield GaugeMetricFamily("penstock_gpu_memory_total_bytes", "Memory of the GPU.", total)
         yield GaugeMetricFamily("penstock_gpu_utilization_ratio", "Share of the last moments it was busy.", busy)

@@ -3,7 +3,7 @@
 import threading
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
@@ -11,9 +11,15 @@ from prometheus_client.core import CounterMetricFamily, Metric
 from penstock.core.queries import Answer
 from penstock.core.records import Outcome
 from penstock.observe.metrics import SECONDS, Metrics
-from penstock.query.microbatch import MicroBatcher
 
 MOVED = (0, 1, 2, 5, 10, 20, 50, 100)
+
+
+class Batcher(Protocol):
+    """A step whose calls queries share."""
+
+    batches: int
+    items: int
 
 
 class QueryMetrics(Metrics):
@@ -87,7 +93,7 @@ class QueryMetrics(Metrics):
         for outcome, count in outcomes.items():
             self._records.labels(outcome.value).inc(count)
 
-    def watch(self, steps: Mapping[str, MicroBatcher[Any, Any]]) -> None:
+    def watch(self, steps: Mapping[str, Batcher]) -> None:
         """Count these steps' batches."""
         self.registry.register(_Batches(steps))
 
@@ -95,7 +101,7 @@ class QueryMetrics(Metrics):
 class _Batches:
     """Reads what the batchers count anyway."""
 
-    def __init__(self, steps: Mapping[str, MicroBatcher[Any, Any]]) -> None:
+    def __init__(self, steps: Mapping[str, Batcher]) -> None:
         self._steps = steps
 
     def collect(self) -> Iterator[Metric]:

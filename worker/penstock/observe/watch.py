@@ -11,7 +11,7 @@ from typing import NamedTuple
 from penstock.core.records import Partition, Record
 
 
-class Behind(NamedTuple):
+class Lag(NamedTuple):
     """How far one partition is from its end.
 
     ``records`` that are not committed, of those that the broker told of with its latest answer; ``seconds`` since
@@ -82,11 +82,11 @@ class Watch:
         """Records that are not committed, of all partitions."""
         return sum(one.records for one in self.behind(0.0).values())
 
-    def behind(self, now_s: float) -> dict[Partition, Behind]:
+    def behind(self, now_s: float) -> dict[Partition, Lag]:
         """All that are owned and whose end is known."""
         with self._lock:
             return {
-                name: Behind(
+                name: Lag(
                     max(0, one.end - one.done),
                     max(0.0, now_s - one.marks[0][1]) if one.marks and one.done < one.read else 0.0,
                 )

@@ -10,12 +10,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from penstock.assembly import models as loading
 from penstock.core.errors import Misconfigured
-from penstock.models.bundle import Bundle, load, write
+from penstock.models.bundle import Bundle, write
 from penstock.models.forward import Forward
-from penstock.models.runtime import Loaded
-from penstock.settings import ModelSettings
+from penstock.models.runtime import LoadedGraph
 
 MIXED = "mixed"
 MIXED_MEDIAN, MIXED_SPREAD, MIXED_LONGEST = 120, 0.8, 1024
@@ -55,38 +53,38 @@ def lengths(name: str, tokens: int, longest: int, seed: int = 0) -> list[int]:
     return found
 
 
-def measure(
-    settings: ModelSettings, wanted: Sequence[str], tokens: int, repeats: int, peak_tflops: float | None
-) -> Iterator[Result]:
-    """One result per kind of length, the median of the repeats; raises Misconfigured."""
-    bundle = load(settings.bundle)
+def lengths_to_measure(bundle: Bundle, names: Sequence[str]) -> Sequence[str]:
+    """Those that are asked for, else the usual ones; raises Misconfigured for one that the model does not take."""
     longest = bundle.manifest.max_tokens
-    wanted = wanted or [name for name in USUAL if name == MIXED or int(name) <= longest]
-    for name in wanted:
+    for name in names:
         if name != MIXED and not (name.isdigit() and 1 <= int(name) <= longest):
             raise Misconfigured(f"--lengths {name}: numbers up to {longest}, or {MIXED}")
-    loaded = loading.start(bundle, settings)
-    for name in wanted:
-        drawn = lengths(name, tokens, longest)
+    return names or [name for name in USUAL if name == MIXED or int(name) <= longest]
+
+
+def measure(
+    bundle: Bundle, loaded: LoadedGraph, names: Sequence[str], tokens: int, repeats: int, peak_tflops: float | None
+) -> Iterator[Result]:
+    """One result per kind of length, the median of the repeats."""
+    for name in names:
+        drawn = lengths(name, tokens, bundle.manifest.max_tokens)
         seconds = statistics.median(_timed(loaded.forward, drawn, repeats))
         yield _result(bundle, loaded, name, drawn, seconds, peak_tflops)
 
 
-def tune(settings: ModelSettings, tokens: int, advance: Callable[[int], None]) -> tuple[str, int]:
+def tune(bundle: Bundle, loaded: LoadedGraph, tokens: int, advance: Callable[[int], None]) -> tuple[str, int]:
     """Find the token budget with the most tokens a second on mixed lengths, and store it in the bundle.
 
     Only budgets that ``tokens`` fill several times are tried; larger ones would all give the same batches.
     """
-    bundle = load(settings.bundle)
     drawn = lengths(MIXED, tokens, bundle.manifest.max_tokens)
-    loaded = loading.start(bundle, settings)
-    spent: dict[int, float] = {}
+    seconds: dict[int, float] = {}
     for budget in BUDGETS:
         forward = loaded.forward.with_budget(budget)
-        if len(forward.batches(drawn)) >= FULL or not spent:
-            spent[budget] = statistics.median(_timed(forward, drawn, 3))
+        if len(forward.batches(drawn)) >= FULL or not seconds:
+            seconds[budget] = statistics.median(_timed(forward, drawn, 3))
         advance(1)
-    best = min(spent, key=lambda budget: spent[budget])
+    best = min(seconds, key=lambda budget: seconds[budget])
     budgets = dict(bundle.manifest.token_budgets) | {loaded.provider: best}
     write(Bundle(bundle.folder, bundle.manifest.model_copy(update={"token_budgets": budgets})))
     return loaded.provider, best
@@ -117,7 +115,7 @@ def _timed(forward: Forward, drawn: Sequence[int], repeats: int) -> list[float]:
 
 
 def _result(
-    bundle: Bundle, loaded: Loaded, name: str, drawn: Sequence[int], seconds: float, peak: float | None
+    bundle: Bundle, loaded: LoadedGraph, name: str, drawn: Sequence[int], seconds: float, peak: float | None
 ) -> Result:
     work = bundle.manifest.work
     tflops = sum(map(work.flops, drawn)) / seconds / 1e12 if work else None

@@ -14,7 +14,7 @@ from penstock.core.filters import Filter
 from penstock.core.records import Headers, Message
 from penstock.query.http.client import ask
 from penstock.query.requests import QueryBody
-from penstock.settings import IndexSettings, Settings
+from penstock.settings import IndexSettings, KafkaSettings
 
 TENANT = "penstock-probe"
 LOOK_S, ANSWER_S, CLOSE_S = 0.2, 10.0, 5.0
@@ -56,27 +56,31 @@ class Probe:
 
 
 def probe(
-    settings: Settings, url: str, timeout_s: float, clock: Callable[[], float] = time.monotonic
+    kafka: KafkaSettings,
+    index: IndexSettings,
+    url: str,
+    api_key: str,
+    timeout_s: float,
+    clock: Callable[[], float] = time.monotonic,
 ) -> tuple[str, float]:
     """Id of the document and seconds until it was found; raises Misconfigured when it was not."""
-    one = Probe(settings.index, f"penstock-probe-{uuid.uuid4().hex[:12]}")
-    topic, key = settings.kafka.topic, settings.search.api_key.get_secret_value()
+    document = Probe(index, f"penstock-probe-{uuid.uuid4().hex[:12]}")
     with ExitStack() as opened:
-        sender = KafkaReplies(connect_producer(settings.kafka))
+        sender = KafkaReplies(connect_producer(kafka))
         opened.callback(sender.close, CLOSE_S)
         started = clock()
-        sender.put([one.message(topic, 1, "upsert")])
+        sender.put([document.message(kafka.topic, 1, "upsert")])
         try:
             why = "is not in the answers"
             while (took_s := clock() - started) < timeout_s:
                 try:
-                    reply = ask(url, key, one.query, ANSWER_S)
+                    reply = ask(url, api_key, document.query, ANSWER_S)
                 except Unavailable as error:
                     why = str(error)
                 else:
-                    if any(hit.document == one.id for hit in reply.hits):
-                        return one.id, clock() - started
+                    if any(hit.document == document.id for hit in reply.hits):
+                        return document.id, clock() - started
                 time.sleep(LOOK_S)
-            raise Misconfigured(f"document {one.id} went to topic {topic} and {why} after {took_s:.0f} s")
+            raise Misconfigured(f"document {document.id} went to topic {kafka.topic} and {why} after {took_s:.0f} s")
         finally:
-            sender.put([one.message(topic, 2, "delete")])
+            sender.put([document.message(kafka.topic, 2, "delete")])

@@ -48,7 +48,7 @@ class TooLate(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Retrieved:
     """Candidates of a query, nearest first, and when its time is over."""
 
     query: Query
@@ -59,7 +59,7 @@ class Found:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoder:
+class QueryEncoder:
     """The embedding side.
 
     ``prompt`` is what goes before a query for a task, None for the usual one; it raises InvalidEvent where the model
@@ -73,12 +73,12 @@ class Encoder:
     limit: int
     budget: int
 
-    def query(self, query: Query, *, judged: bool) -> tuple[int, ...]:
+    def query(self, query: Query, *, reranked: bool) -> tuple[int, ...]:
         """The ids of a query with its instruction; raises InvalidEvent when there are too many.
 
-        A task that this model does not take is left to the reranker, where the query is ``judged`` by one.
+        A task that this model does not take is left to the reranker, where the query is ``reranked``.
         """
-        task = query.instruction if self.takes_task or not judged else None
+        task = query.instruction if self.takes_task or not reranked else None
         (ids,) = self.tokenizer.encode([self.prompt(task) + query.text])
         if len(ids) > self.limit:
             raise InvalidEvent(
@@ -88,7 +88,7 @@ class Encoder:
 
 
 @dataclass(frozen=True, slots=True)
-class Judge:
+class PairScorer:
     """The reranking side. ``instruction`` is used where a query has none; None means the model's own."""
 
     pairs: PairEncoder
@@ -102,9 +102,9 @@ class Search:
 
     def __init__(
         self,
-        encoder: Encoder,
+        encoder: QueryEncoder,
         store: Searcher,
-        judge: Judge | None,
+        scorer: PairScorer | None,
         progress: Progress | None = None,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -112,7 +112,7 @@ class Search:
     ) -> None:
         self.encoder = encoder
         self._store = store
-        self.judge = judge
+        self.scorer = scorer
         self._clock = clock
         self._now = now
         self._aside = ThreadPoolExecutor(2)
@@ -124,15 +124,15 @@ class Search:
         self._follow: MicroBatcher[Place, bool] | None = None
         if progress is not None:
             self._follow = MicroBatcher(progress.searchable, PLACES)
-        if judge is not None:
-            reranker = judge.reranker
-            self.rank = MicroBatcher(lambda pairs: reranker.logits(pairs).tolist(), judge.budget, len, judge.budget)
+        if scorer is not None:
+            reranker = scorer.reranker
+            self.rank = MicroBatcher(lambda pairs: reranker.logits(pairs).tolist(), scorer.budget, len, scorer.budget)
 
     async def answer(self, query: Query) -> Answer:
         """Both halves. Raises TooLate, InvalidEvent, or Unavailable when the store is away."""
         return await self.order(await self.retrieve(query))
 
-    async def retrieve(self, query: Query) -> Found:
+    async def retrieve(self, query: Query) -> Retrieved:
         """Instruct, embed, and fetch the candidates; raises as ``answer``."""
         deadline = self._clock() + query.timeout_s
         try:
@@ -141,16 +141,16 @@ class Search:
                 if query.after is not None:
                     await self._wait_for(query.after)
                     watch.lap("after")
-                ids = self.encoder.query(query, judged=self.judge is not None and query.rerank is not False)
+                ids = self.encoder.query(query, reranked=self.scorer is not None and query.rerank is not False)
                 (vector,) = await self.embed.submit([ids])
                 watch.lap("embed")
                 hits = await self._candidates(query, vector)
                 watch.lap("retrieve")
         except TimeoutError:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
-        return Found(query, hits, deadline, len(ids), watch.laps_ms)
+        return Retrieved(query, hits, deadline, len(ids), watch.laps_ms)
 
-    def renewed(self, found: Found) -> Found:
+    def renewed(self, found: Retrieved) -> Retrieved:
         """With the query's whole time before it again."""
         return replace(found, deadline=self._clock() + found.query.timeout_s)
 
@@ -158,11 +158,11 @@ class Search:
         """The result of what takes too long for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *given)
 
-    async def order(self, found: Found) -> Answer:
+    async def order(self, found: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
         watch = Stopwatch(self._clock)
         query = found.query
-        logits, why_not = await self._judged(found)
+        logits, why_not = await self._scored(found)
         if logits is not None:
             watch.lap("rerank")
         documents = best_per_document(found.hits, logits)[: query.top_k]
@@ -188,7 +188,7 @@ class Search:
     async def _candidates(self, query: Query, vector: Vector) -> list[Hit]:
         """Without a reranker a few chunks per document wanted nearly always do; all candidates, where they do not."""
         few = query.top_k * UNRANKED_PER_DOCUMENT
-        if (query.rerank is not False and self.judge is not None) or few >= query.candidates:
+        if (query.rerank is not False and self.scorer is not None) or few >= query.candidates:
             return await self._look(query, vector, query.candidates)
         hits = await self._look(query, vector, few)
         if len({hit.key.document for hit in hits}) >= query.top_k:
@@ -204,26 +204,26 @@ class Search:
         found = self._store.search(lookups)
         return disown(found, self._store.read)
 
-    async def _judged(self, found: Found) -> tuple[list[float] | None, str]:
+    async def _scored(self, found: Retrieved) -> tuple[list[float] | None, str]:
         """A logit per candidate, or why there is none."""
-        query, judge = found.query, self.judge
+        query, scorer = found.query, self.scorer
         if query.rerank is False:
             return None, "the query asked for none"
-        if judge is None or self.rank is None:
+        if scorer is None or self.rank is None:
             return None, "this worker has no reranker"
         texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in found.hits]
-        instruction = query.instruction or judge.instruction
+        instruction = query.instruction or scorer.instruction
         try:
             async with asyncio.timeout(found.deadline - REPLY_S - self._clock()):
-                pairs = await self.aside(judge.pairs.encode, query.text, texts, instruction) if texts else []
+                pairs = await self.aside(scorer.pairs.encode, query.text, texts, instruction) if texts else []
                 left = found.deadline - REPLY_S - self._clock()
                 if self.rank.expected_s(sum(map(len, pairs))) > left:
                     return None, NO_TIME
                 by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))  # neighbours share batches
-                judged = await self.rank.submit([pairs[i] for i in by_length])
+                scores = await self.rank.submit([pairs[i] for i in by_length])
         except TimeoutError:
             return None, NO_TIME
-        logits = dict(zip(by_length, judged, strict=True))
+        logits = dict(zip(by_length, scores, strict=True))
         return [logits[i] for i in range(len(pairs))], ""
 
     async def _wait_for(self, place: Place) -> None:

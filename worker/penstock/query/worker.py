@@ -21,8 +21,8 @@ from penstock.events.document import header_tenant
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import Tracer, answer_span, context_of, record_failure
 from penstock.query.requests import Limits, ModelBody, ReplyBody, read_query, to_json, to_query, to_reply
-from penstock.query.search import Found, Search, TooLate
-from penstock.stream.patience import Patience
+from penstock.query.search import Retrieved, Search, TooLate
+from penstock.stream.retry import Retry
 
 LONGEST_ID = 1024
 MOST_OVERDUE = 3
@@ -44,13 +44,13 @@ class Rules:
 
 
 @dataclass(slots=True)
-class Asked:
+class PendingQuery:
     """A query of a batch, and how far it is; answered at ``answered_ns`` since 1970, whenever the reply is sent."""
 
     record: Record
     topic: str
     query: Query
-    found: Found | None = None
+    found: Retrieved | None = None
     answer: Answer | None = None
     answered_ns: int = 0
     overdue: int = 0
@@ -60,7 +60,7 @@ class Asked:
 class QueryWork(Work):
     """A batch of queries. ``refusals`` are answers to those that get none; the records of some of them are ``late``."""
 
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[PendingQuery] = field(default_factory=list)
     refusals: list[Message] = field(default_factory=list)
     late: list[Record] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Decode:
             topic = self.rules.replies[0]
             try:
                 topic = reply_topic(record, self.rules.replies)
-                work.asked.append(Asked(record, topic, decode(record, self.rules)))
+                work.asked.append(PendingQuery(record, topic, decode(record, self.rules)))
             except InvalidEvent as error:
                 refuse(work, record, topic, error, "decode")
         return work
@@ -121,7 +121,7 @@ class Retrieve:
 
     search: Search
     run: Callable[[Coroutine[Any, Any, list[Any]]], list[Any]]
-    patience: Patience
+    patience: Retry
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """While the store is away, tries again, for what is still without candidates."""
@@ -134,7 +134,7 @@ class Retrieve:
         away: Unavailable | None = None
         for one, result in zip(todo, results, strict=True):
             match result:
-                case Found():
+                case Retrieved():
                     one.found = result
                     work.tokens += result.tokens
                 case Overdue() if one.overdue + 1 >= MOST_OVERDUE:
@@ -149,7 +149,7 @@ class Retrieve:
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Rerank:
     """Reranks the candidates."""
 
     search: Search
@@ -176,7 +176,7 @@ class Reply:
 
     replies: Replies
     dead_letters: DeadLetters
-    patience: Patience
+    patience: Retry
     model: ModelBody
     metrics: QueryMetrics
     tracer: Tracer
@@ -214,7 +214,7 @@ class Reply:
                     answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
                 )
 
-    def _alone(self, work: QueryWork, one: Asked, single: Message) -> None:
+    def _alone(self, work: QueryWork, one: PendingQuery, single: Message) -> None:
         try:
             self.patience.call(lambda: self.replies.put([single]))
             work.outcomes[Outcome.ANSWERED] += 1
@@ -227,7 +227,7 @@ async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseExce
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
-def drop(work: QueryWork, one: Asked, error: BaseException, stage: str) -> None:
+def drop(work: QueryWork, one: PendingQuery, error: BaseException, stage: str) -> None:
     """The query gets no answer; raises what is neither its own fault nor the clock's."""
     work.asked.remove(one)
     if isinstance(error, TooLate):

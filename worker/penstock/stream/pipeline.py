@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-from penstock.stream.patience import Stopped
+from penstock.core.work import Interval
+from penstock.stream.retry import Stopped
 
 T = TypeVar("T")
 
@@ -23,27 +24,36 @@ class Stage(Generic[T]):
     run: Callable[[T], T]
 
 
-class Spent(Mapping[str, float]):
-    """Seconds by name, what is under way included: a stage that hangs is seen to be busy while it hangs."""
+class StageTimer(Mapping[str, float]):
+    """Seconds by stage, what is under way included: a stage that hangs is seen to be busy while it hangs."""
 
-    def __init__(self, names: Sequence[str], clock: Callable[[], float] = time.perf_counter) -> None:
-        self._clock, self._lock = clock, threading.Lock()
-        self._ended = dict.fromkeys(names, 0.0)
-        self._since: dict[str, float] = {}
+    def __init__(
+        self,
+        stages: Sequence[str],
+        clock: Callable[[], float] = time.perf_counter,
+        now_ns: Callable[[], int] = time.time_ns,
+    ) -> None:
+        """``clock`` in seconds, which only go on; ``now_ns`` says where they lie, in nanoseconds since 1970."""
+        self._clock, self._now_ns, self._lock = clock, now_ns, threading.Lock()
+        self._ended = dict.fromkeys(stages, 0.0)
+        self._began: dict[str, tuple[float, int]] = {}
 
-    def begin(self, name: str) -> None:
+    def begin(self, stage: str) -> None:
         """Counts from now on."""
         with self._lock:
-            self._since[name] = self._clock()
+            self._began[stage] = self._clock(), self._now_ns()
 
-    def end(self, name: str) -> None:
-        """Counts no longer."""
+    def end(self, stage: str) -> Interval:
+        """Counts no longer; when it did."""
         with self._lock:
-            self._ended[name] += self._clock() - self._since.pop(name)
+            began, began_ns = self._began.pop(stage)
+            seconds = self._clock() - began
+            self._ended[stage] += seconds
+            return Interval(began_ns, began_ns + int(seconds * 1e9))
 
-    def __getitem__(self, name: str) -> float:
+    def __getitem__(self, stage: str) -> float:
         with self._lock:
-            return self._ended[name] + (self._clock() - self._since[name] if name in self._since else 0.0)
+            return self._ended[stage] + (self._clock() - self._began[stage][0] if stage in self._began else 0.0)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._ended)
@@ -62,8 +72,17 @@ class Pipeline(Generic[T]):
     ``busy_s`` are the seconds that each stage has worked, ``waited_s`` those that batches have waited for it.
     """
 
-    def __init__(self, stages: Sequence[Stage[T]], stop: threading.Event) -> None:
-        """Start a thread per stage. ``stop`` makes a stage that waits for a service raise Stopped."""
+    def __init__(
+        self,
+        stages: Sequence[Stage[T]],
+        stop: threading.Event,
+        timed: Callable[[T, str, Interval], None] = lambda _batch, _stage, _interval: None,
+    ) -> None:
+        """Start a thread per stage. ``stop`` makes a stage that waits for a service raise Stopped.
+
+        ``timed`` hears when a stage had a batch, as soon as it has left it.
+        """
+        self._timed = timed
         self._stages = tuple(stages)
         self._stop = stop
         self._changed = threading.Condition()
@@ -71,7 +90,7 @@ class Pipeline(Generic[T]):
         self._finished: list[T] = []
         self._in_flight = 0
         self._failure: tuple[str, BaseException] | None = None
-        self.busy_s, self.waited_s = (Spent([stage.name for stage in stages]) for _ in range(2))
+        self.busy_s, self.waited_s = (StageTimer([stage.name for stage in stages]) for _ in range(2))
         self._threads = [
             threading.Thread(target=self._work, args=(i,), name=f"stage-{stage.name}", daemon=True)
             for i, stage in enumerate(self._stages)
@@ -138,7 +157,8 @@ class Pipeline(Generic[T]):
                 try:
                     result = stage.run(batch)
                 finally:
-                    self.busy_s.end(stage.name)
+                    interval = self.busy_s.end(stage.name)
+                self._timed(result, stage.name, interval)
                 self._hand_on(i, result)
         except Stopped:
             pass

@@ -86,7 +86,7 @@ def is_missing(described: Mapping[str, Any]) -> bool:
     return bool(described["error_code"])
 
 
-class Wanted(NamedTuple):
+class TopicSpec(NamedTuple):
     """A topic as it should be. ``replicas`` -1 leaves them to the broker.
 
     One that is there must have just these ``partitions`` where it is ``exact``; with others it will do.
@@ -99,7 +99,7 @@ class Wanted(NamedTuple):
     exact: bool = False
 
 
-def ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wanted, bool]]:
+def ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[TopicSpec, bool]]:
     """Make those that are not there; whether each was made. Raises Misconfigured or Unavailable.
 
     Partitions of a topic that is there are never changed: another number would scatter what is in it.
@@ -107,7 +107,7 @@ def ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Want
     return connected(lambda: _ensure(settings, topics), settings)
 
 
-def _ensure(settings: KafkaSettings, topics: Sequence[Wanted]) -> list[tuple[Wanted, bool]]:
+def _ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[TopicSpec, bool]]:
     done = []
     with admin(settings) as client:
         found = {one["name"]: one for one in client.describe_topics([topic.name for topic in topics])}

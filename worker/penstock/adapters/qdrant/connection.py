@@ -41,7 +41,7 @@ MEMORY = Path(":memory:")
 """As embedded folder: keep nothing."""
 
 
-class InTime:
+class WithDeadline:
     """A gRPC service whose calls have a deadline: a server that vanished would otherwise be waited for for ever."""
 
     def __init__(self, service: Any, timeout_s: float) -> None:
@@ -86,7 +86,7 @@ class Connection:
     def collections(self) -> Any:
         """The Collections service; each of its calls ends in time."""
         service = self._local.collections if self._local else self._remote.grpc_collections
-        return InTime(service, self._settings.timeout_s)
+        return WithDeadline(service, self._settings.timeout_s)
 
     @property
     def layout(self) -> dict[str, Any]:

@@ -43,7 +43,7 @@ class NewModel(Section):
 
     @property
     def can_match(self) -> bool:
-        """Whether there is room for what ``matching.py`` writes."""
+        """Whether there is room for what ``word_match.py`` writes."""
         return self.layers >= 3 and self.key_heads >= 2  # noqa: PLR2004  # three steps, two markers
 
 
@@ -117,7 +117,7 @@ class Rerank(Stage, Mined):
     miner: str = ""
     """The embedding model that finds the negatives; empty: that of this plan."""
     matching: bool = False
-    """For a new model: begin with attention that finds a document's words in the query, see ``matching.py``."""
+    """For a new model: begin with attention that finds a document's words in the query, see ``word_match.py``."""
     listwise: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the loss that compares a query's documents with each other, beside yes and no of each alone."""
 

@@ -122,14 +122,14 @@ def _finish(
 
 
 def _reranker(plan: Plan, stage: Rerank, made: Sequence[Path], pairs: Sequence[Pair], progress: Progress) -> Path:
-    from penstock.models.train import judge  # noqa: PLC0415  # slow to load
+    from penstock.models.train import reranker  # noqa: PLC0415  # slow to load
 
     base, miner = (named or str(made[0]) for named in (stage.base, stage.miner))
 
     def make(folder: Path) -> None:
         mined = _mined(plan, "rerank", stage, miner, pairs, progress)
         with progress("training the reranker", stage.steps) as advance:
-            judge.train(plan, stage, base, mined, folder, advance)
+            reranker.train(plan, stage, base, mined, folder, advance)
 
     return _once(plan.output / "reranker", make)
 

@@ -109,11 +109,11 @@ class ModelApi:
         """The response to a RerankBody; raises InvalidEvent, TooLate."""
         body = parse(RerankBody, value)
         self._check("documents", len(body.documents), query=body.query, instruction=body.instruction)
-        judge, step = self.search.judge, self.search.rank
-        if judge is None or step is None:
+        scorer, step = self.search.scorer, self.search.rank
+        if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
-        instruction = body.instruction or judge.instruction
-        pairs = await self._in_time(self.search.aside(judge.pairs.encode, body.query, body.texts, instruction))
+        instruction = body.instruction or scorer.instruction
+        pairs = await self._in_time(self.search.aside(scorer.pairs.encode, body.query, body.texts, instruction))
         if step.expected_s(sum(map(len, pairs))) > self.timeout_s:
             raise Unavailable(f"{len(pairs)} documents would take longer than {self.timeout_s:g} s now")
         logits = await self._in_time(step.submit(pairs, later=True))

@@ -21,7 +21,7 @@ HEAD_S, HEAD_BYTES = 10.0, 64 << 10
 """For a request's line and headers."""
 
 
-class Background:
+class EventLoopThread:
     """Runs coroutines for threads that have no event loop."""
 
     def __init__(self) -> None:
@@ -52,7 +52,7 @@ class Background:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-class Bounded(HttpToolsProtocol):
+class BoundedHttpProtocol(HttpToolsProtocol):
     """HTTP whose requests have heads that end: soon, and before they fill the memory."""
 
     _head_bytes = 0
@@ -101,7 +101,9 @@ class Bounded(HttpToolsProtocol):
 class HttpServer:
     """Serves an application until it is closed."""
 
-    def __init__(self, background: Background, app: Callable[..., Any], host: str, port: int, drain_s: float) -> None:
+    def __init__(
+        self, background: EventLoopThread, app: Callable[..., Any], host: str, port: int, drain_s: float
+    ) -> None:
         """Serves an ASGI application from now on; ``drain_s`` is the time for what is under way when it is to end.
 
         Raises Misconfigured for an address that cannot be had.
@@ -112,7 +114,7 @@ class HttpServer:
         except OSError as error:
             raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         self.port: int = self._socket.getsockname()[1]
-        quiet = uvicorn.Config(app, http=Bounded, lifespan="off", log_config=None, access_log=False)
+        quiet = uvicorn.Config(app, http=BoundedHttpProtocol, lifespan="off", log_config=None, access_log=False)
         quiet.timeout_graceful_shutdown = max(1, int(drain_s))
         self._server = uvicorn.Server(quiet)
         self._served = background.start(self._server.serve(sockets=[self._socket]))

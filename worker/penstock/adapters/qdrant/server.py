@@ -14,7 +14,7 @@ THREADS = 8
 LARGEST = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_message_length", 64 << 20)]
 
 
-class Served:
+class QdrantServer:
     """A server in this process. What the embedded Qdrant lacks is answered as unimplemented."""
 
     def __init__(self, local: LocalQdrant, port: int = 0) -> None:

@@ -1,14 +1,11 @@
-"""Waiting out outages: calls of a port are repeated until the service is back, and nothing is let go."""
+"""Waiting out outages: calls are made again until the service is back, and nothing is let go."""
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Unavailable
-from penstock.core.ports import DeadLetters, VectorStore
-from penstock.core.records import Letter
 
 T = TypeVar("T")
 
@@ -27,7 +24,7 @@ def backoff(failures: int, spread: float, *, first_s: float = 0.1, most_s: float
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
+class Retry:
     """Repeats calls while a service is away. ``stop`` ends the waiting at once.
 
     ``delay`` maps the number of failures in a row to seconds; ``report`` hears of each failure and its pause.
@@ -48,48 +45,12 @@ class Patience:
                 if self.stop.wait(self.pause_s(error, failures)):
                     raise Stopped from error
 
+    def around(self, _method: str, call: Callable[[], T]) -> T:
+        """The same, to be put around every call of a port: see ``core/around.py``."""
+        return self.call(call)
+
     def pause_s(self, error: Unavailable, failures: int) -> float:
         """Reports a failure, and says how long to wait after it."""
         pause = self.delay(failures)
         self.report(error, failures, pause)
         return pause
-
-
-@dataclass(frozen=True, slots=True)
-class PatientStore:
-    """A VectorStore whose calls never raise Unavailable, only Stopped."""
-
-    store: VectorStore
-    patience: Patience
-
-    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """As the port says."""
-        return self.patience.call(lambda: self.store.read(keys))
-
-    def upsert(self, points: Sequence[Point]) -> None:
-        """As the port says."""
-        self.patience.call(lambda: self.store.upsert(points))
-
-    def patch(self, points: Sequence[Point]) -> None:
-        """As the port says."""
-        self.patience.call(lambda: self.store.patch(points))
-
-    def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
-        """As the port says."""
-        self.patience.call(lambda: self.store.sweep(anchors))
-
-
-@dataclass(frozen=True, slots=True)
-class PatientDeadLetters:
-    """A DeadLetters whose ``put`` never raises Unavailable, only Stopped."""
-
-    letters: DeadLetters
-    patience: Patience
-
-    def put(self, letters: Sequence[Letter]) -> None:
-        """As the port says."""
-        self.patience.call(lambda: self.letters.put(letters))
-
-    def close(self, timeout_s: float) -> None:
-        """As the port says."""
-        self.letters.close(timeout_s)

@@ -1,4 +1,4 @@
-"""Where the demo is played: all in one process, or through Kafka."""
+"""What the demo runs on: the workers' parts in one process, or workers of their own through Kafka."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ class Options:
     as_json: bool = False
 
 
-class Stage(Protocol):
+class Backend(Protocol):
     """An index worker and a query worker."""
 
     def send(self, lines: Sequence[bytes]) -> None:

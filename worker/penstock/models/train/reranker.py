@@ -15,7 +15,7 @@ from penstock.models.export.locate import locate
 from penstock.models.prompts import SEPARATORS
 from penstock.models.reranker import PairTokenizer
 from penstock.models.tokenizer import HubTokenizer
-from penstock.models.train import loop, matching, tokenizer
+from penstock.models.train import loop, tokenizer, word_match
 from penstock.models.train.model import by_length
 from penstock.models.train.pairs import Pair
 from penstock.models.train.plan import Plan, Rerank
@@ -33,7 +33,7 @@ def train(
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     model.config.use_cache = False
     if stage.matching:
-        matching.write(model, transformers.AutoModel.from_pretrained(source, dtype=torch.float32), folder, plan.seed)
+        word_match.write(model, transformers.AutoModel.from_pretrained(source, dtype=torch.float32), folder, plan.seed)
     templates = card.templates("reranker", folder, SEPARATORS["blank-line"])
     collate = Collator(
         PairTokenizer(HubTokenizer(folder / "tokenizer.json"), templates, stage.tokens), tokens.eos_token_id

@@ -11,18 +11,17 @@ from pathlib import Path
 
 from rich.console import Console
 
-from penstock.assembly import search as searching
-from penstock.assembly.models import Model, load_model, load_reranker
+from penstock.assembly.models import EmbeddingModel, Models, load_model, load_reranker
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.queries import Hit
 from penstock.core.vectors import Vector
 from penstock.demo import corpus, tables
-from penstock.demo.in_process import COLLECTION, Here
-from penstock.demo.stage import Options, Stage
+from penstock.demo.backend import Backend, Options
+from penstock.demo.in_process import COLLECTION, InProcess
 from penstock.demo.tables import Cost
-from penstock.demo.through_kafka import Processes
+from penstock.demo.through_kafka import ThroughKafka
 from penstock.evaluate import exact
-from penstock.evaluate.labelled import Labelled, read, sampled
+from penstock.evaluate.labelled import LabelledQuery, read, sampled
 from penstock.query.requests import QueryBody, ReplyBody
 from penstock.settings import ModelSettings, RerankSettings
 
@@ -36,27 +35,27 @@ def run(options: Options, stop: threading.Event) -> None:
     console = Console(stderr=options.as_json, quiet=options.as_json)
     bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
     reranker = load_reranker(RerankSettings(bundle=bundles[1]))
-    models = searching.Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
+    models = Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
         with (
             tempfile.TemporaryDirectory() as passing,
-            _stage(options, models, bundles, Path(passing), stop, console) as stage,
+            _backend(options, models, bundles, Path(passing), stop, console) as backend,
         ):
-            _play(stage, options, models.embedding, stop, console)
+            _tell(backend, options, models.embedding, stop, console)
     except Unavailable as error:
         raise Misconfigured(str(error)) from None
 
 
 @contextmanager
-def _stage(
-    options: Options, models: searching.Models, bundles: tuple[Path, Path], passing: Path, stop: threading.Event,
+def _backend(
+    options: Options, models: Models, bundles: tuple[Path, Path], passing: Path, stop: threading.Event,
     console: Console,
-) -> Iterator[Stage]:  # fmt: skip
-    made: Stage
+) -> Iterator[Backend]:  # fmt: skip
+    made: Backend
     if options.bootstrap_servers:
-        made = Processes(options.bootstrap_servers, models, bundles, passing, options.port, stop, console)
+        made = ThroughKafka(options.bootstrap_servers, models, bundles, passing, options.port, stop, console)
     else:
-        made = Here(models, _folder(options), stop, console)
+        made = InProcess(models, _folder(options), stop, console)
     with closing(made):
         yield made
 
@@ -66,30 +65,30 @@ def _folder(options: Options) -> Path:
     return options.folder or cache / (f"demo-{options.bundle.resolve().name}" if options.bundle else "demo")
 
 
-def _play(stage: Stage, options: Options, model: Model, stop: threading.Event, console: Console) -> None:
+def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threading.Event, console: Console) -> None:
     lines = corpus.events()
     console.print(
         f"indexing {len(lines):,} events about Debian packages in eight languages, some of them revised, sent twice or "
         "deleted …", highlight=False,
     )  # fmt: skip
     started = time.monotonic()
-    stage.send(lines)
+    backend.send(lines)
     seconds = time.monotonic() - started
     if stop.is_set():
         return
-    chunks, vectors = stage.stored()
+    chunks, vectors = backend.stored()
     documents = len({hit.key.document for hit in chunks})
     console.print(f"{documents:,} documents in {len(chunks):,} chunks after {seconds:.1f} s\n", highlight=False)
-    answers = [(language, text, stage.ask(_body(text))) for language, text in corpus.QUERIES]
+    answers = [(language, text, backend.ask(_body(text))) for language, text in corpus.QUERIES]
     tables.found(console, answers)
     labelled = sampled(read(corpus.HELD_OUT / "en.jsonl", None), MEASURED)
     measured = costs(model, labelled, chunks, vectors)
     tables.costs(console, measured, len(labelled))
-    changed = _change(stage, lines, console)
+    changed = _change(backend, lines, console)
     if options.port is not None:
-        stage.serve(options.port)
+        backend.serve(options.port)
         return
-    outcomes = stage.finish()
+    outcomes = backend.finish()
     if options.as_json:
         print(  # noqa: T201  # the command's output
             json.dumps(
@@ -115,11 +114,11 @@ def _body(text: str) -> QueryBody:
     return QueryBody(query=text, top_k=TOP, candidates=CANDIDATES)
 
 
-def _change(stage: Stage, lines: list[bytes], console: Console) -> dict[str, object]:
+def _change(backend: Backend, lines: list[bytes], console: Console) -> dict[str, object]:
     """A document is changed and found by what is new in it."""
     event = corpus.change(lines)
     started = time.monotonic()
-    reply = stage.change(event, QueryBody(query=corpus.NEWS_QUERY, top_k=TOP, rerank=False))
+    reply = backend.change(event, QueryBody(query=corpus.NEWS_QUERY, top_k=TOP, rerank=False))
     took_ms = (time.monotonic() - started) * 1000
     place = next((rank for rank, hit in enumerate(reply.hits, 1) if hit.document == corpus.CHANGED), None)
     where = "not among the first three" if place is None else f"at place {place}"
@@ -130,7 +129,9 @@ def _change(stage: Stage, lines: list[bytes], console: Console) -> dict[str, obj
     return {"document": corpus.CHANGED, "ms": round(took_ms), "place": place}
 
 
-def costs(model: Model, labelled: Sequence[Labelled], chunks: Sequence[Hit], vectors: Vector) -> list[Cost]:
+def costs(
+    model: EmbeddingModel, labelled: Sequence[LabelledQuery], chunks: Sequence[Hit], vectors: Vector
+) -> list[Cost]:
     """How much is found at each dimension, by exact search over the stored vectors."""
     asked = model.embedder.embed(model.tokenizer.encode([model.query_prompt + one.text for one in labelled]))
     measured = []

@@ -1,0 +1,68 @@
+"""A reader's way through an alias: where it points to another collection of the same model, that is searched."""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import NoReturn
+
+from penstock.adapters.qdrant.collection import NoCollection
+from penstock.adapters.qdrant.connection import Collection
+from penstock.core.documents import ChunkKey, Stored
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.ports import Searcher
+from penstock.core.queries import Hit, Lookup
+from penstock.observe.log import log
+
+LOOK_AGAIN_S = 30.0
+"""Between two looks at where the alias points to."""
+
+
+class AliasSearcher(Searcher):
+    """Searches the collection that the alias points to, and looks from time to time whether it still does."""
+
+    def __init__(
+        self,
+        store: Searcher,
+        now: Collection,
+        look: Callable[[], tuple[Searcher, Collection]],
+        unfit: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        """``unfit`` hears of a collection that this worker cannot search, which only another start can mend."""
+        self._store = store
+        self._now = now
+        self._look = look
+        self._unfit = unfit
+        self._looked = time.monotonic()
+
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """As the port says."""
+        if time.monotonic() - self._looked > LOOK_AGAIN_S:
+            self._follow()
+        try:
+            return self._store.search(lookups)
+        except Unavailable:
+            self._looked = 0.0  # the collection may be gone: look before the next search
+            raise
+
+    def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+        """As the port says."""
+        return self._store.read(keys)
+
+    def _follow(self) -> None:
+        try:
+            store, found = self._look()
+        except NoCollection as error:
+            raise Unavailable(str(error)) from None
+        except Misconfigured as error:
+            self._end(str(error))
+        except Unavailable:
+            return  # the search itself tells whether the store is away
+        self._looked = time.monotonic()
+        if found.shape != self._now.shape:
+            self._end(f"{found.name} has vectors {found.shape}, not {self._now.shape}: start the worker again")
+        if found != self._now:
+            log.info("collection_opened", collection=found.name, instead_of=self._now.name)
+            self._store, self._now = store, found
+
+    def _end(self, reason: str) -> NoReturn:
+        self._unfit(reason)
+        raise Unavailable(reason)

@@ -1,0 +1,16 @@
+"""``penstock setup``, put together."""
+
+from functools import partial
+
+from penstock.operate.setup import SetupStep, ensure_collection, ensure_topics, topic_specs
+from penstock.settings import Settings
+from penstock.stream.retry import Retry
+
+
+def set_up(settings: Settings, retry: Retry) -> list[SetupStep]:
+    """Topics and collection, waiting for services that are away; raises Misconfigured."""
+    kafka = settings.kafka
+    topics = retry.call(partial(ensure_topics, kafka, topic_specs(kafka, settings.query, settings.setup)))
+    fresh = topics[0].made
+    collection = partial(ensure_collection, kafka, settings.qdrant, settings.model, settings.index.epoch, fresh=fresh)
+    return [*topics, retry.call(collection)]

@@ -1,0 +1,93 @@
+"""What both workers put together in the same way: retries of their services, and the loop over a source to its end."""
+
+import random
+import threading
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from functools import partial
+from typing import Generic, TypeVar
+
+from rich.console import Console
+
+from penstock.core.errors import Unavailable
+from penstock.core.ports import DeadLetters, Source
+from penstock.core.records import Batch, Outcome
+from penstock.core.work import Work
+from penstock.observe.live import Reporter
+from penstock.observe.log import log, outage
+from penstock.stream.pipeline import Pipeline
+from penstock.stream.retry import Retry, backoff
+from penstock.stream.worker import CLOSE_SHARE, StreamWorker
+
+W = TypeVar("W", bound=Work)
+
+
+class Retries:
+    """Waits out outages, a little differently in every worker, until ``ended`` is set."""
+
+    def __init__(self, ended: threading.Event, count: Callable[[str], None] = lambda _: None) -> None:
+        """``count`` hears the name of a service at each call that is made again."""
+        self.ended = ended
+        self._count = count
+
+    def of(self, service: str) -> Retry:
+        """For calls of this service."""
+        return Retry(lambda failures: backoff(failures, random.random()), partial(self._report, service), self.ended)  # noqa: S311  # no secret
+
+    def _report(self, service: str, error: Unavailable, failures: int, pause_s: float) -> None:
+        self._count(service)
+        outage(error, failures, pause_s)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Loop(Generic[W]):
+    """A source's records through a pipeline, with a live line or sums in the log.
+
+    ``retries`` are the stages': they end with the pipeline. ``begin`` makes of a batch what goes through it, cut to
+    ``batch_bytes``; ``finished`` hears of every batch that is done, ``turned`` of every turn. ``outcomes`` are those
+    that a record can have; ``lag`` says how many records are left where the source has no end.
+    """
+
+    source: Source
+    dead_letters: DeadLetters
+    pipeline: Pipeline[W]
+    retries: Retries
+    begin: Callable[[Batch], W]
+    batch_bytes: int
+    drain_timeout_s: float
+    outcomes: Sequence[Outcome]
+    finished: Callable[[W], None] = lambda _: None
+    turned: Callable[[], None] = lambda: None
+    lag: Callable[[], int | None] = lambda: None
+
+    def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
+        """Until the source ends or ``stop`` is set; then everything is closed, what stands at the end first."""
+        leave_s = self.drain_timeout_s * CLOSE_SHARE
+        with ExitStack() as opened:
+            console = Console(stderr=True) if bar else None
+            reporter = Reporter(self._left, self.pipeline.busy_s, outcomes=self.outcomes, console=console)
+            opened.enter_context(closing(reporter))
+            opened.callback(self.dead_letters.close, leave_s)
+            opened.callback(self.source.close, leave_s)
+            opened.callback(self.pipeline.close, leave_s)
+            StreamWorker(
+                source=self.source,
+                pipeline=self.pipeline,
+                begin=self.begin,
+                batch_bytes=self.batch_bytes,
+                drain_timeout_s=self.drain_timeout_s,
+                outage=self.retries.of("kafka").pause_s,
+                report=partial(self._report, reporter),
+                ending=lambda: log.info("draining", stopped=stop.is_set()),
+                turned=self.turned,
+            ).run(stop)
+        return reporter
+
+    def _left(self) -> int | None:
+        remaining = self.source.remaining()
+        return self.lag() if remaining is None else remaining
+
+    def _report(self, reporter: Reporter, work: W) -> None:
+        self.finished(work)
+        reporter(work)

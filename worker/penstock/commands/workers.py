@@ -1,0 +1,61 @@
+"""The workers: ``penstock index | query``."""
+
+import sys
+from typing import Annotated
+
+import typer
+
+from penstock.commands.app import WORKERS, app
+from penstock.commands.process import load_settings, stop_on_signals
+from penstock.core.errors import Misconfigured
+
+
+@app.command(
+    rich_help_panel=WORKERS,
+    epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from events.jsonl` · "
+    "`zcat events.gz | penstock index --from -`",
+)
+def index(
+    once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
+    source: Annotated[
+        str | None, typer.Option("--from", metavar="FILE|-", help="Read JSON lines instead of Kafka.")
+    ] = None,
+) -> None:
+    """Index the topic's documents: read events, embed them, write them to Qdrant, commit.
+
+    On a terminal a live line shows how far it is. Runs until SIGTERM or SIGINT: then finishes what is in hand, commits
+    and exits 0 within PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be
+    indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
+    """
+    from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # the models' libraries load slowly
+
+    settings, stop = load_settings(), stop_on_signals()
+    report = run_index_worker(settings, stop, file=source, once=once, bar=sys.stderr.isatty())
+    report.summary("ended")
+
+
+@app.command(
+    rich_help_panel=WORKERS,
+    epilog="Examples: `penstock query` · `PENSTOCK_RERANK__ENABLED=false penstock query` · "
+    "`PENSTOCK_QUERY__TOPIC=queries penstock query`",
+)
+def query(
+    once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
+) -> None:
+    """Answer queries: over HTTP with a page to try it on, and over a topic where PENSTOCK_QUERY__TOPIC names one.
+
+    Reads only. On a terminal a live line shows what it does. Runs until SIGTERM or SIGINT: then answers what is in
+    hand and exits 0 within PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to
+    its dead letter topic.
+    """
+    from penstock.assembly.models import load_models  # noqa: PLC0415  # the models' libraries load slowly
+    from penstock.assembly.query import run_query_worker  # noqa: PLC0415
+
+    settings = load_settings()
+    if not settings.http.enabled and not settings.query.topic:
+        raise Misconfigured("nothing to listen to: set PENSTOCK_QUERY__TOPIC, or leave PENSTOCK_HTTP__ENABLED on")
+    if once and not settings.query.topic:
+        raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
+    stop = stop_on_signals()
+    models = load_models(settings.model, settings.rerank)
+    run_query_worker(settings, models, stop, once=once, bar=sys.stderr.isatty())
