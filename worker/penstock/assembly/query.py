@@ -70,12 +70,8 @@ def run_query_worker(
             models.warm_up()
             count_models(service.metrics, models.infos)
             service.health.started = True
-            search = (
-                Retries(stop)
-                .of("qdrant")
-                .call(lambda: make_search(settings, models, connection, progress, shutdown.because))
-            )
-            opened.enter_context(closing(search))
+            open_search = partial(make_search, settings, models, connection, progress, shutdown.because)
+            search = opened.enter_context(closing(Retries(stop).of("qdrant").call(open_search)))
             service.open(search, _model_api(settings, models, search))
             log.info("ready")
             if answering and server:
