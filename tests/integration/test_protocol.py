@@ -174,7 +174,7 @@ def test_readers_end_with_the_last_event_on_qdrant(versions: bool) -> None:
 
 def test_without_verifying_kept_chunks_the_simulation_finds_wrong_states(monkeypatch: pytest.MonkeyPatch) -> None:
     """A simulation that cannot fail proves nothing."""
-    monkeypatch.setattr("penstock.index.write._Trust.holds", lambda _self, _stored: True)
+    monkeypatch.setattr("penstock.index.write._KeptChunk.holds", lambda _self, _stored: True)
     wrong = 0
     for seed in range(4000):
         store = MemoryStore()

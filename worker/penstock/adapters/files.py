@@ -167,8 +167,8 @@ class FileDeadLetters:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as error:
-            said = f"cannot write dead letters to {self.path}: {error.strerror}"
-            raise (Unavailable if error.errno == errno.ENOSPC else Misconfigured)(said) from error
+            reason = f"cannot write dead letters to {self.path}: {error.strerror}"
+            raise (Unavailable if error.errno == errno.ENOSPC else Misconfigured)(reason) from error
 
     def close(self, timeout_s: float) -> None:
         """Nothing is open between calls."""

@@ -58,19 +58,19 @@ class OtlpTracer:
 
     def _emit(self, span: Span, context: "Context") -> None:
         failed = {"error.type": span.error} if span.error else {}
-        told = self._tracer.start_span(
+        started = self._tracer.start_span(
             span.name,
             context=context,
             kind=trace.SpanKind[span.kind.upper()],
             attributes={**span.attributes, **failed},
-            links=[trace.Link(_span_context(one)) for one in span.links],
+            links=[trace.Link(_span_context(link)) for link in span.links],
             start_time=span.interval.start_ns,
         )
         for child in span.children:
-            self._emit(child, trace.set_span_in_context(told, context))
+            self._emit(child, trace.set_span_in_context(started, context))
         if span.error:
-            told.set_status(trace.StatusCode.ERROR)
-        told.end(span.interval.end_ns)
+            started.set_status(trace.StatusCode.ERROR)
+        started.end(span.interval.end_ns)
 
     def close(self) -> None:
         """As the port says."""
@@ -97,11 +97,11 @@ def _telling(exporter: "SpanExporter", lost: Callable[[int], None]) -> "SpanExpo
 
 
 def _span_context(traceparent: str) -> "trace.SpanContext":
-    found = TRACEPARENT.fullmatch(traceparent)
-    if found is None:
+    match = TRACEPARENT.fullmatch(traceparent)
+    if match is None:
         raise ValueError(traceparent)
     flags = trace.TraceFlags(int(traceparent[-2:], 16))
-    return trace.SpanContext(int(found[1], 16), int(found[2], 16), is_remote=True, trace_flags=flags)
+    return trace.SpanContext(int(match[1], 16), int(match[2], 16), is_remote=True, trace_flags=flags)
 
 
 def _context(traceparent: str) -> "Context":

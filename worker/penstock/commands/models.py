@@ -126,13 +126,13 @@ def embed(
     count = 0
     for portion in texts.portions(given or []):
         ids = model.tokenizer.encode([before + text for text in portion])
-        for number, one in enumerate(ids, count + 1):
-            if len(one) > limit:
-                typer.echo(f"penstock: text {number}: cut from {len(one)} tokens to {limit}", err=True)
+        for number, tokens in enumerate(ids, count + 1):
+            if len(tokens) > limit:
+                typer.echo(f"penstock: text {number}: cut from {len(tokens)} tokens to {limit}", err=True)
         if max(map(len, ids)) > limit:
             ids = model.tokenizer.encode([before + text for text in portion], limit)
-        for one, vector in zip(ids, model.embedder.embed(ids), strict=True):
-            typer.echo(texts.vector_line(len(one), vector))
+        for tokens, vector in zip(ids, model.embedder.embed(ids), strict=True):
+            typer.echo(texts.vector_line(len(tokens), vector))
         count += len(portion)
 
 
@@ -226,17 +226,17 @@ def _tell(manifest: "Manifest", output: Path) -> None:
     typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
     if manifest.check is not None:
         typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
-    if (found := manifest.quality) is not None:
-        verdict = "kept" if found.kept else "too much lost, left out"
-        typer.echo(f"nDCG@10 fp32 {found.ndcg_fp32:.4f}, {found.precision} {found.ndcg:.4f}: {verdict}", err=True)
+    if (quality := manifest.quality) is not None:
+        verdict = "kept" if quality.kept else "too much lost, left out"
+        typer.echo(f"nDCG@10 fp32 {quality.ndcg_fp32:.4f}, {quality.precision} {quality.ndcg:.4f}: {verdict}", err=True)
 
 
 def _table(results: "Sequence[Result]") -> Table:
     table = Table("lengths", "texts", "budget", "tokens/s", "texts/s", "padding", "TFLOP/s", "MFU")
-    for one in results:
-        rates = f"{one.tokens_per_s:,.0f}", f"{one.texts_per_s:,.1f}", f"{one.padding_share:.1%}"
-        tflops, mfu = (f"{one.tflops:.3f}" if one.tflops else "", f"{one.mfu:.1%}" if one.mfu else "")
-        table.add_row(one.lengths, str(one.texts), str(one.token_budget), *rates, tflops, mfu)
+    for result in results:
+        rates = f"{result.tokens_per_s:,.0f}", f"{result.texts_per_s:,.1f}", f"{result.padding_share:.1%}"
+        tflops, mfu = (f"{result.tflops:.3f}" if result.tflops else "", f"{result.mfu:.1%}" if result.mfu else "")
+        table.add_row(result.lengths, str(result.texts), str(result.token_budget), *rates, tflops, mfu)
     return table
 
 

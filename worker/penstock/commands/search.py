@@ -180,8 +180,8 @@ def _show_report(report: "Report") -> None:
     table = Table("search", "dimension", "task", "reranked", *names)
     for row in report.rows:
         dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
-        told = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
-        table.add_row(*told, *(f"{row.metrics[name]:.4f}" for name in names))
+        cells = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
+        table.add_row(*cells, *(f"{row.metrics[name]:.4f}" for name in names))
     console = Console()
     console.print(table)
     console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)

@@ -78,8 +78,8 @@ def not_vast(value: object) -> object:
     """Ends the reading of a filter that has too much in it altogether, as ``not_endless`` does for one list."""
     left, parts = [value], 0
     while left:
-        one = left.pop()
-        inside = list(one.values()) if isinstance(one, Mapping) else one if isinstance(one, list) else []
+        part = left.pop()
+        inside = list(part.values()) if isinstance(part, Mapping) else part if isinstance(part, list) else []
         parts += len(inside)
         if parts > MOST_PARTS:
             raise ValueError(f"more than {MOST_PARTS} parts")
@@ -161,31 +161,35 @@ def check(given: Filter, fields: Mapping[str, FieldType], most_conditions: int, 
     ``fields`` are the declared ones below ``metadata``; where none is, every one may be used.
     """
     conditions = 0
-    for one, depth in _walk(given, 1):
-        conditions += one.field is not None
+    for condition, depth in _walk(given, 1):
+        conditions += condition.field is not None
         if depth > DEEPEST:
             raise InvalidEvent(f"filter: nests deeper than {DEEPEST} levels")
         if conditions > most_conditions:
             raise InvalidEvent(f"filter: more than {most_conditions} conditions")
-        if one.any_of is not None and len(one.any_of) > most_values:
-            raise InvalidEvent(f"filter: any_of has {len(one.any_of)} values, at most {most_values} are allowed")
-        if one.field is not None:
-            _check_type(one, one.field, fields)
+        if condition.any_of is not None and len(condition.any_of) > most_values:
+            raise InvalidEvent(f"filter: any_of has {len(condition.any_of)} values, at most {most_values} are allowed")
+        if condition.field is not None:
+            _check_type(condition, condition.field, fields)
 
 
-def _check_type(one: Filter, field: str, fields: Mapping[str, FieldType]) -> None:
+def _check_type(condition: Filter, field: str, fields: Mapping[str, FieldType]) -> None:
     declared = BUILT_IN.get(field) or fields.get(field.removeprefix("metadata."))
     if declared is None and fields:
         known = ", ".join([*BUILT_IN, *(f"metadata.{name}" for name in fields)])
         raise InvalidEvent(f"filter: {field} is not declared as a field to filter by; there are {known}")
-    if declared is not None and one.exists is None and not _fits(one, declared):
-        raise InvalidEvent(f"filter: {field} is of type {declared}, which {one.operator} with this value does not fit")
+    if declared is not None and condition.exists is None and not _fits(condition, declared):
+        raise InvalidEvent(
+            f"filter: {field} is of type {declared}, which {condition.operator} with this value does not fit"
+        )
 
 
-def _fits(one: Filter, declared: FieldType) -> bool:
-    values = one.any_of if one.any_of is not None else () if one.equals is None else (one.equals,)
-    if one.range is not None:
-        return declared in (("datetime",) if one.range.moments else ("integer", "float"))
+def _fits(condition: Filter, declared: FieldType) -> bool:
+    values = (
+        condition.any_of if condition.any_of is not None else () if condition.equals is None else (condition.equals,)
+    )
+    if condition.range is not None:
+        return declared in (("datetime",) if condition.range.moments else ("integer", "float"))
     match declared:
         case "keyword":
             return all(isinstance(value, str) for value in values)
@@ -194,7 +198,7 @@ def _fits(one: Filter, declared: FieldType) -> bool:
         case "integer":
             return all(isinstance(value, int) and not isinstance(value, bool) for value in values)
         case "float":
-            return one.any_of is None and all(_is_number(value) for value in values)
+            return condition.any_of is None and all(_is_number(value) for value in values)
         case "datetime":
             return False
 
@@ -234,7 +238,7 @@ def _meets(given: Filter, value: Any) -> bool:
     wanted = given.any_of if given.any_of is not None else (given.equals,)
     if given.equals is not None and _is_number(given.equals):
         return _is_number(value) and bool(value == given.equals)
-    return any(type(value) is type(one) and value == one for one in wanted)
+    return any(type(value) is type(option) and value == option for option in wanted)
 
 
 def _is_number(value: Any) -> bool:

@@ -98,8 +98,10 @@ def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threa
                     "chunks": len(chunks),
                     "seconds": round(seconds, 2),
                     "outcomes": outcomes,
-                    "queries": [_told(*one) for one in answers],
-                    "dimensions": [{"dimension": one.dimension, "recall": round(one.recall, 4)} for one in measured],
+                    "queries": [_told(*answer) for answer in answers],
+                    "dimensions": [
+                        {"dimension": answer.dimension, "recall": round(answer.recall, 4)} for answer in measured
+                    ],
                     "change": changed,
                 }
             )
@@ -133,13 +135,13 @@ def costs(
     model: EmbeddingModel, labelled: Sequence[LabelledQuery], chunks: Sequence[Hit], vectors: Vector
 ) -> list[Cost]:
     """How much is found at each dimension, by exact search over the stored vectors."""
-    asked = model.embedder.embed(model.tokenizer.encode([model.query_prompt + one.text for one in labelled]))
+    asked = model.embedder.embed(model.tokenizer.encode([model.query_prompt + query.text for query in labelled]))
     measured = []
     for dimension in exact.dimensions(vectors.shape[1]):
         runs = exact.ranked(chunks, vectors, asked, dimension, CANDIDATES)
         hits = sum(
-            not one.relevant.keys().isdisjoint(exact.documents(run)[:FIRST])
-            for one, run in zip(labelled, runs, strict=True)
+            not query.relevant.keys().isdisjoint(exact.documents(run)[:FIRST])
+            for query, run in zip(labelled, runs, strict=True)
         )
         measured.append(Cost(dimension, hits / len(labelled)))
     return measured

@@ -49,8 +49,8 @@ def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> No
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
     """Vectors of each length."""
     table = Table("dimension", "bytes per vector", "found in the first ten", title="What a truncated vector costs")
-    for one in measured:
-        table.add_row(str(one.dimension), f"{one.dimension * BYTES_PER_NUMBER:,}", f"{one.recall:.1%}")
+    for cost in measured:
+        table.add_row(str(cost.dimension), f"{cost.dimension * BYTES_PER_NUMBER:,}", f"{cost.recall:.1%}")
     console.print(table)
     console.print(f"Vector search alone, {queries} short descriptions in English as queries.", style="dim")
 

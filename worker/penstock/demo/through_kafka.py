@@ -55,10 +55,10 @@ class Process:
 
     def __init__(self, command: str, variables: Mapping[str, object], folder: Path) -> None:
         others = {name: value for name, value in os.environ.items() if not name.startswith("PENSTOCK_")}
-        own = {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
+        settings = {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
         self._command = command
         self._process = subprocess.Popen(  # noqa: S603  # our own command
-            [sys.executable, "-m", "penstock", command], env=others | own, cwd=folder, stderr=subprocess.PIPE
+            [sys.executable, "-m", "penstock", command], env=others | settings, cwd=folder, stderr=subprocess.PIPE
         )
         self._said: queue.Queue[dict[str, Any]] = queue.Queue()
         self._last = ""
@@ -69,12 +69,12 @@ class Process:
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                said = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
-            if said["event"] == event:
-                return said
-            if not said["event"]:
+            if line["event"] == event:
+                return line
+            if not line["event"]:
                 raise Misconfigured(f"penstock {self._command} ended: {self._last}")
         raise Misconfigured(f"penstock {self._command} has not said {event!r} within {START_S:.0f} s: {self._last}")
 
@@ -160,8 +160,8 @@ class ThroughKafka(Backend):
     def finish(self) -> Mapping[str, int]:
         """As in Stage."""
         self._index.end()
-        said = self._index.hear("ended")
-        return {name: value for name, value in said.items() if isinstance(value, int) and name != "tokens"}
+        line = self._index.hear("ended")
+        return {name: value for name, value in line.items() if isinstance(value, int) and name != "tokens"}
 
     def serve(self, port: int) -> None:  # noqa: ARG002  # the query worker has it from its start
         """As in Stage."""

@@ -21,14 +21,14 @@ def ranked(chunks: Sequence[Hit], rows: Vector, queries: Vector, dimension: int,
     ``rows`` are ``[len(chunks), d]``, ``queries`` ``[n, d]``.
     """
     stored, asked = truncate(rows, dimension), truncate(queries, dimension)
-    found: list[list[Hit]] = []
+    runs: list[list[Hit]] = []
     for start in range(0, len(asked), QUERIES_AT_ONCE):
         scores = asked[start : start + QUERIES_AT_ONCE] @ stored.T
         nearest = np.argsort(-scores, axis=1, kind="stable")[:, :most]
-        found += [
+        runs += [
             [chunks[i]._replace(score=float(row[i])) for i in order] for row, order in zip(scores, nearest, strict=True)
         ]
-    return found
+    return runs
 
 
 def documents(hits: Sequence[Hit]) -> list[str]:

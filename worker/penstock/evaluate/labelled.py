@@ -27,12 +27,12 @@ def read(path: Path, queries: Path | None) -> list[LabelledQuery]:
 
     ``queries`` holds lines of an id, a tab and a text, or {"id", "query"}. Raises Misconfigured with the line.
     """
-    found = list(_json_lines(path)) if queries is None else list(_trec(path, queries))
-    if not found:
+    labelled = list(_json_lines(path)) if queries is None else list(_trec(path, queries))
+    if not labelled:
         raise Misconfigured(f"{path}: no query has a relevant document")
-    if len({one.id for one in found}) != len(found):
+    if len({query.id for query in labelled}) != len(labelled):
         raise Misconfigured(f"{path}: two queries have the same id")
-    return found
+    return labelled
 
 
 def sampled(labelled: Sequence[LabelledQuery], count: int) -> list[LabelledQuery]:
@@ -48,15 +48,15 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
             relevant = given["relevant"]
             grades = relevant if isinstance(relevant, dict) else dict.fromkeys(relevant, 1)
             kept = {str(document): int(grade) for document, grade in grades.items() if int(grade) > 0}
-            one = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept)
+            query = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept)
         except (ValueError, TypeError, KeyError, AttributeError) as error:
-            said = f"{type(error).__name__}: {error}"
+            reason = f"{type(error).__name__}: {error}"
             raise Misconfigured(
-                f'{path}, line {number}: not {{"query": "…", "relevant": ["document", …]}} ({said}); '
+                f'{path}, line {number}: not {{"query": "…", "relevant": ["document", …]}} ({reason}); '
                 "for TREC's qrels name the queries with --queries"
             ) from None
-        if one.relevant:
-            yield one
+        if query.relevant:
+            yield query
 
 
 def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:

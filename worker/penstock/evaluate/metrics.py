@@ -19,16 +19,16 @@ def measure(judged: Judgments, run: Run, recall_at: Sequence[int]) -> dict[str, 
     """
     library = ir_measures()
     wanted = [library.nDCG @ 10, *(library.R @ k for k in recall_at), library.RR @ 10]
-    found = library.calc_aggregate(wanted, _qrels(judged), _scored(run))
-    return {str(one): float(found[one]) for one in wanted}
+    values = library.calc_aggregate(wanted, _qrels(judged), _scored(run))
+    return {str(metric): float(values[metric]) for metric in wanted}
 
 
 def ndcg_by_query(judged: Judgments, run: Run) -> list[float]:
     """nDCG@10 of each judged query, in their order."""
     library = ir_measures()
     values = library.iter_calc([library.nDCG @ 10], _qrels(judged), _scored(run))
-    found = {one.query_id: float(one.value) for one in values}
-    return [found.get(query, 0.0) for query in judged]
+    by_query = {value.query_id: float(value.value) for value in values}
+    return [by_query.get(query, 0.0) for query in judged]
 
 
 def ir_measures() -> Any:
@@ -44,7 +44,7 @@ def ir_measures() -> Any:
 
 def _qrels(judged: Judgments) -> list[Any]:
     make = ir_measures().Qrel
-    return [make(query, document, grade) for query, own in judged.items() for document, grade in own.items()]
+    return [make(query, document, grade) for query, grades in judged.items() for document, grade in grades.items()]
 
 
 def _scored(run: Run) -> list[Any]:

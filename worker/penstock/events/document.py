@@ -160,8 +160,8 @@ def _check_key(record: Record, rules: Rules, key: DocumentKey) -> None:
             raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
         return
     expected = f"{key.tenant}/{key.document}" if rules.tenant_from == "key" else key.document
-    if (found := _key_text(record.key)) != expected:
-        raise InvalidEvent(f"key {found[:80]!r} contradicts the body, which says {expected[:80]!r}")
+    if (key_text := _key_text(record.key)) != expected:
+        raise InvalidEvent(f"key {key_text[:80]!r} contradicts the body, which says {expected[:80]!r}")
 
 
 def _key_text(key: bytes) -> str:

@@ -51,10 +51,10 @@ class MemorySource:
         positions = {}
         for partition, generation in self._generations.items():
             start = self._next[partition]
-            found = self._records[partition][start : start + self._most - len(records)]
-            if found:
-                records += found
-                self._next[partition] = start + len(found)
+            next_records = self._records[partition][start : start + self._most - len(records)]
+            if next_records:
+                records += next_records
+                self._next[partition] = start + len(next_records)
                 positions[partition] = Position(self._next[partition], generation)
         if not records:
             threading.Event().wait(min(timeout_s, 0.005))

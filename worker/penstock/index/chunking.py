@@ -81,15 +81,17 @@ class Chunker:
         prompt = len(self.tokenizer.encode([self.rules.prompt])[0]) if self.rules.prompt else self._special
         capacity = max(1, self.rules.size - room - prompt - SLACK)
         pieces = self.tokenizer.split([text for _, text in documents], capacity, min(self.rules.overlap, capacity // 2))
-        embedded = [self._embedded(title, piece) for title, own in zip(titles, pieces, strict=True) for _, piece in own]
+        embedded = [
+            self._embedded(title, piece) for title, parts in zip(titles, pieces, strict=True) for _, piece in parts
+        ]
         tokens = self.tokenizer.encode(embedded, self.rules.size)
-        flat = [(start, piece) for own in pieces for start, piece in own]
+        flat = [(start, piece) for parts in pieces for start, piece in parts]
         chunks = [
             Chunk(piece, start, start + len(piece), text_hash(whole), ids)
             for (start, piece), whole, ids in zip(flat, embedded, tokens, strict=True)
         ]
-        ends = list(accumulate(len(own) for own in pieces))
-        return [tuple(chunks[end - len(own) : end]) for end, own in zip(ends, pieces, strict=True)]
+        ends = list(accumulate(len(parts) for parts in pieces))
+        return [tuple(chunks[end - len(parts) : end]) for end, parts in zip(ends, pieces, strict=True)]
 
     def _short_titles(self, titles: Sequence[str]) -> list[str]:
         kept = [self._title(title) for title in titles]

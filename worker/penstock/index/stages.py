@@ -46,16 +46,16 @@ class InFlight:
     def enter(self, writes: Iterable[Write]) -> None:
         """These are about to be embedded and written."""
         with self._lock:
-            for one in writes:
-                self._orders.setdefault(one.event.key, []).append(one.event.order)
+            for write in writes:
+                self._orders.setdefault(write.event.key, []).append(write.event.order)
 
     def leave(self, writes: Iterable[Write]) -> None:
         """These, as they entered, are written."""
         with self._lock:
-            for one in writes:
-                self._orders[one.event.key].remove(one.event.order)
-                if not self._orders[one.event.key]:
-                    del self._orders[one.event.key]
+            for write in writes:
+                self._orders[write.event.key].remove(write.event.order)
+                if not self._orders[write.event.key]:
+                    del self._orders[write.event.key]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,8 +73,8 @@ class Prepare:
         events = self._decode(work)
         keys = {event.key: None for event in events}
         busy = self.in_flight.among(keys)
-        found = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
-        anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in found.items()}
+        stored_anchors = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
+        anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in stored_anchors.items()}
         while events:
             events = self._plan(work, events, anchors, busy)
         self.in_flight.enter(work.writes)
@@ -157,7 +157,7 @@ class Embed:
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the vectors of the writes, and counts tokens."""
-        missing = [(w, i) for w, one in enumerate(work.writes) for i in one.missing]
+        missing = [(w, i) for w, write in enumerate(work.writes) for i in write.missing]
         if missing:
             texts = [work.writes[w].chunks[i].tokens for w, i in missing]
             work.chunks, work.tokens = len(texts), sum(map(len, texts))
@@ -170,18 +170,20 @@ def _with_vectors(writes: Sequence[Write], places: Sequence[tuple[int, int]], ro
     vectors: dict[int, dict[int, Vector]] = {}
     for (w, i), row in zip(places, rows, strict=True):
         vectors.setdefault(w, dict(writes[w].vectors or {}))[i] = row
-    return [replace(one, vectors=vectors[w]) if w in vectors else one for w, one in enumerate(writes)]
+    return [replace(write, vectors=vectors[w]) if w in vectors else write for w, write in enumerate(writes)]
 
 
 def completer(chunker: Chunker, embedder: Embedder) -> Complete:
     """Makes the function that ends the reuse of stored chunks: every chunk gets its own vector."""
 
     def complete(writes: Sequence[Write]) -> list[Write]:
-        bare = [(w, i) for w, one in enumerate(writes) for i in range(len(one.chunks)) if i not in (one.vectors or {})]
+        bare = [
+            (w, i) for w, write in enumerate(writes) for i in range(len(write.chunks)) if i not in (write.vectors or {})
+        ]
         chunks = [(writes[w].event.title, writes[w].chunks[i]) for w, i in bare]
         texts = [chunk.tokens or chunker.tokens(title, chunk) for title, chunk in chunks]
         filled = _with_vectors(writes, bare, embedder.embed(texts)) if texts else writes
-        return [replace(one, keep=frozenset()) for one in filled]
+        return [replace(write, keep=frozenset()) for write in filled]
 
     return complete
 
@@ -190,13 +192,13 @@ def completer(chunker: Chunker, embedder: Embedder) -> Complete:
 class WriteOut:
     """The write protocol for the batch, then its dead letters.
 
-    The store and the dead letters wait out their own outages; ``patience`` repeats the protocol as a whole.
+    The store and the dead letters wait out their own outages; ``retry`` repeats the protocol as a whole.
     """
 
     store: VectorStore
     dead_letters: DeadLetters
     complete: Complete
-    patience: Retry
+    retry: Retry
     in_flight: InFlight
 
     def __call__(self, work: IndexWork) -> IndexWork:
@@ -215,7 +217,7 @@ class WriteOut:
     def _write(self, work: IndexWork, writes: Sequence[Write], settled: Mapping[DocumentKey, Stored]) -> None:
         """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
         try:
-            outcomes = self.patience.call(lambda: write(self.store, writes, self.complete, settled))
+            outcomes = self.retry.call(lambda: write(self.store, writes, self.complete, settled))
             work.outcomes.update(outcomes.values())
         except Refused as error:
             if len(writes) == 1:

@@ -52,19 +52,19 @@ def steps(
         if not waiting:
             break
         yield from _write_chunks(store, waiting)
-        waiting = yield from _distrust_changed(store, waiting, complete)
+        waiting = yield from _verify_kept(store, waiting, complete)
         yield from _write_anchors(store, waiting)
-        found = store.read([_anchor(write) for write in waiting])
+        read_back = store.read([_anchor(write) for write in waiting])
         yield
         again: list[Write] = []
-        for one in waiting:
-            anchor = found.get(_anchor(one))
-            verdict = _judge(one, anchor)
+        for write in waiting:
+            anchor = read_back.get(_anchor(write))
+            verdict = _verdict(write, anchor)
             if anchor is None or verdict is None:
-                again.append(_resettled(one, anchor))
+                again.append(_resettled(write, anchor))
             else:
-                outcomes[one.event.key] = verdict
-                anchors[one.event.key] = anchor
+                outcomes[write.event.key] = verdict
+                anchors[write.event.key] = anchor
         waiting = complete(again) if again else []
     if waiting:
         raise Unavailable(f"{len(waiting)} documents were written {MOST_ROUNDS} times and are not read back")
@@ -82,7 +82,7 @@ def _sweep(store: VectorStore, anchors: Mapping[DocumentKey, Stored]) -> None:
 
 
 @dataclass(frozen=True, slots=True)
-class _Trust:
+class _KeptChunk:
     """A kept chunk, and what its stored form must be by now."""
 
     write: Write
@@ -98,65 +98,68 @@ class _Trust:
         return stored.newer(order, recipe)
 
 
-def _anchor(one: Write) -> ChunkKey:
-    return ChunkKey(*one.event.key, 0)
+def _anchor(write: Write) -> ChunkKey:
+    return ChunkKey(*write.event.key, 0)
 
 
 def _write_chunks(store: VectorStore, writes: Sequence[Write]) -> Generator[None, None, None]:
     """All but the anchors: changed chunks with their vectors, kept ones by their payload alone."""
-    points = [(one, i) for one in writes for i in range(1, len(one.chunks))]
+    points = [(write, i) for write in writes for i in range(1, len(write.chunks))]
     yield from _put(store, points)
 
 
 def _write_anchors(store: VectorStore, writes: Sequence[Write]) -> Generator[None, None, None]:
-    yield from _put(store, [(one, 0) for one in writes])
+    yield from _put(store, [(write, 0) for write in writes])
 
 
 def _put(store: VectorStore, points: Sequence[tuple[Write, int]]) -> Generator[None, None, None]:
-    if changed := [one.point(i) for one, i in points if i not in one.keep]:
+    if changed := [write.point(i) for write, i in points if i not in write.keep]:
         store.upsert(changed)
         yield
-    if kept := [one.point(i) for one, i in points if i in one.keep]:
+    if kept := [write.point(i) for write, i in points if i in write.keep]:
         store.patch(kept)
         yield
 
 
-def _distrust_changed(
+def _verify_kept(
     store: VectorStore, writes: Sequence[Write], complete: Complete
 ) -> Generator[None, None, list[Write]]:
     """Verify the kept chunks; a document that has one missing or changed is written again without reuse."""
-    trusted = {
-        ChunkKey(*one.event.key, i): _Trust(one, one.chunks[i].hash) for one in writes for i in one.keep if i > 0
+    kept = {
+        ChunkKey(*write.event.key, i): _KeptChunk(write, write.chunks[i].hash)
+        for write in writes
+        for i in write.keep
+        if i > 0
     }
-    if not trusted:
+    if not kept:
         return list(writes)
-    found = store.read(list(trusted))
+    read_back = store.read(list(kept))
     yield
-    broken = {trust.write.event.key for key, trust in trusted.items() if not trust.holds(found.get(key))}
+    broken = {chunk.write.event.key for key, chunk in kept.items() if not chunk.holds(read_back.get(key))}
     if not broken:
         return list(writes)
-    redone = complete([one for one in writes if one.event.key in broken])
+    redone = complete([write for write in writes if write.event.key in broken])
     yield from _write_chunks(store, redone)
-    return [one for one in writes if one.event.key not in broken] + redone
+    return [write for write in writes if write.event.key not in broken] + redone
 
 
-def _judge(one: Write, anchor: Stored | None) -> Outcome | None:
+def _verdict(write: Write, anchor: Stored | None) -> Outcome | None:
     """What the anchor that was read back says; None when the document must be written again."""
-    if anchor is None or anchor.older(one.event.order, one.recipe):
+    if anchor is None or anchor.older(write.event.order, write.recipe):
         return None
-    if anchor.newer(one.event.order, one.recipe):
-        return None if _overtaken_by_earlier(one, anchor) else Outcome.SUPERSEDED
-    if one.event.op is Op.DELETE:
+    if anchor.newer(write.event.order, write.recipe):
+        return None if _overtaken_by_earlier(write, anchor) else Outcome.SUPERSEDED
+    if write.event.op is Op.DELETE:
         return Outcome.DELETED
-    return Outcome.UNCHANGED if len(one.keep) == len(one.chunks) else Outcome.INDEXED
+    return Outcome.UNCHANGED if len(write.keep) == len(write.chunks) else Outcome.INDEXED
 
 
-def _overtaken_by_earlier(one: Write, anchor: Stored) -> bool:
+def _overtaken_by_earlier(write: Write, anchor: Stored) -> bool:
     """Whether a delete without a version met an earlier event that someone wrote after the anchor was recalled."""
-    return one.event.unversioned and anchor.order.sequence < one.event.order.sequence
+    return write.event.unversioned and anchor.order.sequence < write.event.order.sequence
 
 
-def _resettled(one: Write, anchor: Stored | None) -> Write:
-    if anchor is None or not _overtaken_by_earlier(one, anchor):
-        return one
-    return replace(one, event=settle(one.event, anchor.order))
+def _resettled(write: Write, anchor: Stored | None) -> Write:
+    if anchor is None or not _overtaken_by_earlier(write, anchor):
+        return write
+    return replace(write, event=settle(write.event, anchor.order))

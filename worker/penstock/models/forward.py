@@ -132,11 +132,13 @@ class Forward:
     def _feeds(self, texts: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         """Ids padded on the right, with their lengths or a mask of what is real."""
         lengths = np.array([len(text) for text in texts], dtype=np.int32)
-        own = "lengths" in self._session.inputs
-        ids = np.zeros((len(texts), round_up(int(lengths.max()), self._multiple)), np.int32 if own else np.int64)
+        takes_lengths = "lengths" in self._session.inputs
+        ids = np.zeros(
+            (len(texts), round_up(int(lengths.max()), self._multiple)), np.int32 if takes_lengths else np.int64
+        )
         for row, text in enumerate(texts):
             ids[row, : len(text)] = text
-        if own:
+        if takes_lengths:
             return {"input_ids": ids, "lengths": lengths}
         mask = (np.arange(ids.shape[1]) < lengths[:, None]).astype(np.int64)
         feeds = dict(zip(MASKED, (ids, mask, np.zeros_like(ids)), strict=True))

@@ -26,7 +26,7 @@ SEPARATORS = {"blank-line": "\n\n", "newline": "\n"}
 
 def fill(template: str, values: Mapping[str, str]) -> str:
     """The template with each ``{name}`` replaced once: braces in a value stay what they are."""
-    return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[0]), template)
+    return re.sub(r"\{(\w+)\}", lambda match: values.get(match[1], match[0]), template)
 
 
 def harmless(text: str) -> str:

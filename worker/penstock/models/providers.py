@@ -56,12 +56,12 @@ class Limits:
 
 def profiles(token_budget: int, longest: int, ends: Sequence[int] = ENGINES) -> tuple[Profile, ...]:
     """One per length in ``ends`` that a batch within the budget, and a text, can reach."""
-    shortest, found = 1, []
+    shortest, made = 1, []
     for end in sorted(ends):
         if shortest <= longest and end <= token_budget:
-            found.append(Profile(max(1, token_budget // round_up(shortest, MULTIPLE["tensorrt"])), shortest, end))
+            made.append(Profile(max(1, token_budget // round_up(shortest, MULTIPLE["tensorrt"])), shortest, end))
             shortest = end + 1
-    return tuple(found)
+    return tuple(made)
 
 
 def covers(profile: Profile, batch: int, length: int) -> bool:

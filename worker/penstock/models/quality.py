@@ -46,7 +46,7 @@ def read_labelled_set(folder: Path) -> LabelledSet:
 
 def ndcg(ranked: Sequence[str], relevant: AbstractSet[str], cutoff: int = CUTOFF) -> float:
     """Normalized discounted cumulative gain with binary gains (Jarvelin and Kekalainen, 2002)."""
-    gained = sum(1 / math.log2(place + 2) for place, one in enumerate(ranked[:cutoff]) if one in relevant)
+    gained = sum(1 / math.log2(place + 2) for place, document in enumerate(ranked[:cutoff]) if document in relevant)
     return gained / sum(1 / math.log2(place + 2) for place in range(min(cutoff, len(relevant))))
 
 
@@ -62,10 +62,10 @@ def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         for number, line in enumerate(path.read_bytes().splitlines(), 1):
             try:
-                found = json.loads(line)
-                if not isinstance(found, dict):
+                value = json.loads(line)
+                if not isinstance(value, dict):
                     raise ValueError("no JSON object")  # noqa: TRY004  # told like the others
-                yield found
+                yield value
             except ValueError as error:
                 raise Misconfigured(f"{path}, line {number}: {error}") from None
     except OSError as error:

@@ -120,23 +120,23 @@ def providers() -> list[str]:
 
 def versions() -> dict[str, str]:
     """Of ONNX Runtime and the libraries under it, as far as they are Python packages."""
-    found = {"onnxruntime": onnxruntime.__version__}
+    installed = {"onnxruntime": onnxruntime.__version__}
     for name in LIBRARIES:
         try:
-            found[name] = importlib.metadata.version(name)
+            installed[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             continue
-    return found
+    return installed
 
 
 def cores(quota: Path = Path("/sys/fs/cgroup/cpu.max")) -> int:
     """Those that this process may use, by its affinity and its control group's quota."""
-    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     try:
         most, period = quota.read_text().split()
-        return max(1, min(own, int(most) // int(period)))
+        return max(1, min(allowed, int(most) // int(period)))
     except (OSError, ValueError):
-        return own
+        return allowed
 
 
 def gpu_name() -> str:

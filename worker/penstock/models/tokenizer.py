@@ -56,8 +56,8 @@ class HubTokenizer:
         parts = [(i, start, part) for i, text in enumerate(texts) for start, part in windows(text)]
         pieces: list[list[tuple[int, str]]] = [[] for _ in texts]
         cut = self._splitter(capacity, overlap).chunk_all_indices([part for _, _, part in parts])
-        for (i, start, _), own in zip(parts, cut, strict=True):
-            pieces[i] += [(start + at, piece) for at, piece in own]
+        for (i, start, _), offsets in zip(parts, cut, strict=True):
+            pieces[i] += [(start + at, piece) for at, piece in offsets]
         return pieces
 
     def control(self, template: str) -> tuple[int, ...]:
@@ -87,15 +87,15 @@ def windows(text: str) -> list[tuple[int, str]]:
 
     Cut at the last end of a paragraph, line or word in the second half of a part, else anywhere.
     """
-    found = []
+    parts = []
     start = 0
     while len(text) - start > WINDOW:
         half = start + WINDOW // 2
         ends = (text.rfind(mark, half, start + WINDOW) + len(mark) for mark in ("\n\n", "\n", " "))
         end = next((end for end in ends if end > half), start + WINDOW)
-        found.append((start, text[start:end]))
+        parts.append((start, text[start:end]))
         start = end
-    return [*found, (start, text[start:])]
+    return [*parts, (start, text[start:])]
 
 
 def _special_ids(tokenizer: Tokenizer) -> tuple[tuple[int, ...], tuple[int, ...]]:

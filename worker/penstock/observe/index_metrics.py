@@ -41,7 +41,7 @@ class IndexMetrics(Metrics):
             "penstock_index_store_seconds", "Time of each call of the store, by operation, failed ones left out.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
-        for outcome in (one for one in Outcome if one.value in {"indexed", "dead_lettered"}):
+        for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
             self._records.labels(topic, outcome.value)
 
     def batch(self, work: Work) -> None:

@@ -123,7 +123,7 @@ def live(
 def _who(record: Record) -> dict[str, str]:
     """The record's key, which names its document, and the trace that it was produced in, where there are such."""
     key = (record.key or b"").decode("utf-8", "replace")[:KEY_CHARS]
-    return {name: told for name, told in (("key", key), ("trace_id", trace_id(context_of(record.headers)))) if told}
+    return {name: text for name, text in (("key", key), ("trace_id", trace_id(context_of(record.headers)))) if text}
 
 
 def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Callable[[int], None]]]:

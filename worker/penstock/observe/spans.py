@@ -91,7 +91,7 @@ def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts
         "penstock.last": f"{last.partition.number}:{last.offset}",
         **{f"penstock.{name}": count for name, count in counts.items()},
     }
-    within = Interval(min(one.start_ns for one in stages.values()), max(one.end_ns for one in stages.values()))
+    within = Interval(min(stage.start_ns for stage in stages.values()), max(stage.end_ns for stage in stages.values()))
     contexts = filter(None, (context_of(record.headers) for record in records))
     links = tuple(dict.fromkeys(islice(contexts, 10 * MOST_LINKS)))[:MOST_LINKS]
     return Span(f"process {topic}", "consumer", within, attributes, links=links, children=_steps(stages))

@@ -47,30 +47,30 @@ class Watch:
     def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
         """These came, in order; ``first`` is the first of them, ``position`` the next to read."""
         with self._lock:
-            one = self._partitions.setdefault(partition, _Partition(first))
-            if one.done >= one.read:  # what was read before is no part of the lag
-                one.marks.clear()
-            one.known = one.known or position > first
+            known = self._partitions.setdefault(partition, _Partition(first))
+            if known.done >= known.read:  # what was read before is no part of the lag
+                known.marks.clear()
+            known.known = known.known or position > first
             oldest = next((record for record in records if record.timestamp_ms is not None), None)
             if oldest is not None and oldest.timestamp_ms is not None:
-                one.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
-            one.read, one.end = position, max(one.end, position)
+                known.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
+            known.read, known.end = position, max(known.end, position)
 
     def ends(self, ends: Mapping[Partition, int]) -> None:
         """Where partitions end as the broker told last, also of those where nothing was read."""
         with self._lock:
             for partition, end in ends.items():
-                if (one := self._partitions.get(partition)) is not None:
-                    one.known, one.end = True, max(one.end, end)
+                if (known := self._partitions.get(partition)) is not None:
+                    known.known, known.end = True, max(known.end, end)
 
     def committed(self, partition: Partition, offset: int) -> None:
         """Everything before this offset is done."""
         with self._lock:
-            if (one := self._partitions.get(partition)) is None:
+            if (known := self._partitions.get(partition)) is None:
                 return
-            one.done = max(one.done, offset)
-            while len(one.marks) > 1 and one.marks[1][0] <= one.done:
-                one.marks.popleft()
+            known.done = max(known.done, offset)
+            while len(known.marks) > 1 and known.marks[1][0] <= known.done:
+                known.marks.popleft()
 
     def gone(self, partitions: Iterable[Partition]) -> None:
         """These are no longer this consumer's."""
@@ -80,16 +80,16 @@ class Watch:
 
     def lag(self) -> int:
         """Records that are not committed, of all partitions."""
-        return sum(one.records for one in self.behind(0.0).values())
+        return sum(lag.records for lag in self.behind(0.0).values())
 
     def behind(self, now_s: float) -> dict[Partition, Lag]:
         """All that are owned and whose end is known."""
         with self._lock:
             return {
                 name: Lag(
-                    max(0, one.end - one.done),
-                    max(0.0, now_s - one.marks[0][1]) if one.marks and one.done < one.read else 0.0,
+                    max(0, known.end - known.done),
+                    max(0.0, now_s - known.marks[0][1]) if known.marks and known.done < known.read else 0.0,
                 )
-                for name, one in self._partitions.items()
-                if one.known
+                for name, known in self._partitions.items()
+                if known.known
             }

@@ -46,11 +46,11 @@ def lengths(name: str, tokens: int, longest: int, seed: int = 0) -> list[int]:
     """Texts of about so many tokens together: all of one length, or of mixed ones up to the longest."""
     if name != MIXED:
         return [int(name)] * max(1, tokens // int(name))
-    chance, found = random.Random(seed), list[int]()  # noqa: S311  # no secret
-    while sum(found) < tokens:
+    chance, drawn_lengths = random.Random(seed), list[int]()  # noqa: S311  # no secret
+    while sum(drawn_lengths) < tokens:
         drawn = chance.lognormvariate(0, MIXED_SPREAD) * MIXED_MEDIAN
-        found.append(max(4, min(MIXED_LONGEST, longest, round(drawn))))
-    return found
+        drawn_lengths.append(max(4, min(MIXED_LONGEST, longest, round(drawn))))
+    return drawn_lengths
 
 
 def lengths_to_measure(bundle: Bundle, names: Sequence[str]) -> Sequence[str]:
@@ -92,14 +92,14 @@ def tune(bundle: Bundle, loaded: LoadedGraph, tokens: int, advance: Callable[[in
 
 def peak_memory() -> dict[str, int]:
     """Most bytes that this process held so far, and those of the GPU that it holds now, where there is one."""
-    found = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
+    peak = {"host": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024}
     if program := shutil.which("nvidia-smi"):
         asked = [program, "--query-compute-apps=pid,used_memory", "--format=csv,noheader,nounits"]
         lines = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.splitlines()  # noqa: S603
         held = [line.split(",")[1].strip() for line in lines if line.split(",")[0].strip() == str(os.getpid())]
         if held and held[0].isdigit():
-            found["gpu"] = int(held[0]) << 20
-    return found
+            peak["gpu"] = int(held[0]) << 20
+    return peak
 
 
 def _timed(forward: Forward, drawn: Sequence[int], repeats: int) -> list[float]:

@@ -149,11 +149,11 @@ class MicroBatcher(Generic[I, O]):
 
         What is overdue may be one job's fault: only when a second one is, too, it is an outage.
         """
-        own: dict[_Job[I, O], list[tuple[_Job[I, O], int]]] = {}
+        by_job: dict[_Job[I, O], list[tuple[_Job[I, O], int]]] = {}
         for job, i in batch:
-            own.setdefault(job, []).append((job, i))
-        alone, overdue = len(own) == 1, 0
-        for job, items in own.items():
+            by_job.setdefault(job, []).append((job, i))
+        alone, overdue = len(by_job) == 1, 0
+        for job, items in by_job.items():
             if alone or _outage(error) or overdue > 1:
                 job.fail(error)
             elif not job.future.done():

@@ -11,14 +11,14 @@ LEAST_LOGIT = -700.0
 
 
 def disown(
-    found: Sequence[Sequence[Hit]], read: Callable[[Sequence[ChunkKey]], Mapping[ChunkKey, Stored]]
+    candidates: Sequence[Sequence[Hit]], read: Callable[[Sequence[ChunkKey]], Mapping[ChunkKey, Stored]]
 ) -> list[list[Hit]]:
     """Without the hits that do not belong to their document any more; reads the anchors that are not among them."""
-    anchors: dict[ChunkKey, Stored] = {hit.key: hit.stored for hits in found for hit in hits if hit.key.chunk == 0}
-    wanted = {ChunkKey(hit.key.tenant, hit.key.document, 0) for hits in found for hit in hits}
+    anchors: dict[ChunkKey, Stored] = {hit.key: hit.stored for hits in candidates for hit in hits if hit.key.chunk == 0}
+    wanted = {ChunkKey(hit.key.tenant, hit.key.document, 0) for hits in candidates for hit in hits}
     if missing := [key for key in wanted if key not in anchors]:
         anchors |= read(missing)
-    return [owned(hits, anchors) for hits in found]
+    return [owned(hits, anchors) for hits in candidates]
 
 
 def best_per_document(hits: Sequence[Hit], logits: Sequence[float] | None) -> list[Ranked]:

@@ -148,7 +148,7 @@ def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
     """An answer in the words of the schema."""
     return ReplyBody(
         id=answer.query.id,
-        hits=tuple(_hit(one) for one in answer.documents),
+        hits=tuple(_hit(document) for document in answer.documents),
         reranked=not answer.not_reranked,
         not_reranked=answer.not_reranked or None,
         timings_ms=answer.timings_ms,
@@ -156,17 +156,17 @@ def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
     )
 
 
-def _hit(one: Ranked) -> HitBody:
-    hit = one.hit
+def _hit(document: Ranked) -> HitBody:
+    hit = document.hit
     return HitBody(
         document=hit.key.document,
         chunk=hit.key.chunk,
         title=hit.title,
         text=hit.text,
         metadata=hit.metadata,
-        score=one.score,
+        score=document.score,
         retrieval_score=hit.score,
-        retrieval_rank=one.retrieval_rank,
+        retrieval_rank=document.retrieval_rank,
     )
 
 

@@ -150,23 +150,23 @@ class Search:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
         return Retrieved(query, hits, deadline, len(ids), watch.laps_ms)
 
-    def renewed(self, found: Retrieved) -> Retrieved:
+    def renewed(self, retrieved: Retrieved) -> Retrieved:
         """With the query's whole time before it again."""
-        return replace(found, deadline=self._clock() + found.query.timeout_s)
+        return replace(retrieved, deadline=self._clock() + retrieved.query.timeout_s)
 
     async def aside(self, work: Callable[..., T], *given: Any) -> T:
         """The result of what takes too long for the event loop."""
         return await asyncio.get_running_loop().run_in_executor(self._aside, work, *given)
 
-    async def order(self, found: Retrieved) -> Answer:
+    async def order(self, retrieved: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
         watch = Stopwatch(self._clock)
-        query = found.query
-        logits, why_not = await self._scored(found)
+        query = retrieved.query
+        logits, why_not = await self._scored(retrieved)
         if logits is not None:
             watch.lap("rerank")
-        documents = best_per_document(found.hits, logits)[: query.top_k]
-        return Answer(query, documents, why_not, {**found.timings_ms, **watch.laps_ms})
+        documents = best_per_document(retrieved.hits, logits)[: query.top_k]
+        return Answer(query, documents, why_not, {**retrieved.timings_ms, **watch.laps_ms})
 
     def close(self) -> None:
         """End the threads, once what is under way is done."""
@@ -201,22 +201,22 @@ class Search:
 
     def _look_up(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """One request for the candidates of all, one for the anchors that did not come with them."""
-        found = self._store.search(lookups)
-        return disown(found, self._store.read)
+        candidates = self._store.search(lookups)
+        return disown(candidates, self._store.read)
 
-    async def _scored(self, found: Retrieved) -> tuple[list[float] | None, str]:
+    async def _scored(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
         """A logit per candidate, or why there is none."""
-        query, scorer = found.query, self.scorer
+        query, scorer = retrieved.query, self.scorer
         if query.rerank is False:
             return None, "the query asked for none"
         if scorer is None or self.rank is None:
             return None, "this worker has no reranker"
-        texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in found.hits]
+        texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in retrieved.hits]
         instruction = query.instruction or scorer.instruction
         try:
-            async with asyncio.timeout(found.deadline - REPLY_S - self._clock()):
+            async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
                 pairs = await self.aside(scorer.pairs.encode, query.text, texts, instruction) if texts else []
-                left = found.deadline - REPLY_S - self._clock()
+                left = retrieved.deadline - REPLY_S - self._clock()
                 if self.rank.expected_s(sum(map(len, pairs))) > left:
                     return None, NO_TIME
                 by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))  # neighbours share batches

@@ -1,6 +1,6 @@
 """Queries over a topic: what each stage of the overlap does with a batch of them.
 
-The loop, the overlap and the patience are those of the index worker. The queries of one poll are embedded together,
+The loop, the overlap and the retries are those of the index worker. The queries of one poll are embedded together,
 looked up in one request, and their pairs share the reranker's batches.
 """
 
@@ -50,7 +50,7 @@ class PendingQuery:
     record: Record
     topic: str
     query: Query
-    found: Retrieved | None = None
+    retrieved: Retrieved | None = None
     answer: Answer | None = None
     answered_ns: int = 0
     overdue: int = 0
@@ -60,7 +60,7 @@ class PendingQuery:
 class QueryWork(Work):
     """A batch of queries. ``refusals`` are answers to those that get none; the records of some of them are ``late``."""
 
-    asked: list[PendingQuery] = field(default_factory=list)
+    queries: list[PendingQuery] = field(default_factory=list)
     refusals: list[Message] = field(default_factory=list)
     late: list[Record] = field(default_factory=list)
 
@@ -77,7 +77,7 @@ class Decode:
             topic = self.rules.replies[0]
             try:
                 topic = reply_topic(record, self.rules.replies)
-                work.asked.append(PendingQuery(record, topic, decode(record, self.rules)))
+                work.queries.append(PendingQuery(record, topic, decode(record, self.rules)))
             except InvalidEvent as error:
                 refuse(work, record, topic, error, "decode")
         return work
@@ -121,29 +121,29 @@ class Retrieve:
 
     search: Search
     run: Callable[[Coroutine[Any, Any, list[Any]]], list[Any]]
-    patience: Retry
+    retry: Retry
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """While the store is away, tries again, for what is still without candidates."""
-        self.patience.call(lambda: self._retrieve(work))
+        self.retry.call(lambda: self._retrieve(work))
         return work
 
     def _retrieve(self, work: QueryWork) -> None:
-        todo = [one for one in work.asked if one.found is None]
-        results = self.run(together([self.search.retrieve(one.query) for one in todo]))
+        todo = [pending for pending in work.queries if pending.retrieved is None]
+        results = self.run(together([self.search.retrieve(pending.query) for pending in todo]))
         away: Unavailable | None = None
-        for one, result in zip(todo, results, strict=True):
+        for pending, result in zip(todo, results, strict=True):
             match result:
                 case Retrieved():
-                    one.found = result
+                    pending.retrieved = result
                     work.tokens += result.tokens
-                case Overdue() if one.overdue + 1 >= MOST_OVERDUE:
-                    drop(work, one, TooLate(f"the store gave no answer in time: {result}"), "retrieve")
+                case Overdue() if pending.overdue + 1 >= MOST_OVERDUE:
+                    drop(work, pending, TooLate(f"the store gave no answer in time: {result}"), "retrieve")
                 case Unavailable():
-                    one.overdue += isinstance(result, Overdue)
+                    pending.overdue += isinstance(result, Overdue)
                     away = result
                 case _:
-                    drop(work, one, result, "retrieve")
+                    drop(work, pending, result, "retrieve")
         if away is not None:
             raise away
 
@@ -160,13 +160,17 @@ class Rerank:
 
         Each query has its whole time again: what others of its batch waited for is not its fault.
         """
-        todo = [(one, self.search.renewed(one.found)) for one in work.asked if one.found is not None]
-        results = self.run(together([self.search.order(found) for _, found in todo]))
-        for (one, _), result in zip(todo, results, strict=True):
+        todo = [
+            (pending, self.search.renewed(pending.retrieved))
+            for pending in work.queries
+            if pending.retrieved is not None
+        ]
+        results = self.run(together([self.search.order(retrieved) for _, retrieved in todo]))
+        for (pending, _), result in zip(todo, results, strict=True):
             if isinstance(result, Answer):
-                one.answer, one.answered_ns = result, time.time_ns()
+                pending.answer, pending.answered_ns = result, time.time_ns()
             else:
-                drop(work, one, result, "rerank")
+                drop(work, pending, result, "rerank")
         return work
 
 
@@ -176,26 +180,29 @@ class Reply:
 
     replies: Replies
     dead_letters: DeadLetters
-    patience: Retry
+    retry: Retry
     model: ModelBody
     metrics: QueryMetrics
     tracer: Tracer
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """Returns once all is durable, so that the positions of the batch may be committed."""
-        answered = [(one, one.answer) for one in work.asked if one.answer is not None]
-        messages = [(one, message(one.record, one.topic, to_reply(answer, self.model))) for one, answer in answered]
+        answered = [(pending, pending.answer) for pending in work.queries if pending.answer is not None]
+        messages = [
+            (pending, message(pending.record, pending.topic, to_reply(answer, self.model)))
+            for pending, answer in answered
+        ]
         try:
-            self.patience.call(lambda: self.replies.put([one for _, one in messages]))
+            self.retry.call(lambda: self.replies.put([pending for _, pending in messages]))
             work.outcomes[Outcome.ANSWERED] += len(messages)
         except Refused:
-            for one, single in messages:
-                self._alone(work, one, single)
+            for pending, single in messages:
+                self._alone(work, pending, single)
         for refusal in work.refusals:
             with suppress(Refused):  # even this is too large: the dead letter has the whole record
-                self.patience.call(partial(self.replies.put, [refusal]))
+                self.retry.call(partial(self.replies.put, [refusal]))
         if work.letters:
-            self.patience.call(lambda: self.dead_letters.put(work.letters))
+            self.retry.call(lambda: self.dead_letters.put(work.letters))
         self._trace(work)
         for _, answer in answered:
             self.metrics.answer(answer)
@@ -207,19 +214,19 @@ class Reply:
         failed = [(letter.record, type(letter.error).__name__) for letter in work.letters]
         for record, error in (*failed, *((record, "too_late") for record in work.late)):
             self.tracer.emit(record_failure(record, Interval(began_ns, time.time_ns()), error))
-        for one in work.asked:
-            if (answer := one.answer) is not None:
-                name, parent = f"process {one.record.partition.topic}", context_of(one.record.headers)
+        for pending in work.queries:
+            if (answer := pending.answer) is not None:
+                name, parent = f"process {pending.record.partition.topic}", context_of(pending.record.headers)
                 self.tracer.emit(
-                    answer_span(name, "consumer", parent, one.answered_ns, answer.timings_ms, len(answer.documents))
+                    answer_span(name, "consumer", parent, pending.answered_ns, answer.timings_ms, len(answer.documents))
                 )
 
-    def _alone(self, work: QueryWork, one: PendingQuery, single: Message) -> None:
+    def _alone(self, work: QueryWork, pending: PendingQuery, single: Message) -> None:
         try:
-            self.patience.call(lambda: self.replies.put([single]))
+            self.retry.call(lambda: self.replies.put([single]))
             work.outcomes[Outcome.ANSWERED] += 1
         except Refused as error:
-            drop(work, one, error, "reply")
+            drop(work, pending, error, "reply")
 
 
 async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseException]:
@@ -227,15 +234,15 @@ async def together(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T | BaseExce
     return await asyncio.gather(*calls, return_exceptions=True)
 
 
-def drop(work: QueryWork, one: PendingQuery, error: BaseException, stage: str) -> None:
+def drop(work: QueryWork, pending: PendingQuery, error: BaseException, stage: str) -> None:
     """The query gets no answer; raises what is neither its own fault nor the clock's."""
-    work.asked.remove(one)
+    work.queries.remove(pending)
     if isinstance(error, TooLate):
         work.outcomes[Outcome.TOO_LATE] += 1
-        work.late.append(one.record)
-        work.refusals.append(message(one.record, one.topic, ReplyBody(id=one.query.id, error=str(error))))
+        work.late.append(pending.record)
+        work.refusals.append(message(pending.record, pending.topic, ReplyBody(id=pending.query.id, error=str(error))))
     elif isinstance(error, InvalidEvent):
-        refuse(work, one.record, one.topic, error, stage, one.query.id)
+        refuse(work, pending.record, pending.topic, error, stage, pending.query.id)
     else:
         raise error
 

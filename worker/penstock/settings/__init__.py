@@ -149,14 +149,14 @@ def origins() -> dict[str, str]:
     """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
     file = os.environ.get(FILE_VARIABLE) or DEFAULT_FILE
     written = TomlConfigSettingsSource(Settings, file)()
-    found = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
+    origin = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
     for values, where in (
         (_secret_files(), os.environ.get(SECRETS_VARIABLE, "")),
         (_dotenv(), ".env"),
         (os.environ, "environment"),
     ):
-        found |= {name.upper(): where for name, value in values.items() if value}
-    return {name: found[name] for name, _, _ in variables() if name in found}
+        origin |= {name.upper(): where for name, value in values.items() if value}
+    return {name: origin[name] for name, _, _ in variables() if name in origin}
 
 
 def _dotenv() -> dict[str, str]:

@@ -1,1 +1,1 @@
-"""What both workers share: the loop over a topic, the overlap of stages, and patience with outages."""
+"""What both workers share: the loop over a topic, the overlap of stages, and retries."""

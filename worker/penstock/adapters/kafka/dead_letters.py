@@ -46,8 +46,8 @@ class KafkaDeadLetters:
             value, more = None, [("penstock.value.dropped", str(len(record.value or b"")).encode())]
         if value is None and record.key is None:  # the library sends no record without both
             value, more = b"", [*more, ("penstock.value.null", b"true")]
-        own = [(name, header or b"") for name, header in record.headers]  # nor null headers
-        headers = [*own, *error_headers(letter, self._sequence_base), *more]
+        original = [(name, header or b"") for name, header in record.headers]  # nor null headers
+        headers = [*original, *error_headers(letter, self._sequence_base), *more]
         try:
             return self._producer.send(self._topic, key=record.key, value=value, headers=headers)
         except kafka_errors.MessageSizeTooLargeError as error:
@@ -70,7 +70,7 @@ class KafkaDeadLetters:
 def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]:
     """The headers of Kafka Connect's dead letter queues (KIP-298), and the order of the first delivery."""
     partition = letter.record.partition
-    said = {
+    headers = {
         "__connect.errors.topic": partition.topic,
         "__connect.errors.partition": str(partition.number),
         "__connect.errors.offset": str(letter.record.offset),
@@ -79,4 +79,4 @@ def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]
         "__connect.errors.exception.message": str(letter.error)[:LONGEST_MESSAGE],
         "penstock.sequence": str(sequence_base + letter.record.offset),
     }
-    return [(name, value.encode()) for name, value in said.items()]
+    return [(name, value.encode()) for name, value in headers.items()]

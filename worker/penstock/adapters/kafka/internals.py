@@ -76,8 +76,8 @@ def ask_for_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], 
 
 def fetch_committed(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[Any, int]:
     """What the group has committed of these. Assumes: the coordinator asks once for all, the public call for each."""
-    found = consumer._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
-    return {partition: stored.offset for partition, stored in found.items()}
+    committed = consumer._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
+    return {partition: stored.offset for partition, stored in committed.items()}
 
 
 @contextmanager

@@ -26,9 +26,9 @@ class KafkaProgress:
         for place in places:
             if place.topic != self._settings.topic:
                 raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
-        found = self._asked(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
+        offsets = self._asked(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
         mine = self._settings.topic
-        done = {owned.partition: stored.offset for owned, stored in found.items() if owned.topic == mine}
+        done = {owned.partition: stored.offset for owned, stored in offsets.items() if owned.topic == mine}
         for place in places:
             if place.partition not in done and place.partition >= self._count():
                 raise InvalidEvent(

@@ -22,7 +22,7 @@ class KafkaReplies:
     def put(self, messages: Sequence[Message]) -> None:
         """As the port says."""
         try:
-            sent = [self._send(one) for one in messages]
+            sent = [self._send(message) for message in messages]
             for future in sent:
                 future.get(timeout=REQUEST_S)
         except kafka_errors.MessageSizeTooLargeError as error:
@@ -30,9 +30,9 @@ class KafkaReplies:
         except kafka_errors.KafkaError as error:
             raise failure(error, "sending answers", "answers cannot be sent") from error
 
-    def _send(self, one: Message) -> Any:
-        headers = [(name, value or b"") for name, value in one.headers]  # the library sends no null headers
-        return self._producer.send(one.topic, key=one.key, value=one.value, headers=headers)
+    def _send(self, message: Message) -> Any:
+        headers = [(name, value or b"") for name, value in message.headers]  # the library sends no null headers
+        return self._producer.send(message.topic, key=message.key, value=message.value, headers=headers)
 
     def close(self, timeout_s: float) -> None:
         """As the port says."""

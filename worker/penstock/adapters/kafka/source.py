@@ -75,9 +75,11 @@ class KafkaSource:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
         except kafka_errors.KafkaError as error:
             raise failure(error, "Kafka") from error
-        mine = {owned: [_record(raw) for raw in found] for owned, found in polled.items() if owned in self._generations}
+        mine = {
+            owned: [_record(raw) for raw in records] for owned, records in polled.items() if owned in self._generations
+        }
         self._tell(positions, mine)
-        return Batch(tuple(record for found in mine.values() for record in found), positions) if positions else None
+        return Batch(tuple(record for records in mine.values() for record in records), positions) if positions else None
 
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """As the port says; the next poll sends it."""
@@ -148,8 +150,10 @@ class KafkaSource:
         self._asked = internals.ask_for_ends(self._consumer, list(self._generations), GROUP_TIMEOUT_MS)
         self._asked.add_callback(self._learn_ends)
 
-    def _learn_ends(self, found: Mapping[TopicPartition, Any]) -> None:
-        self._watch.ends({Partition(*owned): one.offset for owned, one in found.items() if one and one.offset >= 0})
+    def _learn_ends(self, answers: Mapping[TopicPartition, Any]) -> None:
+        self._watch.ends(
+            {Partition(*owned): answer.offset for owned, answer in answers.items() if answer and answer.offset >= 0}
+        )
 
     def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
         for partition, position in positions.items():

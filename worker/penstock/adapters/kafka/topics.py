@@ -30,8 +30,8 @@ def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC"
 
 def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
     with admin(settings) as client:
-        found = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
-        wanted, letters = found[settings.topic], found[settings.dead_letters]
+        described = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
+        wanted, letters = described[settings.topic], described[settings.dead_letters]
         if is_missing(wanted):
             raise Misconfigured(
                 f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
@@ -46,9 +46,9 @@ def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
 
     def make() -> None:
         with admin(settings) as client:
-            for found in client.describe_topics(list(names)):
-                if is_missing(found):
-                    _create(client, found["name"], "topic for answers")
+            for described in client.describe_topics(list(names)):
+                if is_missing(described):
+                    _create(client, described["name"], "topic for answers")
 
     connected(make, settings)
 
@@ -110,9 +110,11 @@ def ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[T
 def _ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[TopicSpec, bool]]:
     done = []
     with admin(settings) as client:
-        found = {one["name"]: one for one in client.describe_topics([topic.name for topic in topics])}
+        described = {
+            description["name"]: description for description in client.describe_topics([topic.name for topic in topics])
+        }
         for topic in topics:
-            known = found[topic.name]
+            known = described[topic.name]
             missing = is_missing(known)
             if missing:
                 new = NewTopic(topic.name, topic.partitions, topic.replicas, topic_configs=dict(topic.config))

@@ -49,7 +49,7 @@ class AliasSearcher(Searcher):
 
     def _follow(self) -> None:
         try:
-            store, found = self._look()
+            store, collection = self._look()
         except NoCollection as error:
             raise Unavailable(str(error)) from None
         except Misconfigured as error:
@@ -57,11 +57,13 @@ class AliasSearcher(Searcher):
         except Unavailable:
             return  # the search itself tells whether the store is away
         self._looked = time.monotonic()
-        if found.shape != self._now.shape:
-            self._end(f"{found.name} has vectors {found.shape}, not {self._now.shape}: start the worker again")
-        if found != self._now:
-            log.info("collection_opened", collection=found.name, instead_of=self._now.name)
-            self._store, self._now = store, found
+        if collection.shape != self._now.shape:
+            self._end(
+                f"{collection.name} has vectors {collection.shape}, not {self._now.shape}: start the worker again"
+            )
+        if collection != self._now:
+            log.info("collection_opened", collection=collection.name, instead_of=self._now.name)
+            self._store, self._now = store, collection
 
     def _end(self, reason: str) -> NoReturn:
         self._unfit(reason)

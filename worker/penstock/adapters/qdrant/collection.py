@@ -48,11 +48,11 @@ def open_collection(
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
             actual = _behind(service, name) or actual  # another worker may have set it, too
-        metadata, found = _describe(service, actual)
+        metadata, there = _describe(service, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
-        if found != full:
+        if there != full:
             raise Misconfigured(
-                f"collection {name!r} has full vectors of dimension {found or 'none'}, model.full_dimension asks for "
+                f"collection {name!r} has full vectors of dimension {there or 'none'}, model.full_dimension asks for "
                 f"{full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
             )
         connection.index_fields(actual)
@@ -144,10 +144,10 @@ def _describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
     return convert.payload_of(config.metadata), full
 
 
-def _check_identity(found: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:
-    if found is None:
+def _check_identity(remembered: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:
+    if remembered is None:
         raise Misconfigured(f"collection {name!r} was not made by penstock: set PENSTOCK_QDRANT__COLLECTION to another")
-    differences = _differences(found, asdict(identity))
+    differences = _differences(remembered, asdict(identity))
     if differences:
         raise Misconfigured(
             f"collection {name!r} was built by another model ({differences}): use that model's bundle, "
@@ -155,17 +155,17 @@ def _check_identity(found: Mapping[str, Any] | None, identity: ModelIdentity, na
         )
 
 
-def _check_origin(found: Mapping[str, Any] | None, origin: Origin, name: str) -> None:
+def _check_origin(remembered: Mapping[str, Any] | None, origin: Origin, name: str) -> None:
     """A first origin is welcome, and so is a higher epoch of the same topic; anything else is another stream."""
-    if not found or (found["topic"] == origin.topic and found["epoch"] < origin.epoch):
+    if not remembered or (remembered["topic"] == origin.topic and remembered["epoch"] < origin.epoch):
         return
     advice = "set PENSTOCK_QDRANT__COLLECTION to a new name"
-    if (found["topic"], found["epoch"]) == (origin.topic, origin.epoch):
+    if (remembered["topic"], remembered["epoch"]) == (origin.topic, origin.epoch):
         advice = f"the topic was made anew or repartitioned: raise PENSTOCK_INDEX__EPOCH to go on here, or {advice}"
-    differences = _differences(found, asdict(origin))
+    differences = _differences(remembered, asdict(origin))
     raise Misconfigured(f"collection {name!r} follows another stream ({differences}): {advice}")
 
 
-def _differences(found: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
-    names = [name for name in ours if found.get(name) != ours[name]]
-    return ", ".join(f"{name} {found.get(name)!r} there, {ours[name]!r} here" for name in names)
+def _differences(remembered: Mapping[str, Any], ours: Mapping[str, Any]) -> str:
+    names = [name for name in ours if remembered.get(name) != ours[name]]
+    return ", ".join(f"{name} {remembered.get(name)!r} there, {ours[name]!r} here" for name in names)

@@ -110,26 +110,26 @@ class LocalPoints:
     def Get(self, request: grpc.GetPoints, timeout: float | None = None) -> grpc.GetResponse:
         ids = [GrpcToRest.convert_point_id(point_id) for point_id in request.ids]
         include = GrpcToRest.convert_with_payload_selector(request.with_payload)
-        found = self._local.run(lambda client: client.retrieve(request.collection_name, ids, with_payload=include))
-        return grpc.GetResponse(result=[RestToGrpc.convert_retrieved_point(point) for point in found])
+        points = self._local.run(lambda client: client.retrieve(request.collection_name, ids, with_payload=include))
+        return grpc.GetResponse(result=[RestToGrpc.convert_retrieved_point(point) for point in points])
 
     def Scroll(self, request: grpc.ScrollPoints, timeout: float | None = None) -> grpc.ScrollResponse:
         where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
         offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
         include = GrpcToRest.convert_with_payload_selector(request.with_payload)
         vectors = list(request.with_vectors.include.names)
-        found, following = self._local.run(
+        points, following = self._local.run(
             lambda client: client.scroll(
                 request.collection_name, where, request.limit, None, offset, include, vectors or False
             )
         )
         next_page = None if following is None else RestToGrpc.convert_extended_point_id(following)
-        result = [RestToGrpc.convert_retrieved_point(point) for point in found]
+        result = [RestToGrpc.convert_retrieved_point(point) for point in points]
         return grpc.ScrollResponse(result=result, next_page_offset=next_page)
 
     def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
-        found = self._local.run(lambda client: [_query(client, one) for one in request.query_points])
-        each = [[RestToGrpc.convert_scored_point(point) for point in points] for points in found]
+        hits = self._local.run(lambda client: [_query(client, query) for query in request.query_points])
+        each = [[RestToGrpc.convert_scored_point(point) for point in points] for points in hits]
         return grpc.QueryBatchResponse(result=[grpc.BatchResult(result=points) for points in each])
 
     def CreateFieldIndex(
@@ -180,8 +180,8 @@ class LocalCollections:
         return grpc.CollectionOperationResponse(result=True)
 
     def ListAliases(self, request: grpc.ListAliasesRequest, timeout: float | None = None) -> grpc.ListAliasesResponse:
-        found = self._local.run(lambda client: client.get_aliases()).aliases
-        aliases = [grpc.AliasDescription(alias_name=a.alias_name, collection_name=a.collection_name) for a in found]
+        listed = self._local.run(lambda client: client.get_aliases()).aliases
+        aliases = [grpc.AliasDescription(alias_name=a.alias_name, collection_name=a.collection_name) for a in listed]
         return grpc.ListAliasesResponse(aliases=aliases)
 
 
@@ -197,7 +197,7 @@ def _query(client: QdrantClient, request: grpc.QueryPoints) -> list[models.Score
     where = GrpcToRest.convert_filter(request.filter)
     include = GrpcToRest.convert_with_payload_selector(request.with_payload)
     query = GrpcToRest.convert_query(request.query)
-    prefetch = [GrpcToRest.convert_prefetch_query(one) for one in request.prefetch]
+    prefetch = [GrpcToRest.convert_prefetch_query(part) for part in request.prefetch]
     if not prefetch:
         near = _nearest(client, request, request.limit + SPARE, query=query, with_payload=True)
         passed = [point for point in near if check_filter(where, point.payload or {}, point.id, {})]
@@ -216,8 +216,8 @@ def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelect
     """The ids that a filter names and whose points it accepts."""
     where = GrpcToRest.convert_filter(selector.filter)
     named: list[models.ExtendedPointId] = list(_named(where))
-    found = client.retrieve(collection, named, with_payload=True) if named else []
-    return [point.id for point in found if check_filter(where, point.payload or {}, point.id, {})]
+    points = client.retrieve(collection, named, with_payload=True) if named else []
+    return [point.id for point in points if check_filter(where, point.payload or {}, point.id, {})]
 
 
 def _named(where: models.Filter) -> Iterator[models.ExtendedPointId]:

@@ -21,11 +21,11 @@ def readable(lookup: Lookup) -> grpc.Filter:
     return living(lookup.tenant, lookup.now, *([] if lookup.filter is None else [_condition(lookup.filter)]))
 
 
-def living(tenant: str, now: datetime, *own: grpc.Condition) -> grpc.Filter:
+def living(tenant: str, now: datetime, *more: grpc.Condition) -> grpc.Filter:
     """A tenant's points, but for tombstones and what has expired."""
     expired = grpc.DatetimeRange(lte=_moment(now))
     return grpc.Filter(
-        must=[_field("tenant", match=grpc.Match(keyword=tenant)), *own],
+        must=[_field("tenant", match=grpc.Match(keyword=tenant)), *more],
         must_not=[
             _field("deleted", match=grpc.Match(boolean=True)),
             _field("expires_at", datetime_range=expired),

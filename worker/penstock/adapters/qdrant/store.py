@@ -65,10 +65,10 @@ class QdrantStore:
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         """As the port says."""
-        found: dict[ChunkKey, Stored] = {}
+        stored: dict[ChunkKey, Stored] = {}
         for part in self._each(self._get, _slices(keys, self._size * 4)):
-            found |= part
-        return found
+            stored |= part
+        return stored
 
     def upsert(self, points: Sequence[Point]) -> None:
         """As the port says."""
@@ -92,8 +92,8 @@ class QdrantStore:
                     there = convert.stored(convert.payload_of(point.payload))
                     if there.older(anchors[key].order, anchors[key].recipe):
                         doomed.setdefault(key, []).append(point.id)
-        for some in _slices(list(doomed.items()), self._size):
-            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in some]
+        for group in _slices(list(doomed.items()), self._size):
+            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group]
             any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
             self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
@@ -112,11 +112,11 @@ class QdrantStore:
         Reads them all at once.
         """
         name = convert.FULL if self._shape.full else convert.VECTOR
-        found = [
+        scrolled = [
             (convert.hit(point), point) for point in self._scroll(living(tenant, self._now()), convert.HIT_FIELDS, name)
         ]
-        rows = {hit.key: convert.vector_of(point, name) for hit, point in found}
-        kept = owned((hit for hit, _ in found), {hit.key: hit.stored for hit, _ in found if hit.key.chunk == 0})
+        rows = {hit.key: convert.vector_of(point, name) for hit, point in scrolled}
+        kept = owned((hit for hit, _ in scrolled), {hit.key: hit.stored for hit, _ in scrolled if hit.key.chunk == 0})
         joined = np.array([rows[hit.key] for hit in kept], dtype=np.float32)
         return kept, joined.reshape(len(kept), self._shape.widest)
 
@@ -133,11 +133,11 @@ class QdrantStore:
             with_payload=convert.fields(convert.STORED_FIELDS),
             read_consistency=MAJORITY,
         )
-        found = {point.id.uuid: point for point in self._call("Get", request).result}
+        points = {point.id.uuid: point for point in self._call("Get", request).result}
         return {
-            key: convert.stored(convert.payload_of(found[point_id.uuid].payload))
+            key: convert.stored(convert.payload_of(points[point_id.uuid].payload))
             for key, point_id in ids.items()
-            if point_id.uuid in found
+            if point_id.uuid in points
         }
 
     def _query(self, lookup: Lookup) -> grpc.QueryPoints:
@@ -146,8 +146,8 @@ class QdrantStore:
         vectors = {name: _nearest(vector) for name, vector in self._shape.named(lookup.vector).items()}
         first: dict[str, Any] = {"query": vectors[convert.VECTOR], "using": convert.VECTOR, "filter": where}
         if self._shape.full:
-            found = grpc.PrefetchQuery(**first, limit=lookup.limit * OVERSAMPLED)
-            first = {"prefetch": [found], "query": vectors[convert.FULL], "using": convert.FULL, "filter": where}
+            prefetch = grpc.PrefetchQuery(**first, limit=lookup.limit * OVERSAMPLED)
+            first = {"prefetch": [prefetch], "query": vectors[convert.FULL], "using": convert.FULL, "filter": where}
         return grpc.QueryPoints(
             collection_name=self._collection,
             limit=lookup.limit,

@@ -49,8 +49,8 @@ def task(folder: Path, source: str, end_of_text: str) -> Task:
 def templates(chosen: Task, folder: Path, separator: str) -> dict[str, str]:
     """The bundle's prompts. A checkpoint's own query prompt counts: as a task, or as it is if it has another form."""
     if chosen == "reranker":
-        own = {"prefix": prompts.PREFIX, "pair": prompts.PAIR, "suffix": prompts.SUFFIX, "separator": separator}
-        return own | {"instruction": prompts.INSTRUCTION}
+        parts = {"prefix": prompts.PREFIX, "pair": prompts.PAIR, "suffix": prompts.SUFFIX, "separator": separator}
+        return parts | {"instruction": prompts.INSTRUCTION}
     path = folder / "config_sentence_transformers.json"
     written = (read_json(path).get("prompts") if path.is_file() else None) or {}
     query, document = (written.get(side) or "" for side in ("query", "document"))

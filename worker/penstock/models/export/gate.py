@@ -92,7 +92,7 @@ class Gate:
                 relevant = sorted(labelled.relevant[query])[: PAIRS_PER_QUERY // 2]
                 others = [document for document in labelled.documents if document not in labelled.relevant[query]]
                 chosen = [*others[: PAIRS_PER_QUERY - len(relevant)], *relevant]  # ties must not help
-                logits = reranker.logits(tokenizer.encode(text, [labelled.documents[one] for one in chosen]))
+                logits = reranker.logits(tokenizer.encode(text, [labelled.documents[document] for document in chosen]))
                 if not np.isfinite(logits).all():
                     raise Misconfigured(f"{name}: query {query} has a logit that is no number")
                 ranked = [chosen[i] for i in np.argsort(-logits, kind="stable")]
@@ -117,5 +117,5 @@ def retrieval(labelled: LabelledSet, bundle: Bundle, embedder: OnnxEmbedder, pro
 
     documents, queries = list(labelled.documents.values()), list(labelled.queries.values())
     with progress(name, len(documents) + len(queries)) as advance:
-        found = embed("document", documents, advance)
-        return retrieval_ndcg(labelled, embed("query", queries, advance) @ found.T)
+        vectors = embed("document", documents, advance)
+        return retrieval_ndcg(labelled, embed("query", queries, advance) @ vectors.T)

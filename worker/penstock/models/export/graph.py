@@ -66,8 +66,8 @@ class Graph:
 
     def dimension(self, value: str, axis: int) -> str:
         """How long an axis is, as a scalar int64."""
-        one = self.op("Shape", value, start=axis, end=axis + 1)
-        return self.op("Squeeze", one)
+        shape = self.op("Shape", value, start=axis, end=axis + 1)
+        return self.op("Squeeze", shape)
 
     def result(self, value: str, name: str) -> None:
         """A value that leaves the graph under this name."""

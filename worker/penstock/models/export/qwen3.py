@@ -54,9 +54,9 @@ def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> 
             raise Misconfigured(f"{option} {', '.join(sorted(wrong))}: choose of {', '.join(sorted(choices))}")
     made: list[tuple[str, str]] = []
     for name in dict.fromkeys(dialects):
-        own = DIALECTS[name].precisions
-        default = ["int8", "fp32"] if gated and name == "cpu" else [own[0]]
-        chosen = [precision for precision in dict.fromkeys(precisions) if precision in own] or default
+        known_here = DIALECTS[name].precisions
+        default = ["int8", "fp32"] if gated and name == "cpu" else [known_here[0]]
+        chosen = [precision for precision in dict.fromkeys(precisions) if precision in known_here] or default
         if gated and IN_BYTES.keys() & chosen and "fp32" not in chosen:
             chosen.append("fp32")
         made += [(name, precision) for precision in chosen]

@@ -106,8 +106,8 @@ def last_state(model: Any, known: Known, places: Tensor, lengths: Tensor, seen: 
     last, positions = lengths - 1, torch.arange(places.shape[1], device=places.device)
     end = places[torch.arange(len(places), device=places.device), last]
     keys, values = (
-        functional.embedding(places, one).unflatten(2, (groups, attention.head_dim)).transpose(1, 2)
-        for one in (known.keys, known.values)
+        functional.embedding(places, product).unflatten(2, (groups, attention.head_dim)).transpose(1, 2)
+        for product in (known.keys, known.values)
     )
     asked = attention.q_norm(attention.q_proj(known.normed[end]).unflatten(1, (-1, attention.head_dim)))
     cos, sin = (part[0] for part in model.rotary_emb(known.states, positions[None]))

@@ -46,8 +46,8 @@ def arguments(plan: Plan, stage: Stage, folder: Path, keep: int) -> dict[str, An
 
 def last_checkpoint(folder: Path) -> str | None:
     """Where an interrupted stage goes on."""
-    found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-    return found
+    checkpoint: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
+    return checkpoint
 
 
 def checkpoints(folder: Path) -> list[Path]:

@@ -31,7 +31,9 @@ def choose(
     Too near is above ``ceiling`` times the positive's score (NV-Retriever, arXiv 2407.15831, "positive-aware").
     """
     fit = [
-        one for one, score in zip(ranking, scores, strict=True) if score <= ceiling * positive and groups[one] != group
+        document
+        for document, score in zip(ranking, scores, strict=True)
+        if score <= ceiling * positive and groups[document] != group
     ]
     return rng.sample(fit, count) if len(fit) >= count else fit
 
@@ -55,10 +57,10 @@ def mine(
         top = np.argpartition(-scores, deep - 1, axis=1)[:, :deep]
         for row, pair in enumerate(part):
             near = top[row][np.argsort(-scores[row, top[row]])]
-            own = float(scores[row, documents[pair.document]])
-            chosen = choose(near.tolist(), scores[row, near].tolist(), own, group_of, pair.group, ceiling,
+            positive = float(scores[row, documents[pair.document]])
+            chosen = choose(near.tolist(), scores[row, near].tolist(), positive, group_of, pair.group, ceiling,
                             max(0, count - len(pair.negatives)), rng)  # fmt: skip
-            negatives = (*pair.negatives, *(texts[one] for one in chosen))[:count]
+            negatives = (*pair.negatives, *(texts[document] for document in chosen))[:count]
             if len(negatives) == count:
                 result.append(replace(pair, negatives=negatives))
     return result

@@ -58,13 +58,19 @@ def read(path: Path, instruction: str) -> list[Pair]:
 
 def _parse(line: bytes, instruction: str, where: str) -> Pair:
     try:
-        one = _Line.model_validate(json.loads(line))
+        parsed = _Line.model_validate(json.loads(line))
     except ValidationError as error:
         first = error.errors()[0]
         raise Misconfigured(f"{where}: {'.'.join(map(str, first['loc'])) or 'line'}: {first['msg']}") from None
     except ValueError:
         raise Misconfigured(f"{where} is no JSON") from None
-    return Pair(one.query, one.document, one.group or one.document, one.instruction or instruction, one.negatives)
+    return Pair(
+        parsed.query,
+        parsed.document,
+        parsed.group or parsed.document,
+        parsed.instruction or instruction,
+        parsed.negatives,
+    )
 
 
 def draw(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:

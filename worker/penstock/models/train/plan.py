@@ -166,7 +166,7 @@ def load(path: Path) -> Plan:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise Misconfigured(f"{path} is no TOML: {error}") from error
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, one['loc'])) or 'plan'}: {one['msg']}" for one in error.errors())
+        wrong = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'plan'}: {fault['msg']}" for fault in error.errors())
         raise Misconfigured(f"{path}: {wrong}") from None
     here = path.parent
     data = plan.data.model_copy(update={"pairs": here / plan.data.pairs})

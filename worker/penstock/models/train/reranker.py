@@ -85,10 +85,10 @@ class Collator:
         ids: list[tuple[int, ...]] = []
         for pair in pairs:
             ids += self.templates.encode(pair.query, [pair.document, *pair.negatives], pair.instruction)
-        lengths = torch.tensor([len(one) for one in ids])
+        lengths = torch.tensor([len(tokens) for tokens in ids])
         padded = torch.full((len(ids), int(lengths.max())), self.padding)
-        for row, one in enumerate(ids):
-            padded[row, : len(one)] = torch.tensor(one)
+        for row, tokens in enumerate(ids):
+            padded[row, : len(tokens)] = torch.tensor(tokens)
         return {"input_ids": padded, "lengths": lengths, "queries": torch.tensor(len(pairs))}
 
 

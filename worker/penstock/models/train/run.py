@@ -77,8 +77,8 @@ def _new(plan: Plan, pairs: Sequence[Pair], folder: Path, progress: Progress) ->
     from penstock.models.train import model  # noqa: PLC0415  # slow to load
 
     with progress("learning the vocabulary", 0):
-        some = reading.draw(pairs, SEEN_BY_TOKENIZER, plan.seed)
-        texts = dict.fromkeys(text for pair in some for text in (pair.query, pair.document))
+        sample = reading.draw(pairs, SEEN_BY_TOKENIZER, plan.seed)
+        texts = dict.fromkeys(text for pair in sample for text in (pair.query, pair.document))
         instructions = dict.fromkeys([plan.data.instruction, *(pair.instruction for pair in pairs)])
         learnt = tokenizer.learn(texts, plan.model.vocabulary, instructions)
     tokenizer.save(learnt, folder, ends=True)
@@ -140,15 +140,15 @@ def _mined(plan: Plan, name: str, stage: Mined, miner: str, pairs: Sequence[Pair
 
     def make(folder: Path) -> None:
         teacher = model.embedding(miner, model.LONGEST, plan.data.instruction)
-        some = reading.draw(pairs, stage.pairs, plan.seed + 1)
+        sample = reading.draw(pairs, stage.pairs, plan.seed + 1)
         with progress(f"mining negatives to {name}", 0):
-            found = negatives.mine(teacher, some, stage.pool, stage.ceiling, stage.negatives, plan.seed)
-        if not found:
+            mined = negatives.mine(teacher, sample, stage.pool, stage.ceiling, stage.negatives, plan.seed)
+        if not mined:
             raise Misconfigured(
                 f"{plan.data.pairs}: no pair has {stage.negatives} documents that do not answer it; "
                 f"set fewer negatives, or a larger {name}.ceiling"
             )
-        lines = (json.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
+        lines = (json.dumps(asdict(pair), ensure_ascii=False) + "\n" for pair in mined)
         (folder / MINED).write_text("".join(lines))
 
     folder = _once(plan.output / f"{name}-pairs", make)

@@ -58,7 +58,7 @@ class Keys:
 
     def __init__(self, keys: Mapping[str, Sequence[str]]) -> None:
         """Keys by tenant; none at all means that none is asked for."""
-        self._tenants = {_digest(key): tenant for tenant, own in keys.items() for key in own}
+        self._tenants = {_digest(key): tenant for tenant, secrets in keys.items() for key in secrets}
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
@@ -71,8 +71,8 @@ class Keys:
         key = key.strip() if scheme.lower() == "bearer" else request.headers.get("x-api-key", "")
         tenant = self._tenants.get(_digest(key))
         if tenant is None:
-            said = "the key is not known here" if key else "a key is needed"
-            raise Rejected(401, "unauthorized", f"{said}: send it as Authorization: Bearer <key>")
+            reason = "the key is not known here" if key else "a key is needed"
+            raise Rejected(401, "unauthorized", f"{reason}: send it as Authorization: Bearer <key>")
         return tenant
 
 
@@ -131,17 +131,17 @@ class Gate:
         return Rejected(500, "internal", "this is a bug; the worker's log has more")
 
     async def _body(self, request: Request) -> bytes:
-        said = f"the body is larger than {self.max_body_bytes} bytes"
+        reason = f"the body is larger than {self.max_body_bytes} bytes"
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self.max_body_bytes:
-            raise Rejected(413, "too_large", said)
+            raise Rejected(413, "too_large", reason)
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_S):
                 async for part in request.stream():
                     body += part
                     if len(body) > self.max_body_bytes:
-                        raise Rejected(413, "too_large", said)
+                        raise Rejected(413, "too_large", reason)
         except TimeoutError:
             raise Rejected(408, "too_slow", f"the body did not come within {BODY_S:g} s") from None
         return bytes(body)
@@ -157,8 +157,8 @@ async def _while_connected(request: Request, work: Awaitable[Response]) -> Respo
             raise ClientDisconnect
         return task.result()
     finally:
-        for one in (task, gone):
-            one.cancel()
+        for future in (task, gone):
+            future.cancel()
         await asyncio.gather(task, gone, return_exceptions=True)
 
 

@@ -168,7 +168,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
     async def info() -> Response:
         """The models, the usual values and the fields to filter by."""
         limits = service.limits
-        said = {
+        body = {
             "version": __version__,
             "model": service.model.model_dump(),
             "instruction": service.instruction,
@@ -177,7 +177,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             "candidates": limits.candidates,
             "filter_fields": limits.filter_fields or {},
         }
-        return JSONResponse(said)
+        return JSONResponse(body)
 
 
 def _add_page(app: FastAPI) -> None:
@@ -193,8 +193,8 @@ def content_policy(page: str) -> str:
     """Only the page's own style and script may run, and it may talk to this server only."""
 
     def hashes(tag: str) -> str:
-        found = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
-        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in found]
+        contents = re.findall(rf"<{tag}>(.*?)</{tag}>", page, re.DOTALL)
+        digests = [base64.b64encode(hashlib.sha256(content.encode()).digest()).decode() for content in contents]
         return " ".join(f"'sha256-{digest}'" for digest in digests)
 
     return (

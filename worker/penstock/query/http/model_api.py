@@ -56,7 +56,7 @@ class RerankBody(_Body):
     @property
     def texts(self) -> list[str]:
         """The documents, however they were given."""
-        return [one if isinstance(one, str) else one.text for one in self.documents]
+        return [document if isinstance(document, str) else document.text for document in self.documents]
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,9 +82,11 @@ class ModelApi:
         encoder = self.search.encoder
         prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
         ids = await self._in_time(self.search.aside(encoder.tokenizer.encode, [prompt + text for text in texts]))
-        for number, one in enumerate(ids):
-            if len(one) > encoder.limit:
-                raise InvalidEvent(f"input.{number}: has {len(one)} tokens; at most {encoder.limit} are allowed here")
+        for number, tokens in enumerate(ids):
+            if len(tokens) > encoder.limit:
+                raise InvalidEvent(
+                    f"input.{number}: has {len(tokens)} tokens; at most {encoder.limit} are allowed here"
+                )
         if self.search.embed.expected_s(sum(map(len, ids))) > self.timeout_s:
             raise Unavailable(f"{len(ids)} texts would take longer than {self.timeout_s:g} s now")
         width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
@@ -120,8 +122,8 @@ class ModelApi:
         order = sorted(range(len(logits)), key=lambda i: -logits[i])[: body.top_n]
         results: list[dict[str, Any]] = [{"index": i, "relevance_score": probability(logits[i])} for i in order]
         if body.return_documents:
-            for one in results:
-                one["document"] = {"text": body.texts[one["index"]]}
+            for result in results:
+                result["document"] = {"text": body.texts[result["index"]]}
         usage = {"total_tokens": sum(map(len, pairs))}
         return {"id": str(uuid4()), "model": self.model.reranker, "results": results, "usage": usage}
 

@@ -120,9 +120,9 @@ class HttpServer:
         self._served = background.start(self._server.serve(sockets=[self._socket]))
         self._drain_s = drain_s
 
-    def when_ended(self, told: Callable[[], None]) -> None:
+    def when_ended(self, callback: Callable[[], None]) -> None:
         """Have it told when it serves no more, for whatever reason."""
-        self._served.add_done_callback(lambda _: told())
+        self._served.add_done_callback(lambda _: callback())
 
     def leave(self) -> None:
         """Take no more requests, and do not wait for those that are under way."""

@@ -86,15 +86,15 @@ class Cpu(Standard):
 
     def _blocks(self) -> tuple[str, str, str]:
         """Whether texts are long, the size of a block, and who sees whom, ``[length, length]``; once per graph."""
-        g, one, fours = self.graph, np.int64, BLOCKS * 4
+        g, int64, fours = self.graph, np.int64, BLOCKS * 4
         if not self._by_block:
             length = g.dimension(IDS, 1)
-            rounded = g.op("Div", g.op("Add", length, g.constant(fours - 1, one)), g.constant(fours, one))
-            step = g.op("Mul", rounded, g.constant([4], one))
-            places = g.op("Range", g.constant(0, one), length, g.constant(1, one))
-            columns, rows = (g.op("Unsqueeze", places, g.constant([axis], one)) for axis in (0, 1))
+            rounded = g.op("Div", g.op("Add", length, g.constant(fours - 1, int64)), g.constant(fours, int64))
+            step = g.op("Mul", rounded, g.constant([4], int64))
+            places = g.op("Range", g.constant(0, int64), length, g.constant(1, int64))
+            columns, rows = (g.op("Unsqueeze", places, g.constant([axis], int64)) for axis in (0, 1))
             seen = g.op("LessOrEqual", columns, rows)
-            self._by_block = g.op("Greater", length, g.constant(SHORT, one)), step, seen
+            self._by_block = g.op("Greater", length, g.constant(SHORT, int64)), step, seen
         return self._by_block
 
     def _attend_in_blocks(self, q: str, k: str, v: str, step: str, seen: str) -> str:
