@@ -9,7 +9,7 @@ from typing import Any
 from kafka import KafkaAdminClient, KafkaConsumer, TopicPartition
 from kafka.errors import RetriableError
 
-from penstock.adapters.kafka.connection import connect_consumer, connect_producer, connection
+from penstock.adapters.kafka.connection import client_options, connect_consumer, connect_producer
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import create_topic
 from penstock.settings import KafkaSettings
@@ -44,7 +44,7 @@ def source(settings: KafkaSettings, *, once: bool = True) -> KafkaSource:
 
 def committed(settings: KafkaSettings) -> dict[int, int]:
     """Offset per partition that the group has committed; none while a new broker still makes its topic for that."""
-    with closing(KafkaAdminClient(**connection(settings))) as admin:
+    with closing(KafkaAdminClient(**client_options(settings))) as admin:
         try:
             found = admin.list_group_offsets(settings.group)[settings.group]
         except RetriableError:
@@ -64,14 +64,14 @@ def knows_groups(bootstrap_servers: str) -> bool:
 
 def ends(settings: KafkaSettings, partitions: int) -> dict[int, int]:
     """Where each partition ends."""
-    with closing(KafkaConsumer(**connection(settings))) as consumer:
+    with closing(KafkaConsumer(**client_options(settings))) as consumer:
         found = consumer.end_offsets([TopicPartition(settings.topic, n) for n in range(partitions)])
     return {owned.partition: offset for owned, offset in found.items()}
 
 
 def read_all(settings: KafkaSettings, topic: str) -> list[Any]:
     """Every record of a topic of one partition, from its beginning."""
-    with closing(KafkaConsumer(**connection(settings), isolation_level="read_committed")) as consumer:
+    with closing(KafkaConsumer(**client_options(settings), isolation_level="read_committed")) as consumer:
         owned = TopicPartition(topic, 0)
         consumer.assign([owned])
         consumer.seek_to_beginning(owned)

@@ -11,7 +11,7 @@ import pytest
 from kafka import KafkaAdminClient
 from kafka.admin import ACL, ACLOperation, ACLPermissionType, ResourcePattern, ResourceType
 
-from penstock.adapters.kafka.connection import connection
+from penstock.adapters.kafka.connection import client_options
 from penstock.adapters.kafka.progress import KafkaProgress
 from penstock.adapters.kafka.topics import create_topic
 from penstock.core.errors import Misconfigured
@@ -57,7 +57,7 @@ SETUP = tuple(
 
 
 def grant(kafka: KafkaSettings, rights: Sequence[Right]) -> None:
-    with closing(KafkaAdminClient(**connection(kafka))) as admin:
+    with closing(KafkaAdminClient(**client_options(kafka))) as admin:
         admin.create_acls(
             [
                 ACL(

@@ -67,7 +67,7 @@ def test_a_partition_has_no_lag_before_the_broker_has_told_of_its_end() -> None:
 def test_lag_of_a_partition_is_gone_with_the_partition() -> None:
     watch = Watch()
     watch.polled(HERE, 0, 1, [record(0, 1.0)])
-    watch.gone([HERE])
+    watch.revoked([HERE])
     watch.committed(HERE, 1)
     assert watch.behind(2.0) == {}
 

@@ -19,7 +19,7 @@ from penstock.models.export.weights import IN_BYTES, quantize_rows
 from penstock.models.forward import Forward
 from penstock.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
 from penstock.models.runtime import EngineRouter, ProviderRequest, load
-from penstock.models.session import Bound, Feeds, OutOfMemory, Session, cores, multiplies_bytes
+from penstock.models.session import BoundSession, Feeds, OutOfMemory, Session, cores, multiplies_bytes
 from tests.conftest import ROOT
 
 
@@ -88,7 +88,7 @@ def test_inputs_in_buffers_of_their_own_give_the_same_result(minilm: Path) -> No
     raw = onnxruntime.InferenceSession(str(minilm / "model.onnx"), providers=["CPUExecutionProvider"])
     session, bound = (
         Session(minilm / "model.onnx", "sentence_embedding", "cpu"),
-        Bound(raw, "sentence_embedding", "cpu"),
+        BoundSession(raw, "sentence_embedding", "cpu"),
     )
     for seed, shape in enumerate([(1, 5), (3, 8), (1, 5), (2, 8)] * 20):
         ids = np.random.default_rng(seed).integers(1000, 2000, shape)

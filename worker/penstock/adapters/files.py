@@ -14,7 +14,10 @@ from io import FileIO
 from pathlib import Path
 from typing import Protocol
 
+from typing_extensions import override
+
 from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.ports import DeadLetters, Source
 from penstock.core.records import Batch, Letter, Partition, Position, Record
 
 POLL_RECORDS = 1000
@@ -35,7 +38,7 @@ class Readable(Protocol):
         """What there is."""
 
 
-class FileSource:
+class FileSource(Source):
     """Reads a record per line, without keys; a record's offset is its line, counted from 0.
 
     A thread of its own reads, so that a silent pipe does not keep anyone from stopping.
@@ -53,8 +56,9 @@ class FileSource:
         self._queue: queue.Queue[bytes | None] = queue.Queue(maxsize=QUEUED_LINES)
         threading.Thread(target=self._pump, name="file-reader", daemon=True).start()
 
+    @override
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
-        """As the port says. Blank lines are passed over."""
+        """Blank lines are passed over."""
         if hold or self._ended:
             return None
         records: list[Record] = []
@@ -70,16 +74,19 @@ class FileSource:
             return None
         return Batch(tuple(records), {self._partition: Position(self._read, 0)})
 
+    @override
     def commit(self, positions: Mapping[Partition, Position]) -> None:
         """Remember how far everything is done; only ``remaining`` tells."""
         self._committed = max(self._committed, positions[self._partition].offset)
 
+    @override
     def remaining(self) -> int | None:
-        """As the port says: lines."""
+        """In lines."""
         if self._ended:
             return self._read - self._committed
         return None if self._lines is None else max(1, self._lines - self._committed)
 
+    @override
     def close(self, timeout_s: float) -> None:  # the port's signature
         """Nothing to hand back: the reader's thread ends with the process."""
 
@@ -150,15 +157,15 @@ def _lines(stream: Readable) -> Iterator[bytes]:
         yield bytes(line)
 
 
-class FileDeadLetters:
+class FileDeadLetters(DeadLetters):
     """Appends a JSON line per dead letter, synced to disk; the file is made with the first one."""
 
     def __init__(self, path: Path) -> None:
         """``path`` is appended to."""
         self.path = path
 
+    @override
     def put(self, letters: Sequence[Letter]) -> None:
-        """As the port says."""
         if not letters:
             return
         try:
@@ -170,6 +177,7 @@ class FileDeadLetters:
             reason = f"cannot write dead letters to {self.path}: {error.strerror}"
             raise (Unavailable if error.errno == errno.ENOSPC else Misconfigured)(reason) from error
 
+    @override
     def close(self, timeout_s: float) -> None:
         """Nothing is open between calls."""
 

@@ -4,6 +4,8 @@ import logging
 import threading
 from collections.abc import Callable, Sequence
 
+from typing_extensions import override
+
 from penstock.core.errors import Misconfigured
 from penstock.observe.spans import TRACEPARENT, NoTracer, Span, Tracer
 from penstock.settings import TraceSettings
@@ -39,7 +41,7 @@ def open_tracer(settings: TraceSettings, service: str, version: str, lost: Calla
     return OtlpTracer(settings, service, version, lost)
 
 
-class OtlpTracer:
+class OtlpTracer(Tracer):
     """``Tracer``; a thread of the SDK sends. A collector that is away costs spans, nothing else."""
 
     def __init__(self, settings: TraceSettings, service: str, version: str, lost: Callable[[int], None]) -> None:
@@ -48,12 +50,12 @@ class OtlpTracer:
         self._provider = TracerProvider(
             resource=resource, sampler=ParentBased(TraceIdRatioBased(settings.ratio)), shutdown_on_exit=False
         )
-        exporter = _telling(OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_S), lost)
+        exporter = _counting_failures(OTLPSpanExporter(endpoint=settings.endpoint, timeout=EXPORT_S), lost)
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("penstock", version)
 
+    @override
     def emit(self, span: Span) -> None:
-        """As the port says."""
         self._emit(span, _context(span.parent) if span.parent else Context())
 
     def _emit(self, span: Span, context: "Context") -> None:
@@ -72,19 +74,19 @@ class OtlpTracer:
             started.set_status(trace.StatusCode.ERROR)
         started.end(span.interval.end_ns)
 
+    @override
     def close(self) -> None:
-        """As the port says."""
         # the SDK minds no time-out of its own here: it sends all that it has, five seconds a try
         ending = threading.Thread(target=self._provider.shutdown, daemon=True)
         ending.start()
         ending.join(CLOSE_S)
 
 
-def _telling(exporter: "SpanExporter", lost: Callable[[int], None]) -> "SpanExporter":
+def _counting_failures(exporter: "SpanExporter", lost: Callable[[int], None]) -> "SpanExporter":
     """The same, and failures in a row are told."""
     export, failures = exporter.export, 0
 
-    def told(spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
+    def counted(spans: "Sequence[ReadableSpan]") -> "SpanExportResult":
         nonlocal failures
         result = export(spans)
         failures = 0 if result is SpanExportResult.SUCCESS else failures + 1
@@ -92,7 +94,7 @@ def _telling(exporter: "SpanExporter", lost: Callable[[int], None]) -> "SpanExpo
             lost(failures)
         return result
 
-    exporter.export = told  # type: ignore[method-assign]
+    exporter.export = counted  # type: ignore[method-assign]
     return exporter
 
 

@@ -72,9 +72,8 @@ class Tokenizer(Protocol):
 class Embedder(Protocol):
     """Token ids to vectors."""
 
-    @property
-    def dimension(self) -> int:
-        """Length of the vectors."""
+    dimension: int
+    """Length of the vectors."""
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
         """``[len(texts), dimension]`` float32, each row of length 1 and the same in any company."""

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 from rich.console import Console
+from typing_extensions import override
 
 from penstock.adapters.files import FileDeadLetters, FileSource
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
@@ -57,8 +58,8 @@ class InProcess(Backend):
         for part in (self._connection, self._event_loop):
             self._opened.callback(part.close)
 
+    @override
     def send(self, lines: Sequence[bytes]) -> None:
-        """As in Stage."""
         base = int(time.time() * TICKS_PER_S)
         source = FileSource(io.BytesIO(b"\n".join(lines)), corpus.CORPUS.name, len(lines))
         letters = FileDeadLetters(Path(f"{corpus.CORPUS.name}.dlq.jsonl"))
@@ -70,29 +71,29 @@ class InProcess(Backend):
         report = worker.run(self._stop, bar=bar)
         self._totals.update(report.totals)
 
+    @override
     def change(self, line: bytes, body: QueryBody) -> ReplyBody:
-        """As in Stage."""
         self.send([line])
         return self.ask(body)
 
+    @override
     def ask(self, body: QueryBody) -> ReplyBody:
-        """As in Stage."""
         if self._search is None:
             self._search = make_search(self._settings, self._models, self._connection, None)
             self._opened.callback(self._search.close)
         answer = self._event_loop.run(self._search.answer(to_query(body, Limits(), "demo", "")))
         return to_reply(answer, self._models.body)
 
+    @override
     def stored(self) -> tuple[list[Hit], Vector]:
-        """As in Stage."""
         return self._connection.store(self._collection).vectors("")
 
+    @override
     def finish(self) -> Mapping[str, int]:
-        """As in Stage."""
         return {str(outcome): count for outcome, count in self._totals.items()}
 
+    @override
     def serve(self, port: int) -> None:
-        """As in Stage."""
         self.close()
         page = self._settings.model_copy(
             update={
@@ -109,8 +110,8 @@ class InProcess(Backend):
 
         run_query_worker(page, self._models, self._stop, answering=answering)
 
+    @override
     def close(self) -> None:
-        """As in Stage."""
         self._opened.close()
 
 

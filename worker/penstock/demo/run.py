@@ -98,7 +98,7 @@ def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threa
                     "chunks": len(chunks),
                     "seconds": round(seconds, 2),
                     "outcomes": outcomes,
-                    "queries": [_told(*answer) for answer in answers],
+                    "queries": [_as_json(*answer) for answer in answers],
                     "dimensions": [
                         {"dimension": answer.dimension, "recall": round(answer.recall, 4)} for answer in measured
                     ],
@@ -109,7 +109,7 @@ def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threa
         return
     counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
     console.print(f"Every one of the {len(lines) + 1:,} events is accounted for: {counted}.", highlight=False)
-    tables.what_next(console, _tries(options), _variables(options))
+    tables.what_next(console, _suggestions(options), _variables(options))
 
 
 def _body(text: str) -> QueryBody:
@@ -147,7 +147,7 @@ def costs(
     return measured
 
 
-def _told(language: str, query: str, reply: ReplyBody) -> dict[str, object]:
+def _as_json(language: str, query: str, reply: ReplyBody) -> dict[str, object]:
     hits = [
         {
             "document": hit.document,
@@ -161,7 +161,7 @@ def _told(language: str, query: str, reply: ReplyBody) -> dict[str, object]:
     return {"query": query, "language": language, "hits": hits}
 
 
-def _tries(options: Options) -> Sequence[tuple[str, str]]:
+def _suggestions(options: Options) -> Sequence[tuple[str, str]]:
     again = "penstock demo" if options.bootstrap_servers else "penstock demo --bootstrap-servers localhost:9092"
     why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka, in processes of their own"
     return (

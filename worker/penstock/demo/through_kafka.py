@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from typing_extensions import override
 
 from penstock.adapters.kafka.connection import connect_producer
 from penstock.adapters.kafka.progress import KafkaProgress
@@ -60,16 +61,16 @@ class Process:
         self._process = subprocess.Popen(  # noqa: S603  # our own command
             [sys.executable, "-m", "penstock", command], env=others | settings, cwd=folder, stderr=subprocess.PIPE
         )
-        self._said: queue.Queue[dict[str, Any]] = queue.Queue()
+        self._lines: queue.Queue[dict[str, Any]] = queue.Queue()
         self._last = ""
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def hear(self, event: str) -> dict[str, Any]:
+    def wait_for(self, event: str) -> dict[str, Any]:
         """The next log line of that name; raises Misconfigured when the process ends without it."""
         deadline = time.monotonic() + START_S
         while time.monotonic() < deadline:
             try:
-                line = self._said.get(timeout=max(0.0, deadline - time.monotonic()))
+                line = self._lines.get(timeout=max(0.0, deadline - time.monotonic()))
             except queue.Empty:
                 break
             if line["event"] == event:
@@ -93,10 +94,10 @@ class Process:
         for line in stream or ():
             self._last = line.decode(errors="replace").strip()
             try:
-                self._said.put(json.loads(line))
+                self._lines.put(json.loads(line))
             except ValueError:
                 continue
-        self._said.put({"event": ""})
+        self._lines.put({"event": ""})
 
 
 class ThroughKafka(Backend):
@@ -124,18 +125,18 @@ class ThroughKafka(Backend):
             shared = _shared(self._kafka, served.port, bundles[0])
             self._index = Process("index", shared | INDEXING, folder)
             opened.callback(self._index.end)
-            self._index.hear("started")
+            self._index.wait_for("started")
             querying = {"QUERY__FOLLOW": "true", "HTTP__PORT": port or 0, "RERANK__BUNDLE": bundles[1].resolve()}
             query = Process("query", shared | querying, folder)
             opened.callback(query.end)
-            self._url = f"http://127.0.0.1:{query.hear('listening')['port']}"
-            query.hear("ready")
+            self._url = f"http://127.0.0.1:{query.wait_for('listening')['port']}"
+            query.wait_for("ready")
             self._collection = find_collection(self._connection, name, models.embedding.identity)
             self._opened = opened.pop_all()
         console.print(f"penstock index reads topic {name}, penstock query listens at {self._url}", highlight=False)
 
+    @override
     def send(self, lines: Sequence[bytes]) -> None:
-        """As in Stage."""
         sent = [self._produce(line) for line in lines]
         last: dict[int, Place] = {}
         for future in sent:
@@ -144,32 +145,33 @@ class ThroughKafka(Backend):
         while not self._stop.is_set() and not all(self._progress.searchable(list(last.values()))):
             time.sleep(LOOK_S)
 
+    @override
     def change(self, line: bytes, body: QueryBody) -> ReplyBody:
-        """As in Stage: the query names the record, and the query worker waits for it."""
+        """The query names the record, and the query worker waits for it."""
         place = _place(self._produce(line))
         return self.ask(body.model_copy(update={"after": PlaceBody(**place._asdict())}))
 
+    @override
     def ask(self, body: QueryBody) -> ReplyBody:
-        """As in Stage."""
         return ask(self._url, "", body, ANSWER_S)
 
+    @override
     def stored(self) -> tuple[list[Hit], Vector]:
-        """As in Stage."""
         return self._connection.store(self._collection).vectors("")
 
+    @override
     def finish(self) -> Mapping[str, int]:
-        """As in Stage."""
         self._index.end()
-        line = self._index.hear("ended")
+        line = self._index.wait_for("ended")
         return {name: value for name, value in line.items() if isinstance(value, int) and name != "tokens"}
 
-    def serve(self, port: int) -> None:  # noqa: ARG002  # the query worker has it from its start
-        """As in Stage."""
+    @override
+    def serve(self, port: int) -> None:  # the query worker has it from its start
         self._console.print(f"\nSearch it at {self._url}/ (Ctrl+C ends it)", highlight=False)
         self._stop.wait()
 
+    @override
     def close(self) -> None:
-        """As in Stage."""
         self._opened.close()
 
     def _produce(self, line: bytes) -> Any:

@@ -4,26 +4,28 @@ from collections.abc import Sequence
 from hashlib import blake2b
 
 import numpy as np
+from typing_extensions import override
 
 from penstock.core.errors import InvalidEvent
+from penstock.core.ports import Embedder, PairEncoder, Reranker, Tokenizer
 from penstock.core.vectors import Vector
 
 LONGEST_PAIR = 512
 """Words of query and document that WordPairs takes."""
 
 
-class WordTokenizer:
+class WordTokenizer(Tokenizer):
     """A token per word, and one that closes the text."""
 
     special_tokens = 1
 
+    @override
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
-        """As the port says."""
         room = None if limit is None else limit - 1
         return [(*[_digest(word) for word in text.split()[:room]], 0) for text in texts]
 
+    @override
     def split(self, texts: Sequence[str], capacity: int, overlap: int) -> list[list[tuple[int, str]]]:
-        """As the port says."""
         return [_word_windows(text, capacity, overlap) for text in texts]
 
 
@@ -46,25 +48,26 @@ def _word_windows(text: str, capacity: int, overlap: int) -> list[tuple[int, str
     return windows
 
 
-class HashEmbedder:
+class HashEmbedder(Embedder):
     """Vectors from hashes of the tokens: equal texts are near, others far, and nothing is learnt."""
 
     def __init__(self, dimension: int = 8) -> None:
         self.dimension = dimension
 
+    @override
     def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
-        """As the port says."""
         seeds = [int.from_bytes(blake2b(repr(tuple(text)).encode(), digest_size=8).digest()) for text in texts]
         rows = np.stack([np.random.default_rng(seed).standard_normal(self.dimension) for seed in seeds])
         unit: Vector = (rows / np.linalg.norm(rows, axis=1, keepdims=True)).astype(np.float32)
         return unit
 
 
-class WordPairs:
+class WordPairs(PairEncoder):
     """A pair is the query's words, a zero, and the document's."""
 
+    @override
     def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
-        """As the port says; the instruction counts as part of the query."""
+        """The instruction counts as part of the query."""
         head = [_digest(word) for word in f"{instruction or ''} {query}".lower().split()]
         if len(head) >= LONGEST_PAIR:
             raise InvalidEvent(f"query and instruction have {len(head)} tokens; there is room for {LONGEST_PAIR - 1}")
@@ -72,11 +75,11 @@ class WordPairs:
         return [(*head, 0, *tail)[:LONGEST_PAIR] for tail in tails]
 
 
-class OverlapReranker:
+class OverlapReranker(Reranker):
     """The more of the query's words a document has, the better."""
 
+    @override
     def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
-        """As the port says."""
         return np.array([_overlap(list(pair)) for pair in pairs], dtype=np.float32)
 
 

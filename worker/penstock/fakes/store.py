@@ -5,34 +5,36 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 
 import numpy as np
+from typing_extensions import override
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.filters import matches
+from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup
 
 
-class MemoryStore:
+class MemoryStore(VectorStore, Searcher):
     """``VectorStore`` and ``Searcher`` over a dictionary: what the guards mean, in a few lines."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self.points: dict[ChunkKey, Point] = {}
 
+    @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """As the port says."""
         with self._lock:
             return {key: stored_form(self.points[key]) for key in keys if key in self.points}
 
+    @override
     def upsert(self, points: Sequence[Point]) -> None:
-        """As the port says."""
         with self._lock:
             for point in points:
                 there = self.points.get(point.key)
                 if there is None or stored_form(there).older(point.event.order, point.recipe):
                     self.points[point.key] = point
 
+    @override
     def patch(self, points: Sequence[Point]) -> None:
-        """As the port says."""
         with self._lock:
             for point in points:
                 there = self.points.get(point.key)
@@ -42,16 +44,16 @@ class MemoryStore:
                     same = (point.event, point.index, point.recipe, point.hashes, point.chunk)
                     self.points[point.key] = Point(*same, there.vector)
 
+    @override
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
-        """As the port says."""
         with self._lock:
             for key, point in list(self.points.items()):
                 anchor = anchors.get(point.event.key)
                 if anchor is not None and stored_form(point).older(anchor.order, anchor.recipe):
                     del self.points[key]
 
+    @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
-        """As the port says."""
         return [self._search(lookup) for lookup in lookups]
 
     def _search(self, lookup: Lookup) -> list[Hit]:

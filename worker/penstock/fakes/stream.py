@@ -3,11 +3,14 @@
 import threading
 from collections.abc import Mapping, Sequence
 
+from typing_extensions import override
+
 from penstock.core.errors import InvalidEvent, Refused
+from penstock.core.ports import DeadLetters, Progress, Replies, Source
 from penstock.core.records import Batch, Headers, Letter, Message, Partition, Place, Position, Record
 
 
-class MemorySource:
+class MemorySource(Source):
     """A topic in memory, and its one consumer. ``revoke`` and ``assign`` play the group's coordinator."""
 
     def __init__(self, topic: str = "documents", partitions: int = 1, *, once: bool = True, most: int = 500) -> None:
@@ -42,8 +45,9 @@ class MemorySource:
         for partition in partitions:
             del self._generations[partition]
 
+    @override
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
-        """As the port says; never waits."""
+        """Never waits."""
         self.polls.append(hold)
         if hold:
             return None
@@ -61,64 +65,66 @@ class MemorySource:
             return None
         return Batch(tuple(records), positions)
 
+    @override
     def commit(self, positions: Mapping[Partition, Position]) -> None:
-        """As the port says."""
         for partition, position in positions.items():
             if self._generations.get(partition) == position.generation:
                 self.committed[partition] = position.offset
 
+    @override
     def remaining(self) -> int | None:
-        """As the port says."""
         if not self._once:
             return None
         return sum(len(records) - self.committed.get(p, 0) for p, records in self._records.items())
 
-    def close(self, timeout_s: float) -> None:  # noqa: ARG002  # the port's signature
-        """As the port says."""
+    @override
+    def close(self, timeout_s: float) -> None:  # the port's signature
         self.closed = True
 
 
-class MemoryDeadLetters:
+class MemoryDeadLetters(DeadLetters):
     """Keeps the letters."""
 
     def __init__(self) -> None:
         self.letters: list[Letter] = []
 
+    @override
     def put(self, letters: Sequence[Letter]) -> None:
-        """As the port says."""
         self.letters += letters
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """As the port says."""
+        pass
 
 
-class MemoryReplies:
+class MemoryReplies(Replies):
     """Keeps the messages; takes none of more than ``most`` bytes."""
 
     def __init__(self, most: int = 1_000_000) -> None:
         self.most = most
         self.messages: list[Message] = []
 
+    @override
     def put(self, messages: Sequence[Message]) -> None:
-        """As the port says."""
         for message in messages:
             if len(message.value) > self.most:
                 raise Refused(f"{len(message.value)} bytes are too many for {message.topic}")
         self.messages += messages
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """As the port says."""
+        pass
 
 
-class MemoryProgress:
+class MemoryProgress(Progress):
     """Knows one topic; ``done`` is the next offset to be indexed, by partition."""
 
     def __init__(self, topic: str, partitions: int = 1) -> None:
         self.topic = topic
         self.done = dict.fromkeys(range(partitions), 0)
 
+    @override
     def searchable(self, places: Sequence[Place]) -> list[bool]:
-        """As the port says."""
         for place in places:
             if place.topic != self.topic or place.partition not in self.done:
                 raise InvalidEvent(f"after: {place.topic}/{place.partition} is not in the stream")

@@ -121,9 +121,7 @@ def _put(store: VectorStore, points: Sequence[tuple[Write, int]]) -> Generator[N
         yield
 
 
-def _verify_kept(
-    store: VectorStore, writes: Sequence[Write], complete: Complete
-) -> Generator[None, None, list[Write]]:
+def _verify_kept(store: VectorStore, writes: Sequence[Write], complete: Complete) -> Generator[None, None, list[Write]]:
     """Verify the kept chunks; a document that has one missing or changed is written again without reuse."""
     kept = {
         ChunkKey(*write.event.key, i): _KeptChunk(write, write.chunks[i].hash)

@@ -2,11 +2,14 @@
 
 from collections.abc import Sequence
 
+from typing_extensions import override
+
+from penstock.core.ports import Embedder
 from penstock.core.vectors import Vector, truncate
 from penstock.models.forward import Forward
 
 
-class OnnxEmbedder:
+class OnnxEmbedder(Embedder):
     """``ports.Embedder`` over a graph.
 
     A text's vector is the same alone and in any batch: exactly in int8 graphs of ours, within a cosine of 0.99999 in
@@ -19,6 +22,6 @@ class OnnxEmbedder:
         self.dimension = dimension
         self.provider = forward.provider
 
+    @override
     def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
-        """As the port says."""
         return truncate(self._forward.run(texts), self.dimension)

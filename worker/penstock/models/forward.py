@@ -17,7 +17,7 @@ from penstock.models.session import Feeds, OutOfMemory
 MASKED = ("input_ids", "attention_mask", "token_type_ids")
 
 
-class Runs(Protocol):
+class GraphRunner(Protocol):
     """A loaded graph. ``run`` raises OutOfMemory, and nothing has happened then."""
 
     inputs: frozenset[str]
@@ -65,13 +65,13 @@ class Usage:
 
 
 class Forward:
-    """Runs texts of any number and length.
+    """GraphRunner texts of any number and length.
 
     Graphs of ours take lengths, and see nothing after them; others take a mask.
     """
 
     def __init__(
-        self, session: Runs, token_budget: int, multiple: int = 1, passes: int = 1, usage: Usage | None = None
+        self, session: GraphRunner, token_budget: int, multiple: int = 1, passes: int = 1, usage: Usage | None = None
     ) -> None:
         """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple`` in graphs of ours.
 

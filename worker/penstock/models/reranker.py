@@ -3,15 +3,17 @@
 from collections.abc import Mapping, Sequence
 
 import numpy as np
+from typing_extensions import override
 
 from penstock.core.errors import InvalidEvent
+from penstock.core.ports import PairEncoder, Reranker
 from penstock.core.vectors import Vector
 from penstock.models.forward import Forward
 from penstock.models.prompts import fill, harmless
 from penstock.models.tokenizer import HubTokenizer
 
 
-class PairTokenizer:
+class PairTokenizer(PairEncoder):
     """Puts query and document into the model's template.
 
     Only the template speaks in control tokens and names the parts: whatever a query or a document contains is text.
@@ -25,6 +27,7 @@ class PairTokenizer:
         self._prefix, self._suffix = (tokenizer.control(prompts[name]) for name in ("prefix", "suffix"))
         self._room = limit - len(self._prefix) - len(self._suffix)
 
+    @override
     def encode(
         self, query: str, documents: Sequence[str], instruction: str | None = None, separator: str | None = None
     ) -> list[tuple[int, ...]]:
@@ -43,13 +46,14 @@ class PairTokenizer:
         return [(*self._prefix, *ids[: self._room], *self._suffix) for ids in pairs]
 
 
-class OnnxReranker:
+class OnnxReranker(Reranker):
     """Logits of pairs: log-odds that the document meets the query. For what their company changes see OnnxEmbedder."""
 
     def __init__(self, forward: Forward) -> None:
         self._forward = forward
         self.provider = forward.provider
 
+    @override
     def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
         """``[len(pairs)]`` float32."""
         return self._forward.run(pairs)[:, 0]

@@ -4,11 +4,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from typing_extensions import override
+
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
 from penstock.models import session
 from penstock.models.bundle import Bundle, Graph
-from penstock.models.forward import Forward, Runs
+from penstock.models.forward import Forward, GraphRunner
 from penstock.models.providers import (
     BUDGET,
     ENGINES,
@@ -57,15 +59,15 @@ class LoadedGraph:
     passed_over: Mapping[str, str] = field(default_factory=dict)
 
 
-class EngineRouter:
+class EngineRouter(GraphRunner):
     """TensorRT for the shapes that engines were built for, CUDA for all others: none is built in the stream."""
 
-    def __init__(self, engines: Sequence[tuple[Profile, Runs]], others: Runs) -> None:
+    def __init__(self, engines: Sequence[tuple[Profile, GraphRunner]], others: GraphRunner) -> None:
         self._engines, self._others = engines, others
         self.inputs, self.width, self.provider = others.inputs, others.width, PROVIDERS["tensorrt"]
 
+    @override
     def run(self, feeds: Feeds) -> Vector:
-        """As in Session."""
         batch, length = feeds["input_ids"].shape
         fitting = (engine for profile, engine in self._engines if covers(profile, batch, length))
         return next(fitting, self._others).run(feeds)
@@ -141,7 +143,7 @@ def _with_engines(bundle: Bundle, wish: ProviderRequest, graph: Graph, budget: i
         )
     fallback = _session(bundle, others[0], "cuda", Limits(gpu_memory=wish.gpu_memory))
     files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
-    engines: list[tuple[Profile, Runs]] = []
+    engines: list[tuple[Profile, GraphRunner]] = []
     for profile in profiles(budget, bundle.manifest.max_tokens, wish.engine_lengths):
         cache = wish.engine_cache
         if cache is not None:

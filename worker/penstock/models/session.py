@@ -63,7 +63,7 @@ class Session:
         if self._session.get_providers()[0] != wanted:
             raise Misconfigured(f"{provider} did not load; see the log of ONNX Runtime")
         self._output = output
-        self._bound = None if provider == "cpu" else Bound(self._session, output, "cuda")
+        self._bound = None if provider == "cpu" else BoundSession(self._session, output, "cuda")
         self.inputs = frozenset(node.name for node in self._session.get_inputs())
         shapes = {node.name: node.shape for node in self._session.get_outputs()}
         self.width = int(shapes[output][-1])
@@ -82,7 +82,7 @@ class Session:
         return result
 
 
-class Bound:
+class BoundSession:
     """Runs with inputs in device buffers that are made once per shape, and copies nothing but the result back."""
 
     def __init__(self, session: onnxruntime.InferenceSession, output: str, device: str) -> None:
@@ -91,7 +91,7 @@ class Bound:
         self._lock = threading.Lock()
 
     def run(self, feeds: Feeds) -> Vector:
-        """As in Session; one at a time, since the buffers are shared."""
+        """One at a time, since the buffers are shared."""
         with self._lock:
             binding = self._session.io_binding()
             for name, values in feeds.items():

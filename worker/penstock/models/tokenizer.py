@@ -7,14 +7,16 @@ from pathlib import Path
 
 from semantic_text_splitter import TextSplitter
 from tokenizers import Tokenizer
+from typing_extensions import override
 
+from penstock.core import ports
 from penstock.core.errors import Misconfigured
 
 WINDOW = 10_000
 """Characters that are split at a time."""
 
 
-class HubTokenizer:
+class HubTokenizer(ports.Tokenizer):
     """``ports.Tokenizer`` for a ``tokenizer.json``. Special tokens that are written in a text are text."""
 
     def __init__(self, file: Path) -> None:
@@ -30,9 +32,9 @@ class HubTokenizer:
         self._tokenizer.encode_special_tokens = True
         self._splitter = lru_cache(maxsize=8)(self._make_splitter)
 
+    @override
     @property
     def special_tokens(self) -> int:
-        """As the port says."""
         return len(self._opening) + len(self._closing)
 
     @property
@@ -45,14 +47,15 @@ class HubTokenizer:
         """Of the tokens that a text can have: added ones apart."""
         return int(max(self._tokenizer.get_vocab(with_added_tokens=False).values()))
 
+    @override
     def encode(self, texts: Sequence[str], limit: int | None = None) -> list[tuple[int, ...]]:
-        """As the port says."""
         encoded = self._tokenizer.encode_batch_fast(list(texts), add_special_tokens=False)
         room = None if limit is None else limit - self.special_tokens
         return [(*self._opening, *encoding.ids[:room], *self._closing) for encoding in encoded]
 
+    @override
     def split(self, texts: Sequence[str], capacity: int, overlap: int) -> list[list[tuple[int, str]]]:
-        """As the port says; cut where paragraphs, sentences or words end, as far as possible."""
+        """Cut where paragraphs, sentences or words end, as far as possible."""
         parts = [(i, start, part) for i, text in enumerate(texts) for start, part in windows(text)]
         pieces: list[list[tuple[int, str]]] = [[] for _ in texts]
         cut = self._splitter(capacity, overlap).chunk_all_indices([part for _, _, part in parts])

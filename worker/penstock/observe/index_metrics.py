@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from penstock.core.records import Outcome
 from penstock.core.work import Work
@@ -74,14 +76,14 @@ class IndexMetrics(Metrics):
         return Counter(f"penstock_index_{name}", about, labels, registry=self.registry)
 
 
-class _Stream:
+class _Stream(Collector):
     def __init__(
         self, watch: Watch, busy_s: Mapping[str, float], waited_s: Mapping[str, float], clock: Callable[[], float]
     ) -> None:
         self._watch, self._busy_s, self._waited_s, self._clock = watch, busy_s, waited_s, clock
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
         place = ["topic", "partition"]
         records = GaugeMetricFamily(
             "penstock_index_lag_records", "Records of a partition that are not committed, as of the latest answer.",

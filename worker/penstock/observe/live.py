@@ -68,7 +68,12 @@ class Reporter:
         self.tokens += work.tokens
         for letter in work.letters[:LETTERS_LOGGED]:
             topic, partition = letter.record.partition
-            place = {"topic": topic, "partition": partition, "offset": letter.record.offset, **_who(letter.record)}
+            place = {
+                "topic": topic,
+                "partition": partition,
+                "offset": letter.record.offset,
+                **_key_and_trace(letter.record),
+            }
             log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300])
         if len(work.letters) > LETTERS_LOGGED:
             log.warning("dead_letters", more=len(work.letters) - LETTERS_LOGGED)
@@ -98,9 +103,9 @@ class Reporter:
             self._progress.start()
             self._task = self._progress.add_task("records", total=None, doing="")
         total = None if left is None else max(done, done + left)
-        self._progress.update(self._task, completed=done, total=total, doing=self._doing())
+        self._progress.update(self._task, completed=done, total=total, doing=self._activity())
 
-    def _doing(self) -> str:
+    def _activity(self) -> str:
         seconds = max(1e-9, self._clock() - self._started)
         busy = " ".join(f"{name} {spent / seconds:.0%}" for name, spent in self.busy_s.items())
         return f"{self.chunks:,} chunks  {self.tokens / seconds:,.0f} tokens/s  {busy}"
@@ -120,7 +125,7 @@ def live(
         yield
 
 
-def _who(record: Record) -> dict[str, str]:
+def _key_and_trace(record: Record) -> dict[str, str]:
     """The record's key, which names its document, and the trace that it was produced in, where there are such."""
     key = (record.key or b"").decode("utf-8", "replace")[:KEY_CHARS]
     return {name: text for name, text in (("key", key), ("trace_id", trace_id(context_of(record.headers)))) if text}

@@ -5,6 +5,8 @@ from typing import NamedTuple
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from penstock import __version__
 
@@ -66,14 +68,14 @@ class Metrics:
         return generate_latest(self.registry)
 
 
-class _Models:
+class _Models(Collector):
     """Reads what the models count anyway."""
 
     def __init__(self, models: Sequence[ModelInfo]) -> None:
         self._models = models
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
         passes = CounterMetricFamily("penstock_model_passes", "Forward passes.", labels=["task"])
         tokens = CounterMetricFamily(
             "penstock_model_tokens", "Tokens of the texts that were computed.", labels=["task"]
@@ -91,12 +93,12 @@ class _Models:
         yield from (passes, tokens, padded, busy)
 
 
-class _Gpu:
+class _Gpu(Collector):
     def __init__(self, read: Callable[[], tuple[float, float, float]]) -> None:
         self._read = read
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
         used, total, busy = self._read()
         yield GaugeMetricFamily("penstock_gpu_memory_used_bytes", "Memory of the GPU in use, by all processes.", used)
         yield GaugeMetricFamily("penstock_gpu_memory_total_bytes", "Memory of the GPU.", total)

@@ -7,6 +7,8 @@ from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, Metric
+from prometheus_client.registry import Collector
+from typing_extensions import override
 
 from penstock.core.queries import Answer
 from penstock.core.records import Outcome
@@ -98,14 +100,14 @@ class QueryMetrics(Metrics):
         self.registry.register(_Batches(steps))
 
 
-class _Batches:
+class _Batches(Collector):
     """Reads what the batchers count anyway."""
 
     def __init__(self, steps: Mapping[str, Batcher]) -> None:
         self._steps = steps
 
+    @override
     def collect(self) -> Iterator[Metric]:
-        """As the library asks."""
         batches = CounterMetricFamily("penstock_query_batches", "Batches of each step.", labels=["step"])
         items = CounterMetricFamily("penstock_query_batch_items", "Items in the batches of each step.", labels=["step"])
         for name, step in self._steps.items():

@@ -72,7 +72,7 @@ class Watch:
             while len(known.marks) > 1 and known.marks[1][0] <= known.done:
                 known.marks.popleft()
 
-    def gone(self, partitions: Iterable[Partition]) -> None:
+    def revoked(self, partitions: Iterable[Partition]) -> None:
         """These are no longer this consumer's."""
         with self._lock:
             for partition in partitions:

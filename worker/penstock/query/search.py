@@ -115,7 +115,7 @@ class Search:
         self.scorer = scorer
         self._clock = clock
         self._now = now
-        self._aside = ThreadPoolExecutor(2)
+        self._threads = ThreadPoolExecutor(2)
         self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
             lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
         )
@@ -154,9 +154,9 @@ class Search:
         """With the query's whole time before it again."""
         return replace(retrieved, deadline=self._clock() + retrieved.query.timeout_s)
 
-    async def aside(self, work: Callable[..., T], *given: Any) -> T:
+    async def in_thread(self, work: Callable[..., T], *given: Any) -> T:
         """The result of what takes too long for the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._aside, work, *given)
+        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
 
     async def order(self, retrieved: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
@@ -173,7 +173,7 @@ class Search:
         for step in (self.embed, self.lookup, self.rank, self._follow):
             if step is not None:
                 step.close()
-        self._aside.shutdown(wait=False)
+        self._threads.shutdown(wait=False)
 
     @property
     def steps(self) -> dict[str, MicroBatcher[Any, Any]]:
@@ -189,13 +189,13 @@ class Search:
         """Without a reranker a few chunks per document wanted nearly always do; all candidates, where they do not."""
         few = query.top_k * UNRANKED_PER_DOCUMENT
         if (query.rerank is not False and self.scorer is not None) or few >= query.candidates:
-            return await self._look(query, vector, query.candidates)
-        hits = await self._look(query, vector, few)
+            return await self._search(query, vector, query.candidates)
+        hits = await self._search(query, vector, few)
         if len({hit.key.document for hit in hits}) >= query.top_k:
             return hits
-        return await self._look(query, vector, query.candidates)
+        return await self._search(query, vector, query.candidates)
 
-    async def _look(self, query: Query, vector: Vector, limit: int) -> list[Hit]:
+    async def _search(self, query: Query, vector: Vector, limit: int) -> list[Hit]:
         (hits,) = await self.lookup.submit([Lookup(vector, query.tenant, limit, self._now(), query.filter)])
         return hits
 
@@ -215,7 +215,7 @@ class Search:
         instruction = query.instruction or scorer.instruction
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
-                pairs = await self.aside(scorer.pairs.encode, query.text, texts, instruction) if texts else []
+                pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []
                 left = retrieved.deadline - REPLY_S - self._clock()
                 if self.rank.expected_s(sum(map(len, pairs))) > left:
                     return None, NO_TIME

@@ -31,7 +31,7 @@ REFUSALS = (
 """What waiting will not mend."""
 
 
-def say(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """A library error in one line; some leave its text empty, some begin it with their name."""
     name, text = type(error).__name__, " ".join(str(error).split())
     return text if name in text else f"{name}: {text}" if text else name
@@ -40,8 +40,8 @@ def say(error: Exception) -> str:
 def failure(error: kafka_errors.KafkaError, what: str, refusing: str = "") -> Misconfigured | Unavailable:
     """A library error as what the worker does about it, told of ``what``, in other words where that is ``refusing``."""
     if isinstance(error, REFUSALS):
-        return Misconfigured(f"{refusing or f'{what} refuses'}: {say(error)}")
-    return Unavailable(f"{what}: {say(error)}")
+        return Misconfigured(f"{refusing or f'{what} refuses'}: {one_line(error)}")
+    return Unavailable(f"{what}: {one_line(error)}")
 
 
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is untyped
@@ -62,7 +62,7 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is 
 
 def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
     """A consumer that has reached its brokers; raises Misconfigured or Unavailable."""
-    return connected(
+    return connect(
         lambda: KafkaConsumer(
             group_id=settings.group,
             enable_auto_commit=False,
@@ -73,7 +73,7 @@ def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
             max_poll_records=settings.max_poll_records,
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             heartbeat_interval_ms=int(min(3.0, settings.session_timeout_s / 3) * 1000),
-            **connection(settings),
+            **client_options(settings),
         ),
         settings,
     )
@@ -83,11 +83,11 @@ def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     """A producer whose records are on every in-sync replica before they count as sent."""
     # not idempotent: after one record that a broker finds too large, an idempotent producer sends nothing any more
     given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
-    options = given | connection(settings) | options
-    return connected(lambda: KafkaProducer(**options), settings)
+    options = given | client_options(settings) | options
+    return connect(lambda: KafkaProducer(**options), settings)
 
 
-def connection(settings: KafkaSettings) -> dict[str, Any]:
+def client_options(settings: KafkaSettings) -> dict[str, Any]:
     """What every kind of client needs to reach the brokers."""
     options: dict[str, Any] = {
         "bootstrap_servers": [server.strip() for server in settings.bootstrap_servers.split(",")],
@@ -112,30 +112,30 @@ def connection(settings: KafkaSettings) -> dict[str, Any]:
 
 
 @contextmanager
-def admin(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
+def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
     """A client for topics and groups."""
-    client = KafkaAdminClient(**connection(settings))
+    client = KafkaAdminClient(**client_options(settings))
     try:
         yield client
     finally:
         client.close()
 
 
-def connected(connect: Callable[[], T], settings: KafkaSettings) -> T:
-    """As ``translated``; a login that failed is told, though the library only logs it."""
+def connect(call: Callable[[], T], settings: KafkaSettings) -> T:
+    """As ``translate_errors``; a login that failed is told, though the library only logs it."""
     with internals.login_failure() as login_failure:
         try:
-            return translated(connect, settings)
+            return translate_errors(call, settings)
         except Unavailable as error:
             if reason := login_failure():
                 raise Misconfigured(f"Kafka at {settings.bootstrap_servers} refuses: {reason}") from error
             raise
 
 
-def translated(connect: Callable[[], T], settings: KafkaSettings) -> T:
+def translate_errors(call: Callable[[], T], settings: KafkaSettings) -> T:
     """The call's result; its failures as Misconfigured, where waiting will not mend them, or Unavailable."""
     try:
-        return connect()
+        return call()
     except kafka_errors.KafkaError as error:
         raise failure(error, f"Kafka at {settings.bootstrap_servers}") from error
     except (ValueError, OSError) as error:

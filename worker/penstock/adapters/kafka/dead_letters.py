@@ -7,15 +7,17 @@ from kafka import KafkaProducer
 from kafka import errors as kafka_errors
 from kafka.future import Future
 from kafka.producer.future import FutureRecordMetadata
+from typing_extensions import override
 
 from penstock.adapters.kafka.connection import failure
+from penstock.core.ports import DeadLetters
 from penstock.core.records import Letter
 
 REQUEST_S = 10.0
 LONGEST_MESSAGE = 2000
 
 
-class KafkaDeadLetters:
+class KafkaDeadLetters(DeadLetters):
     """Sends dead letters to their topic, with the headers that Kafka Connect uses for them."""
 
     def __init__(self, producer: KafkaProducer, topic: str, sequence_base: int) -> None:
@@ -25,8 +27,9 @@ class KafkaDeadLetters:
         self._name = f"dead letter topic {topic!r}"
         self._sequence_base = sequence_base
 
+    @override
     def put(self, letters: Sequence[Letter]) -> None:
-        """As the port says. A letter that is too large for the topic goes without its value, and says so."""
+        """A letter that is too large for the topic goes without its value, and says so."""
         sent = [(letter, self._send(letter)) for letter in letters]
         for letter, future in sent:
             try:
@@ -34,8 +37,8 @@ class KafkaDeadLetters:
             except kafka_errors.MessageSizeTooLargeError:
                 self._await(self._send(letter, without_value=True))
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """As the port says."""
         self._producer.close(timeout=timeout_s)
 
     def _send(self, letter: Letter, *, without_value: bool = False) -> Any:

@@ -4,15 +4,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaAdminClient
+from typing_extensions import override
 
-from penstock.adapters.kafka.connection import connection, translated
+from penstock.adapters.kafka.connection import client_options, translate_errors
 from penstock.adapters.kafka.topics import is_missing
 from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.ports import Progress
 from penstock.core.records import Place
 from penstock.settings import KafkaSettings
 
 
-class KafkaProgress:
+class KafkaProgress(Progress):
     """``ports.Progress`` by the committed offsets of the index workers' group. Connects at the first question."""
 
     def __init__(self, settings: KafkaSettings) -> None:
@@ -21,8 +23,8 @@ class KafkaProgress:
         self._admin: Any = None
         self._partitions = 0
 
+    @override
     def searchable(self, places: Sequence[Place]) -> list[bool]:
-        """As the port says."""
         for place in places:
             if place.topic != self._settings.topic:
                 raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
@@ -55,7 +57,7 @@ class KafkaProgress:
     def _asked(self, question: Callable[[Any], Any]) -> Any:
         def ask() -> Any:
             if self._admin is None:
-                self._admin = KafkaAdminClient(**connection(self._settings))
+                self._admin = KafkaAdminClient(**client_options(self._settings))
             return question(self._admin)
 
-        return translated(ask, self._settings)
+        return translate_errors(ask, self._settings)

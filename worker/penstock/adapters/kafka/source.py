@@ -12,10 +12,12 @@ from typing import Any
 from kafka import ConsumerRebalanceListener, KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.structs import OffsetAndMetadata
+from typing_extensions import override
 
 from penstock.adapters.kafka import internals
-from penstock.adapters.kafka.connection import failure, say
+from penstock.adapters.kafka.connection import failure, one_line
 from penstock.core.errors import OwnershipLost, Unavailable
+from penstock.core.ports import Source
 from penstock.core.records import Batch, Partition, Position, Record
 from penstock.observe.watch import Watch
 
@@ -28,7 +30,7 @@ JOIN_POLL_S = 0.25
 """A poll in a rebalance, even while holding: the library starts over when an answer comes between two polls."""
 
 
-class KafkaSource:
+class KafkaSource(Source):
     """Reads a topic as a member of a consumer group; see ``ports.Source``."""
 
     def __init__(
@@ -44,7 +46,7 @@ class KafkaSource:
         internals.hand_out_damaged_batches(consumer)
         self._consumer = consumer
         self._clock = clock
-        self._heard_s = self._asked_s = clock()
+        self._answered_s = self._asked_s = clock()
         self._asked: Any = None
         self._watch = watch or Watch()
         self._generations: dict[TopicPartition, int] = {}
@@ -57,20 +59,21 @@ class KafkaSource:
         self._done: dict[TopicPartition, int] = {}
         self._group_checked = -GROUP_CHECK_S
         self._ends = self._end_offsets(topic) if once else None
-        consumer.subscribe([topic], listener=_Listener(self._assigned, self._gone, self._watch))
+        consumer.subscribe([topic], listener=_Listener(self._assigned, self._revoked, self._watch))
 
+    @override
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
-        """As the port says. A record that a rebalance lets through despite ``hold`` is not lost but returned."""
+        """A record that a rebalance lets through despite ``hold`` is not lost but returned."""
         self._hold(hold)
         joining = self._joining()
-        self._hear(joining=joining)
+        self._check_heartbeats(joining=joining)
         if hold and not joining:
             self._ask_for_ends()
         wait_s = (JOIN_POLL_S if joining else 0.0) if hold else timeout_s
         try:
             self._send_commit()
             polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
-            positions = self._moved()
+            positions = self._new_positions()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
         except kafka_errors.KafkaError as error:
@@ -78,25 +81,27 @@ class KafkaSource:
         mine = {
             owned: [_record(raw) for raw in records] for owned, records in polled.items() if owned in self._generations
         }
-        self._tell(positions, mine)
+        self._update_watch(positions, mine)
         return Batch(tuple(record for records in mine.values() for record in records), positions) if positions else None
 
+    @override
     def commit(self, positions: Mapping[Partition, Position]) -> None:
-        """As the port says; the next poll sends it."""
+        """The next poll sends it."""
         self._pending.update(positions)
 
+    @override
     def remaining(self) -> int | None:
-        """As the port says; what other members of the group have committed counts as done."""
+        """What other members of the group have committed counts as done."""
         if self._ends is None:
             return None
-        others = [owned for owned in self._open() if owned not in self._generations]
+        others = [owned for owned in self._not_done() if owned not in self._generations]
         if others and self._clock() - self._group_checked >= GROUP_CHECK_S:
             self._group_checked = self._clock()
             self._learn_committed(others)
-        return sum(self._open().values())
+        return sum(self._not_done().values())
 
+    @override
     def close(self, timeout_s: float) -> None:
-        """As the port says."""
         deadline = self._clock() + timeout_s
         left = {**(self._sent or {}), **self._pending}
         offsets = self._current(left)
@@ -122,7 +127,7 @@ class KafkaSource:
         internals.keep_rejoining(self._consumer)
         return internals.rejoining(self._consumer)
 
-    def _moved(self) -> dict[Partition, Position]:
+    def _new_positions(self) -> dict[Partition, Position]:
         """Positions that differ from those of the last poll, also where only markers of transactions went by."""
         moved = {}
         for owned, generation in list(self._generations.items()):
@@ -132,15 +137,15 @@ class KafkaSource:
                 moved[Partition(*owned)] = Position(offset, generation)
         return moved
 
-    def _hear(self, *, joining: bool) -> None:
+    def _check_heartbeats(self, *, joining: bool) -> None:
         """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell.
 
         There are none while the group waits for a member to join; then the connection tells.
         """
         waits_for_others = joining and internals.knows_coordinator(self._consumer)
-        heard_s = self._clock() if waits_for_others else internals.last_heartbeat_s(self._consumer)
-        self._heard_s = max(self._heard_s, heard_s)
-        self._watch.silent_s = self._clock() - self._heard_s
+        answered_s = self._clock() if waits_for_others else internals.last_heartbeat_s(self._consumer)
+        self._answered_s = max(self._answered_s, answered_s)
+        self._watch.silent_s = self._clock() - self._answered_s
 
     def _ask_for_ends(self) -> None:
         """Ask where the partitions end, so that lag grows while nothing is fetched; the answer is not waited for."""
@@ -155,7 +160,9 @@ class KafkaSource:
             {Partition(*owned): answer.offset for owned, answer in answers.items() if answer and answer.offset >= 0}
         )
 
-    def _tell(self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]) -> None:
+    def _update_watch(
+        self, positions: Mapping[Partition, Position], polled: Mapping[TopicPartition, Sequence[Record]]
+    ) -> None:
         for partition, position in positions.items():
             records = polled.get(TopicPartition(*partition), ())
             first = records[0].offset if records else position.offset
@@ -196,7 +203,7 @@ class KafkaSource:
             if self._generations.get(TopicPartition(*partition)) == position.generation
         }
 
-    def _open(self) -> dict[TopicPartition, int]:
+    def _not_done(self) -> dict[TopicPartition, int]:
         """How much is to be done in each partition that is not done."""
         left = {owned: end - self._done.get(owned, 0) for owned, end in (self._ends or {}).items()}
         return {owned: count for owned, count in left.items() if count > 0}
@@ -217,7 +224,7 @@ class KafkaSource:
         except KeyError as error:  # the library's answer for a partition that has no leader
             raise Unavailable(f"Kafka: {error.args[0]} has no leader") from error
         except kafka_errors.KafkaError as error:
-            raise Unavailable(f"Kafka: {say(error)}") from error
+            raise Unavailable(f"Kafka: {one_line(error)}") from error
         return dict(ends)
 
     def _assigned(self, partitions: Collection[TopicPartition]) -> None:
@@ -228,10 +235,10 @@ class KafkaSource:
         if self._holding:
             self._consumer.pause(*partitions)
 
-    def _gone(self, partitions: Collection[TopicPartition]) -> None:
+    def _revoked(self, partitions: Collection[TopicPartition]) -> None:
         for owned in partitions:
             self._generations.pop(owned, None)
-        self._watch.gone(Partition(*owned) for owned in partitions)
+        self._watch.revoked(Partition(*owned) for owned in partitions)
 
 
 def _record(raw: Any) -> Record:
@@ -247,11 +254,11 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
     def __init__(
         self,
         assigned: Callable[[Collection[TopicPartition]], None],
-        gone: Callable[[Collection[TopicPartition]], None],
+        revoked: Callable[[Collection[TopicPartition]], None],
         watch: Watch,
     ) -> None:
         self._assigned = assigned
-        self._gone = gone
+        self._revoked = revoked
         self._watch = watch
 
     def on_partitions_assigned(self, assigned: Collection[TopicPartition]) -> None:
@@ -260,8 +267,8 @@ class _Listener(ConsumerRebalanceListener):  # type: ignore[misc]  # the library
 
     def on_partitions_revoked(self, revoked: Collection[TopicPartition]) -> None:
         self._watch.rebalances["revoked"] += 1
-        self._gone(revoked)
+        self._revoked(revoked)
 
     def on_partitions_lost(self, lost: Collection[TopicPartition]) -> None:
         self._watch.rebalances["lost"] += 1
-        self._gone(lost)
+        self._revoked(lost)

@@ -8,7 +8,7 @@ from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
 from kafka.admin import NewTopic
 
-from penstock.adapters.kafka.connection import admin, connected
+from penstock.adapters.kafka.connection import admin_client, connect
 from penstock.core.errors import Misconfigured
 from penstock.settings import KafkaSettings
 
@@ -25,11 +25,11 @@ def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC"
 
     Raises Misconfigured or Unavailable.
     """
-    return connected(lambda: _check_topic(settings, variable), settings)
+    return connect(lambda: _check_topic(settings, variable), settings)
 
 
 def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
-    with admin(settings) as client:
+    with admin_client(settings) as client:
         described = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
         wanted, letters = described[settings.topic], described[settings.dead_letters]
         if is_missing(wanted):
@@ -45,28 +45,28 @@ def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
     """Make those of the topics for answers that are not there; raises Misconfigured or Unavailable."""
 
     def make() -> None:
-        with admin(settings) as client:
+        with admin_client(settings) as client:
             for described in client.describe_topics(list(names)):
                 if is_missing(described):
                     _create(client, described["name"], "topic for answers")
 
-    connected(make, settings)
+    connect(make, settings)
 
 
 def create_topic(settings: KafkaSettings, partitions: int) -> None:
     """Make the topic, unless it is there; raises Misconfigured or Unavailable."""
 
     def create() -> None:
-        with suppress(kafka_errors.TopicAlreadyExistsError), admin(settings) as client:
+        with suppress(kafka_errors.TopicAlreadyExistsError), admin_client(settings) as client:
             client.create_topics([NewTopic(settings.topic, partitions, -1)])
 
-    connected(create, settings)
+    connect(create, settings)
 
 
 def delete_topics(settings: KafkaSettings) -> None:
     """Remove the topic and its dead letters, as far as they are there and may be removed."""
     for topic in (settings.topic, settings.dead_letters):
-        with suppress(kafka_errors.KafkaError), admin(settings) as client:
+        with suppress(kafka_errors.KafkaError), admin_client(settings) as client:
             client.delete_topics([topic])
 
 
@@ -104,12 +104,12 @@ def ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[T
 
     Partitions of a topic that is there are never changed: another number would scatter what is in it.
     """
-    return connected(lambda: _ensure(settings, topics), settings)
+    return connect(lambda: _ensure(settings, topics), settings)
 
 
 def _ensure(settings: KafkaSettings, topics: Sequence[TopicSpec]) -> list[tuple[TopicSpec, bool]]:
     done = []
-    with admin(settings) as client:
+    with admin_client(settings) as client:
         described = {
             description["name"]: description for description in client.describe_topics([topic.name for topic in topics])
         }

@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NoReturn
 
+from typing_extensions import override
+
 from penstock.adapters.qdrant.collection import NoCollection
 from penstock.adapters.qdrant.connection import Collection
 from penstock.core.documents import ChunkKey, Stored
@@ -33,8 +35,8 @@ class AliasSearcher(Searcher):
         self._unfit = unfit
         self._looked = time.monotonic()
 
+    @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
-        """As the port says."""
         if time.monotonic() - self._looked > LOOK_AGAIN_S:
             self._follow()
         try:
@@ -43,8 +45,8 @@ class AliasSearcher(Searcher):
             self._looked = 0.0  # the collection may be gone: look before the next search
             raise
 
+    @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """As the port says."""
         return self._store.read(keys)
 
     def _follow(self) -> None:

@@ -25,9 +25,9 @@ class NoCollection(Misconfigured):
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a collection or an alias of that name; raises Unavailable, or Misconfigured when refused."""
     try:
-        return _behind(connection.collections, name) is not None
+        return _resolve(connection.collections, name) is not None
     except rpc.RpcError as error:
-        raise _at_start(error, name) from error
+        raise _opening_failure(error, name) from error
 
 
 def open_collection(
@@ -41,13 +41,13 @@ def open_collection(
     service = connection.collections
     shape = convert.Shape(identity.dimension, full)
     try:
-        actual = _behind(service, name)
+        actual = _resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
             _create(connection, actual, identity, shape)
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
-            actual = _behind(service, name) or actual  # another worker may have set it, too
+            actual = _resolve(service, name) or actual  # another worker may have set it, too
         metadata, there = _describe(service, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
         if there != full:
@@ -61,7 +61,7 @@ def open_collection(
             kept = convert.to_payload({ORIGIN: asdict(origin)})
             service.Update(grpc.UpdateCollection(collection_name=actual, metadata=kept))
     except rpc.RpcError as error:
-        raise _at_start(error, name) from error
+        raise _opening_failure(error, name) from error
     return Collection(actual, shape)
 
 
@@ -82,30 +82,30 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
         if _describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
             raise Unavailable(f"another worker numbers its recipe in collection {collection}")
     except rpc.RpcError as error:
-        raise _at_start(error, collection) from error
+        raise _opening_failure(error, collection) from error
     return number
 
 
 def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
     """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
     try:
-        actual = _behind(connection.collections, name)
+        actual = _resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")
         metadata, full = _describe(connection.collections, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
     except rpc.RpcError as error:
-        raise _at_start(error, name) from error
+        raise _opening_failure(error, name) from error
     return Collection(actual, convert.Shape(identity.dimension, full))
 
 
-def _at_start(error: Any, name: str) -> Exception:
+def _opening_failure(error: Any, name: str) -> Exception:
     """Before the first point there is no document that a refusal could be about."""
     meant = failure(error, f"opening collection {name}")
     return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
 
 
-def _behind(service: Any, name: str) -> str | None:
+def _resolve(service: Any, name: str) -> str | None:
     for alias in service.ListAliases(grpc.ListAliasesRequest()).aliases:
         if alias.alias_name == name:
             return str(alias.collection_name)

@@ -9,11 +9,13 @@ from typing import Any, TypeVar
 import grpc as rpc
 import numpy as np
 from qdrant_client import grpc
+from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.filters import living, readable
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Overdue, Refused, Unavailable
+from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup, owned
 from penstock.core.vectors import Vector
 
@@ -33,7 +35,7 @@ _WRONG_REQUEST = (
 """What is about the request. FAILED_PRECONDITION is not: a server that is locked for writes answers so."""
 
 
-class QdrantStore:
+class QdrantStore(VectorStore, Searcher):
     """``ports.VectorStore`` and ``ports.Searcher`` on one collection.
 
     Writes are durable on return (``wait``, and the status checked), strongly ordered between replicas; reads ask
@@ -63,23 +65,24 @@ class QdrantStore:
         self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
         self._now = now
 
+    @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """As the port says."""
         stored: dict[ChunkKey, Stored] = {}
         for part in self._each(self._get, _slices(keys, self._size * 4)):
             stored |= part
         return stored
 
+    @override
     def upsert(self, points: Sequence[Point]) -> None:
-        """As the port says."""
         self._all(self._upsert, _slices(points, self._size))
 
+    @override
     def patch(self, points: Sequence[Point]) -> None:
-        """As the port says."""
         self._all(self._patch, _slices(points, self._size))
 
+    @override
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
-        """As the port says: finds first, and deletes only what is still older by then."""
+        """Finds first, and deletes only what is still older by then."""
         tenants: dict[str, list[DocumentKey]] = {}
         for key in anchors:
             tenants.setdefault(key.tenant, []).append(key)
@@ -97,8 +100,9 @@ class QdrantStore:
             any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
             self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
+    @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
-        """As the port says, in one call; where points have full vectors, scores are by them."""
+        """In one call; where points have full vectors, scores are by them."""
         batch = grpc.QueryBatchPoints(
             collection_name=self._collection,
             query_points=[self._query(lookup) for lookup in lookups],

@@ -40,7 +40,7 @@ def train(
     )
     checkpoints = plan.output / "rerank"
     made = loop.arguments(plan, stage, checkpoints, keep=2)
-    trainer = _Judging(
+    trainer = _RerankerTrainer(
         model=model,
         args=transformers.TrainingArguments(**made, remove_unused_columns=False),
         train_dataset=_fitting(pairs, collate.templates, stage.tokens),
@@ -117,7 +117,7 @@ def log_odds(model: Any, ids: Tensor, lengths: Tensor, answers: tuple[int, int])
     return by_length(lengths, last).float() @ (weight[yes] - weight[no])
 
 
-class _Judging(transformers.Trainer):  # type: ignore[misc]  # Any, to mypy
+class _RerankerTrainer(transformers.Trainer):  # type: ignore[misc]  # Any, to mypy
     answers: tuple[int, int]
     listwise: float
 

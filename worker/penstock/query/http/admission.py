@@ -77,7 +77,7 @@ class Keys:
 
 
 @dataclass(frozen=True, slots=True)
-class Gate:
+class Admission:
     """Lets requests in, and their errors out."""
 
     keys: Keys
@@ -115,7 +115,7 @@ class Gate:
         try:
             tenant = self.keys.tenant(request)
             body = await self._body(request)
-            return await _while_connected(request, work(body, tenant))
+            return await _until_disconnected(request, work(body, tenant))
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
@@ -147,7 +147,7 @@ class Gate:
         return bytes(body)
 
 
-async def _while_connected(request: Request, work: Awaitable[Response]) -> Response:
+async def _until_disconnected(request: Request, work: Awaitable[Response]) -> Response:
     """The work's response; raises ClientDisconnect, and the work is cancelled, when the client goes before."""
     task = asyncio.ensure_future(work)
     gone = asyncio.ensure_future(_disconnected(request))

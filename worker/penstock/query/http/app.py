@@ -22,7 +22,7 @@ from penstock.observe.health import Health
 from penstock.observe.metrics import CONTENT_TYPE
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
-from penstock.query.http.admission import Gate, Keys, Rejected
+from penstock.query.http.admission import Admission, Keys, Rejected
 from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from penstock.query.search import Search
@@ -79,38 +79,38 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs-assets",
         redoc_url=None,
     )
-    gate = Gate(
+    admission = Admission(
         service.keys, service.metrics, service.max_body_bytes, service.max_concurrency, service.bug, service.tracer
     )
-    app.add_exception_handler(StarletteHTTPException, _no_such_thing)
-    _add_work(app, service, gate)
+    app.add_exception_handler(StarletteHTTPException, _not_found)
+    _add_work(app, service, admission)
     _add_operations(app, service)
     _add_page(app)
     _describe(app)
     return app
 
 
-async def _no_such_thing(_request: Request, error: Exception) -> Response:
+async def _not_found(_request: Request, error: Exception) -> Response:
     """A path or a method that is not there, told like everything else."""
     status = error.status_code if isinstance(error, StarletteHTTPException) else 500
     return Rejected(status, "no_such_thing", HTTPStatus(status).phrase).response()
 
 
-def _add_work(app: FastAPI, service: Service, gate: Gate) -> None:
-    @app.post("/v1/search", summary="Search", responses=_answers(ReplyBody), openapi_extra=_takes(QueryBody))
+def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
+    @app.post("/v1/search", summary="Search", responses=_responses(ReplyBody), openapi_extra=_request_body(QueryBody))
     async def search(request: Request) -> Response:
         """The documents that answer a query, best first."""
-        return await gate(request, "search", lambda body, tenant: _search(service, request, body, tenant))
+        return await admission(request, "search", lambda body, tenant: _search(service, request, body, tenant))
 
-    @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_takes(EmbeddingsBody))
+    @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_request_body(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Vectors, as in OpenAI's API."""
-        return await gate(request, "embeddings", lambda body, _: _embeddings(service, body))
+        return await admission(request, "embeddings", lambda body, _: _embeddings(service, body))
 
-    @app.post("/v1/rerank", summary="Rerank texts", responses=ERRORS, openapi_extra=_takes(RerankBody))
+    @app.post("/v1/rerank", summary="Rerank texts", responses=ERRORS, openapi_extra=_request_body(RerankBody))
     async def rerank(request: Request) -> Response:
         """How well each document answers a query, best first, as in Cohere's API."""
-        return await gate(request, "rerank", lambda body, _: _rerank(service, body))
+        return await admission(request, "rerank", lambda body, _: _rerank(service, body))
 
 
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
@@ -218,11 +218,11 @@ def _describe(app: FastAPI) -> None:
     app.openapi = described  # type: ignore[method-assign]  # as its documentation says
 
 
-def _takes(model: type[Any]) -> dict[str, Any]:
+def _request_body(model: type[Any]) -> dict[str, Any]:
     return {"requestBody": {"required": True, **_json_of(model)}}
 
 
-def _answers(model: type[Any]) -> dict[int | str, dict[str, Any]]:
+def _responses(model: type[Any]) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The answer.", **_json_of(model)}, **ERRORS}
 
 

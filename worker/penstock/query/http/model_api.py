@@ -81,7 +81,7 @@ class ModelApi:
         self._check("input", len(texts), instruction=body.instruction)
         encoder = self.search.encoder
         prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
-        ids = await self._in_time(self.search.aside(encoder.tokenizer.encode, [prompt + text for text in texts]))
+        ids = await self._in_time(self.search.in_thread(encoder.tokenizer.encode, [prompt + text for text in texts]))
         for number, tokens in enumerate(ids):
             if len(tokens) > encoder.limit:
                 raise InvalidEvent(
@@ -91,7 +91,9 @@ class ModelApi:
             raise Unavailable(f"{len(ids)} texts would take longer than {self.timeout_s:g} s now")
         width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
         rows = await self._in_time(self.search.embed.submit(ids, later=True))
-        written: bytes = await self.search.aside(self._written, rows, width, body.encoding_format, sum(map(len, ids)))
+        written: bytes = await self.search.in_thread(
+            self._written, rows, width, body.encoding_format, sum(map(len, ids))
+        )
         return written
 
     def _written(self, rows: Sequence[Any], width: int, form: str, tokens: int) -> bytes:
@@ -115,7 +117,7 @@ class ModelApi:
         if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
         instruction = body.instruction or scorer.instruction
-        pairs = await self._in_time(self.search.aside(scorer.pairs.encode, body.query, body.texts, instruction))
+        pairs = await self._in_time(self.search.in_thread(scorer.pairs.encode, body.query, body.texts, instruction))
         if step.expected_s(sum(map(len, pairs))) > self.timeout_s:
             raise Unavailable(f"{len(pairs)} documents would take longer than {self.timeout_s:g} s now")
         logits = await self._in_time(step.submit(pairs, later=True))
