@@ -1,14 +1,11 @@
 """A worker whose port is asked, and a real Prometheus that does so."""
 
-import fcntl
 import json
 import math
-import os
 import re
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
@@ -16,14 +13,15 @@ from pathlib import Path
 import httpx
 
 from penstock.settings import KafkaSettings, QdrantSettings
-from tests.conftest import ROOT, running, unavailable, wait_until
+from tests.conftest import running, unavailable, wait_until
+from tests.workers import environment, worker
 
 
 def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
     stream = {"BOOTSTRAP_SERVERS": kafka.bootstrap_servers, "TOPIC": kafka.topic, "GROUP": kafka.group}
     own = {f"KAFKA__{name}": value for name, value in stream.items()} | {"MODEL__BUNDLE": bundle, "MONITOR__PORT": 0}
     own |= more
-    return os.environ | {f"PENSTOCK_{name}": str(value) for name, value in own.items()}
+    return environment(**own)
 
 
 def stored_in(qdrant: QdrantSettings, collection: str) -> dict[str, object]:
@@ -31,35 +29,26 @@ def stored_in(qdrant: QdrantSettings, collection: str) -> dict[str, object]:
     return {"QDRANT__URL": qdrant.url, "QDRANT__GRPC_PORT": qdrant.grpc_port, "QDRANT__COLLECTION": collection}
 
 
-def roomy(process: "subprocess.Popen[bytes]") -> None:
-    """Room for a log that nobody reads before the end: a worker whose pipe is full waits for ever."""
-    fcntl.fcntl(process.stderr or 0, fcntl.F_SETPIPE_SZ, 1 << 20)
-
-
 @contextmanager
-def started(
+def _started(
     env: Mapping[str, str], command: str, event: str
 ) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """A worker, and a client of the port that it names in its log."""
-    with running([sys.executable, "-m", "penstock", command], env=env, cwd=ROOT, stderr=subprocess.PIPE) as process:
-        assert process.stderr is not None
-        roomy(process)
-        said = next(line for line in map(json.loads, process.stderr) if line["event"] == event)
-        with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}", timeout=20) as client:
-            yield process, client
+    with worker(command, env=env) as started, started.client(event) as client:
+        yield started.process, client
 
 
 def monitored(
     env: Mapping[str, str],
 ) -> AbstractContextManager[tuple["subprocess.Popen[bytes]", httpx.Client]]:
     """An index worker."""
-    return started(env, "index", "monitored")
+    return _started(env, "index", "monitored")
 
 
 @contextmanager
 def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
     """A query worker, as its client."""
-    with started(env, "query", "listening") as (_, client):
+    with _started(env, "query", "listening") as (_, client):
         yield client
 
 

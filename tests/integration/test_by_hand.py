@@ -10,7 +10,8 @@ from penstock.models.bundle import load
 from penstock.settings import QdrantSettings
 from tests.checkpoints import LONGEST, Shape, bundle, checkpoint
 from tests.conftest import stored
-from tests.integration.test_cli import ended, one_line, penstock
+from tests.integration.test_cli import ended, one_line
+from tests.workers import penstock
 
 pytest.importorskip("transformers")
 

@@ -2,12 +2,11 @@
 
 import gzip
 import json
-import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -19,25 +18,7 @@ from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
-
-SECONDS = 60
-
-
-def environment(folder: Path, **variables: object) -> dict[str, str]:
-    own = {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
-    return os.environ | {"PENSTOCK_QDRANT__PATH": str(folder / "qdrant"), "PYTHONPATH": str(ROOT)} | own
-
-
-def penstock(
-    folder: Path,
-    *arguments: str,
-    stdin: bytes = b"",
-    variables: Mapping[str, object] | None = None,
-    seconds: float = SECONDS,
-) -> subprocess.CompletedProcess[bytes]:
-    command = [sys.executable, "-m", "penstock", *arguments]
-    env = environment(folder, **(variables or {}))
-    return subprocess.run(command, env=env, cwd=folder, input=stdin, capture_output=True, timeout=seconds, check=False)
+from tests.workers import PENSTOCK, SECONDS, environment, penstock
 
 
 def one_line(done: subprocess.CompletedProcess[bytes], code: int) -> str:
@@ -94,7 +75,7 @@ def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, t
 
 
 def test_a_pipe_that_stays_open_does_not_keep_it_from_stopping(minilm: Path, tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "penstock", "index", "--from", "-"]
+    command = [*PENSTOCK, "index", "--from", "-"]
     env = environment(tmp_path, MODEL__BUNDLE=minilm)
     with running(command, env=env, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdin
@@ -188,7 +169,7 @@ def test_a_signal_drains_and_commits_and_exits_0(
     del env["PENSTOCK_QDRANT__PATH"]
     log = tmp_path / "log"
     qdrant = QdrantSettings(url=f"http://127.0.0.1:{port}", grpc_port=port)
-    command = [sys.executable, "-m", "penstock", "index"]
+    command = [*PENSTOCK, "index"]
     with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
         deadline = time.monotonic() + SECONDS
         while committed(kafka).get(0, 0) < 100:
@@ -223,7 +204,7 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
 
     @contextmanager
     def start(*arguments: str) -> Iterator["subprocess.Popen[bytes]"]:
-        command = [sys.executable, "-m", "penstock", "index", *arguments]
+        command = [*PENSTOCK, "index", *arguments]
         with log.open("wb") as out, running(command, env=env, cwd=tmp_path, stderr=out) as process:
             yield process
 

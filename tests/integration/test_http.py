@@ -132,7 +132,7 @@ def test_a_search_is_answered_by_the_schema(here: QdrantServer) -> None:
         ("/v1/embeddings", {"input": [1] * 200_000}, 400, "200000 elements; at most 5000 are read"),
         ("/v1/embeddings", {"input": ["a"] * 4, "input_type": "query", "instruction": "x" * 9000}, 400, "instruction"),
         ("/v1/rerank", {"query": "x" * 9000, "documents": ["a"] * 4}, 400, "query: has 9000 characters"),
-        ("/v1/nothing", {}, 404, "Not Retrieved"),
+        ("/v1/nothing", {}, 404, "Not Found"),
         ("/healthz", {}, 405, "Method Not Allowed"),
         ("/v1/embeddings", {"input": []}, 400, "input"),
         ("/v1/embeddings", {"input": [1, 2]}, 400, "input"),

@@ -11,7 +11,8 @@ import pytest
 
 from penstock.models.bundle import load
 from tests.checkpoints import Shape, checkpoint
-from tests.integration.test_cli import one_line, penstock
+from tests.integration.test_cli import one_line
+from tests.workers import penstock
 
 pytest.importorskip("transformers")
 

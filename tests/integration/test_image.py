@@ -7,7 +7,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from penstock import settings
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, unavailable, wait_until
 from tests.kafka_tools import committed, document, ends, produce
+from tests.workers import worker
 
 USER = 10001
 JAIL = f"""
@@ -46,42 +46,32 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def jailed(tree: Path, variables: Mapping[str, object], *command: str) -> "subprocess.Popen[bytes]":
+def jailed(variables: Mapping[str, object], *command: str) -> list[str]:
+    """The command, in the jail that TREE names."""
     own = [f"PENSTOCK_{name}={value}" for name, value in variables.items()]
     inside = ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=/mnt/lib", "PYTHONDONTWRITEBYTECODE=1", "HOME=/tmp",
               "XDG_CACHE_HOME=/tmp/cache", *own, *command]  # fmt: skip
-    return subprocess.Popen(
-        ["/usr/bin/unshare", "--mount", "sh", "-c", JAIL, "jail", *inside], env=os.environ | {"TREE": str(tree)},
-        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    return ["/usr/bin/unshare", "--mount", "sh", "-c", JAIL, "jail", *inside]
 
 
 def done(tree: Path, variables: Mapping[str, object], *command: str) -> str:
-    process = jailed(tree, variables, *command)
-    out, told = process.communicate(timeout=120)
-    assert process.returncode == 0, told.decode()
-    return out.decode()
+    env = os.environ | {"TREE": str(tree)}
+    ran = subprocess.run(jailed(variables, *command), env=env, capture_output=True, timeout=120, check=False)
+    assert ran.returncode == 0, ran.stderr.decode()
+    return ran.stdout.decode()
 
 
 @contextmanager
 def working(tree: Path, variables: Mapping[str, object], command: str, event: str) -> Iterator[httpx.Client]:
     """A worker; it must end well when it is told to."""
-    process = jailed(tree, variables, PYTHON, "-m", "penstock", command)
-    assert process.stderr is not None
-    said: dict[str, object] = {}
-    try:
-        while said.get("event") != event:
-            said = json.loads(process.stderr.readline())
-        with httpx.Client(base_url=f"http://127.0.0.1:{said['port']}") as client:
+    jail = jailed(variables, PYTHON, "-m", "penstock")
+    with worker(command, env=os.environ | {"TREE": str(tree)}, command=jail) as started:
+        with started.client(event) as client:
             wait_until(lambda: client.get("/readyz").status_code == 200)
             yield client
-        process.send_signal(signal.SIGTERM)
-        started = time.monotonic()
-        assert process.wait(60) == 0
-        assert time.monotonic() - started < 30
-    finally:
-        process.kill()
-        process.communicate()
+        stopping = time.monotonic()
+        assert started.stop() == 0
+        assert time.monotonic() - stopping < 30
 
 
 def series(client: httpx.Client, name: str) -> dict[str, float]:

@@ -4,7 +4,6 @@ import json
 import signal
 import socket
 import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from tests.broker import Broker
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
 from tests.scraping import monitored, prometheus, searching, shows, stored_in, value, variables
+from tests.workers import PENSTOCK
 
 
 def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
@@ -141,9 +141,7 @@ def test_no_secret_is_in_logs_metrics_or_dead_letters(
     (letter,) = read_all(topic, topic.dead_letters)
     said += repr(letter)
     (tmp_path / "secrets" / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("canary-canary-canary")
-    refused = subprocess.run(
-        [sys.executable, "-m", "penstock", "index"], env=env, cwd=ROOT, capture_output=True, text=True, check=False
-    )
+    refused = subprocess.run([*PENSTOCK, "index"], env=env, cwd=ROOT, capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     said += refused.stdout + refused.stderr
     assert "dead_letter" in said

@@ -1,9 +1,6 @@
 """``penstock query`` and ``penstock search`` as processes of their own: over HTTP, over a real Kafka, in one breath."""
 
 import json
-import signal
-import subprocess
-import sys
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -23,9 +20,11 @@ from penstock.core.errors import InvalidEvent, Misconfigured, Refused, Unavailab
 from penstock.core.records import Message, Place
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.checkpoints import Shape, bundle, checkpoint
-from tests.conftest import own_qdrant, running, wait_until
-from tests.integration.test_cli import environment, one_line, penstock
+from tests.conftest import own_qdrant, wait_until
+from tests.integration.test_cli import one_line
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
+from tests.workers import SECONDS, Worker, environment, penstock
+from tests.workers import worker as started
 
 pytest.importorskip("transformers")
 
@@ -36,7 +35,6 @@ TEXTS = {
     "mail": "Reads and sends electronic mail.",
     "sound": "Records and edits sound from a microphone.",
 }
-SECONDS = 60
 
 
 @pytest.fixture(scope="module")
@@ -46,38 +44,11 @@ def reranker(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return bundle(folder / "reranker", folder / "bundle", "cpu-int7").folder
 
 
-class Worker:
-    """A running ``penstock query``."""
-
-    def __init__(self, process: "subprocess.Popen[bytes]") -> None:
-        self.process = process
-        self.said: list[dict[str, Any]] = []
-
-    def until(self, event: str) -> dict[str, Any]:
-        """The first log line of that name."""
-        assert self.process.stderr
-        for line in self.process.stderr:
-            self.said.append(json.loads(line))
-            if self.said[-1]["event"] == event:
-                return self.said[-1]
-        raise AssertionError(f"ended before {event}: {self.said}")
-
-    def stop(self) -> int:
-        self.process.send_signal(signal.SIGTERM)
-        assert self.process.stderr
-        self.said += [json.loads(line) for line in self.process.stderr]
-        return self.process.wait(SECONDS)
-
-
 @contextmanager
 def query_worker(folder: Path, variables: Mapping[str, object]) -> Iterator[tuple[Worker, httpx.Client]]:
     env = environment(folder, **{"HTTP__PORT": 0, **variables})
-    command = [sys.executable, "-m", "penstock", "query"]
-    with running(command, env=env, cwd=folder, stderr=subprocess.PIPE) as process:
-        worker = Worker(process)
-        port = worker.until("listening")["port"]
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=SECONDS) as client:
-            yield worker, client
+    with started("query", env=env, cwd=folder) as worker, worker.client("listening") as client:
+        yield worker, client
 
 
 def index(folder: Path, variables: Mapping[str, object], texts: Mapping[str, str] = TEXTS) -> None:
@@ -151,8 +122,8 @@ def test_a_query_on_the_topic_and_one_over_http_give_the_same_hits(
         assert dict(letter.headers)["__connect.errors.stage"] == b"decode"
         assert client.get("/readyz").status_code == 200
         assert worker.stop() == 0
-    assert worker.said[-1]["event"] == "ended"
-    assert {name: worker.said[-1][name] for name in ("answered", "too_late", "dead_lettered")} == {
+    assert worker.lines[-1]["event"] == "ended"
+    assert {name: worker.lines[-1][name] for name in ("answered", "too_late", "dead_lettered")} == {
         "answered": 4, "too_late": 0, "dead_lettered": 1}  # fmt: skip
     assert committed(kafka) == {0: 5}
 
@@ -171,8 +142,7 @@ def test_a_search_waits_for_the_record_that_it_names(
     env = environment(tmp_path, **variables)
     with (
         query_worker(tmp_path, variables) as (worker, client),
-        running([sys.executable, "-m", "penstock", "index"], env=env, cwd=tmp_path, stderr=subprocess.DEVNULL)
-        as indexer,
+        started("index", env=env, cwd=tmp_path) as indexer,
         closing(connect_producer(kafka)) as producer,
     ):  # fmt: skip
         worker.until("ready")
@@ -187,8 +157,7 @@ def test_a_search_waits_for_the_record_that_it_names(
             assert "after" in reply["timings_ms"]
         probe = ("probe", "--url", str(client.base_url))
         assert b"was searchable after" in penstock(tmp_path, *probe, variables=variables).stdout
-        indexer.send_signal(signal.SIGTERM)
-        assert indexer.wait(SECONDS) == 0
+        assert indexer.stop() == 0
         lost = penstock(tmp_path, *probe, "--timeout-s", "2", variables=variables)
         assert "is not in the answers after" in one_line(lost, 2)
         beyond_all = {**after, "offset": sent.offset + 100}  # the probes' own records follow on some partition
@@ -241,7 +210,7 @@ def test_search_prints_a_table_or_json_from_the_store_or_from_a_worker(
         assert "401: a key is needed" in one_line(penstock(tmp_path, *remote), 2)
         said = one_line(penstock(tmp_path, *remote, "--top-k", "1000", variables=variables), 2)
         assert "400: top_k: 1000 is more than 100" in said
-        assert "a key of sixteen" not in json.dumps(worker.said)
+        assert "a key of sixteen" not in json.dumps(worker.lines)
 
 
 def test_a_worker_that_stops_answers_what_is_in_hand(models: dict[str, object], tmp_path: Path) -> None:

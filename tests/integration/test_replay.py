@@ -5,7 +5,6 @@ import os
 import random
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -16,6 +15,7 @@ import pytest
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, new_topic, produce
+from tests.workers import PENSTOCK
 
 EVENTS = 10_000
 
@@ -88,7 +88,7 @@ def environment(kafka: KafkaSettings, qdrant: QdrantSettings, bundle: Path) -> d
 
 @contextmanager
 def worker(env: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[bytes]"]:
-    command = [sys.executable, "-m", "penstock", "index", "--once"]
+    command = [*PENSTOCK, "index", "--once"]
     with log.open("wb") as out, running(command, env=env, cwd=ROOT, stderr=out) as process:
         yield process
 

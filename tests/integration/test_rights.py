@@ -19,10 +19,11 @@ from penstock.core.records import Place
 from penstock.demo import corpus
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.broker import Broker
-from tests.integration.test_cli import one_line, penstock
+from tests.integration.test_cli import one_line
 from tests.integration.test_query import answers, query_worker
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.scraping import stored_in
+from tests.workers import penstock
 
 
 class Right(NamedTuple):

@@ -1,10 +1,8 @@
 """``penstock setup`` against a real broker: what is not there is made, what is there is left alone."""
 
 import json
-import os
 import socket
 import subprocess
-import sys
 import uuid
 from contextlib import closing
 from pathlib import Path
@@ -14,12 +12,14 @@ from kafka.admin import ConfigResource, ConfigResourceType
 
 from penstock.settings import QdrantSettings
 from tests.conftest import ROOT
+from tests.workers import PENSTOCK, environment
 
 
 def setup(*arguments: str, **variables: object) -> "subprocess.CompletedProcess[str]":
-    env = os.environ | {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
-    command = [sys.executable, "-m", "penstock", "setup", *arguments]
-    return subprocess.run(command, env=env, cwd=ROOT, capture_output=True, text=True, check=False, timeout=120)
+    command = [*PENSTOCK, "setup", *arguments]
+    return subprocess.run(
+        command, env=environment(**variables), cwd=ROOT, capture_output=True, text=True, check=False, timeout=120
+    )
 
 
 def cleanup(broker: str, topic: str) -> object:

@@ -3,7 +3,6 @@
 import json
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from penstock.settings import QdrantSettings, TraceSettings
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import new_topic
 from tests.scraping import monitored, searching, stored_in, value, variables
+from tests.workers import PENSTOCK
 
 TRACE, CALLER = "a" * 32, "b" * 16
 TRACEPARENT = f"00-{TRACE}-{CALLER}-01"
@@ -106,7 +106,7 @@ def text(span: Span, attribute: str) -> str:
 
 
 def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "penstock", "index", "--from", "-", "--once"]
+    command = [*PENSTOCK, "index", "--from", "-", "--once"]
     variables_ = {
         "PENSTOCK_TRACE__ENDPOINT": "http://127.0.0.1:9/v1/traces", "PENSTOCK_QDRANT__PATH": str(tmp_path / "points"),
         "PENSTOCK_MODEL__BUNDLE": str(SHIPPED / "embedding"), "PATH": "",

@@ -49,7 +49,7 @@ def export(
     ] = "",
     quality: Annotated[
         Path | None,
-        typer.Option(help="LabelledQuery set that decides whether int8 (or int7) is good enough, else fp32."),
+        typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32."),
     ] = None,
     task: Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")] = None,
     separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",

@@ -35,7 +35,7 @@ def moved(rank: int, hit: HitBody) -> str:
 
 def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
     """The queries, each with its language and its hits."""
-    console.print("Retrieved by vector search, ordered by the reranker", style="bold")
+    console.print("Found by vector search, ordered by the reranker", style="bold")
     for language, query, reply in answers:
         console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
         for rank, hit in enumerate(reply.hits, 1):

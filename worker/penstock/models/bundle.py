@@ -1,7 +1,10 @@
 """A model on disk: one folder with everything a worker needs, verified before anything in it is opened."""
 
 import hashlib
-from collections.abc import Mapping
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -185,6 +188,19 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise Misconfigured(f"{path} is missing; export the model again")
         if fingerprint(path) != expected:
             raise Misconfigured(f"{path} is not what the export wrote (sha256 or size differ); export the model again")
+
+
+@contextmanager
+def new_bundle(folder: Path) -> Iterator[Path]:
+    """A temporary folder that becomes ``folder`` at the end; where anything fails, nothing is left behind."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
+        unfinished = Path(temporary) / "bundle"
+        unfinished.mkdir()
+        yield unfinished
+        if folder.exists():
+            folder.rmdir()
+        shutil.move(unfinished, folder)
 
 
 def write(bundle: Bundle) -> None:

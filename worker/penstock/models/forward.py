@@ -65,7 +65,7 @@ class Usage:
 
 
 class Forward:
-    """GraphRunner texts of any number and length.
+    """Runs texts of any number and length.
 
     Graphs of ours take lengths, and see nothing after them; others take a mask.
     """

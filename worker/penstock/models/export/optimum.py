@@ -13,7 +13,7 @@ from typing import Any
 
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
-from penstock.models.bundle import TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints, write
+from penstock.models.bundle import TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints, new_bundle, write
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.export.locate import weights_hash
 from penstock.models.export.samples import SAMPLES
@@ -44,20 +44,13 @@ def export(
         supported = tuple(sorted({*dimensions, native}))
         if not native or supported[-1] > native:
             raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-            made = Path(temporary) / "bundle"
-            name, fixed = _identity(original, model, revision)
-            manifest = _write(original, source or name, fixed, made, supported)
-            if folder.exists():
-                folder.rmdir()
-            shutil.move(made, folder)
-    return manifest
+        name, fixed = _identity(original, model, revision)
+        with new_bundle(folder) as unfinished:
+            return _write(original, source or name, fixed, unfinished, supported)
 
 
 def _write(original: Any, source: str, revision: str, made: Path, supported: tuple[int, ...]) -> Manifest:
     """Export, check against the original, and only then call it a bundle."""
-    made.mkdir()
     with tempfile.TemporaryDirectory(dir=made.parent) as raw:
         _convert(original, Path(raw))
         for name in (GRAPH, f"{GRAPH}_data"):

@@ -1,7 +1,5 @@
 """Qwen3-Embedding and Qwen3-Reranker: from a checkpoint to a bundle, without torch."""
 
-import shutil
-import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -13,7 +11,7 @@ from onnx import ModelProto, checker, shape_inference
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
-from penstock.models.bundle import Bundle, Graph, Manifest, Work, fingerprints, load, write
+from penstock.models.bundle import Bundle, Graph, Manifest, Work, fingerprints, load, new_bundle, write
 from penstock.models.export import card, decoder
 from penstock.models.export.card import Task
 from penstock.models.export.checkpoint import Array, Checkpoint, Config
@@ -77,10 +75,7 @@ def export(located: Located, folder: Path, options: Options, progress: Progress)
     checkpoint = Checkpoint(located.folder)
     checkpoint.require(decoder.tensors(checkpoint.config))
     _refuse_unknown(checkpoint)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as temporary:
-        made = Path(temporary) / "bundle"
-        made.mkdir()
+    with new_bundle(folder) as made:
         end_of_text = card.write_tokenizer(located.folder, made, checkpoint.config).end_of_text
         task = options.task or card.task(located.folder, located.source, end_of_text)
         embedding = task == "embedding"
@@ -103,9 +98,6 @@ def export(located: Located, folder: Path, options: Options, progress: Progress)
             files=fingerprints(made),
         )
         write(Bundle(made, gate.decide(Bundle(made, manifest)) if gate else manifest))
-        if folder.exists():
-            folder.rmdir()
-        shutil.move(made, folder)
     return load(folder).manifest
 
 

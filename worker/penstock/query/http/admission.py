@@ -8,49 +8,19 @@ from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi import Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
-from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.work import Interval
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, Tracer, request_failure
-from penstock.query.search import TooLate
-
-BUSY_S, AWAY_S = 1, 2
-"""When to come back: as soon as another request is done, or when the store may be back."""
+from penstock.query.http.errors import Rejected, rejection, too_large
 
 BODY_S = 10.0
 """Longest time for a request's body."""
 
 CLIENT_GONE = 499
 """Nobody reads this status; it is for the metrics."""
-
-
-REJECTIONS: Mapping[type[Exception], tuple[int, str, int]] = {
-    InvalidEvent: (400, "invalid_request", 0),
-    Unavailable: (503, "unavailable", AWAY_S),
-    TooLate: (504, "too_late", 0),
-    Misconfigured: (500, "misconfigured", 0),
-}
-"""Status, type and when to come back."""
-
-
-class Rejected(Exception):
-    """A request that gets an error. ``retry_s`` says when it may be worth another try, 0 that it is not."""
-
-    def __init__(self, status: int, kind: str, text: str, retry_s: int = 0) -> None:
-        super().__init__(text)
-        self.status = status
-        self.kind = kind
-        self.retry_s = retry_s
-
-    def response(self) -> Response:
-        """{"error": {"message", "type"}}, as clients of OpenAI's API expect."""
-        headers = {"Retry-After": str(self.retry_s)} if self.retry_s else {}
-        if self.status == 401:  # noqa: PLR2004  # unauthorized
-            headers["WWW-Authenticate"] = "Bearer"
-        return JSONResponse({"error": {"message": str(self), "type": self.kind}}, self.status, headers)
 
 
 class Keys:
@@ -72,7 +42,7 @@ class Keys:
         tenant = self._tenants.get(_digest(key))
         if tenant is None:
             reason = "the key is not known here" if key else "a key is needed"
-            raise Rejected(401, "unauthorized", f"{reason}: send it as Authorization: Bearer <key>")
+            raise Rejected("unauthorized", f"{reason}: send it as Authorization: Bearer <key>")
         return tenant
 
 
@@ -96,7 +66,7 @@ class Admission:
         """
         came_ns = time.time_ns()
         if self.metrics.under_way_now >= self.max_concurrency:
-            response = Rejected(503, "busy", f"{self.max_concurrency} requests are under way", BUSY_S).response()
+            response = Rejected("busy", f"{self.max_concurrency} requests are under way").response()
         else:
             self.metrics.enter()
             try:
@@ -119,31 +89,25 @@ class Admission:
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
-            return self._rejection(endpoint, error).response()
-
-    def _rejection(self, endpoint: str, error: Exception) -> Rejected:
-        if isinstance(error, Rejected):
-            return error
-        for known, (status, kind, retry_s) in REJECTIONS.items():
-            if isinstance(error, known):
-                return Rejected(status, kind, str(error), retry_s)
-        self.bug(endpoint, error)
-        return Rejected(500, "internal", "this is a bug; the worker's log has more")
+            rejected = rejection(error)
+            if rejected is None:
+                self.bug(endpoint, error)
+                rejected = Rejected("internal", "this is a bug; the worker's log has more")
+            return rejected.response()
 
     async def _body(self, request: Request) -> bytes:
-        reason = f"the body is larger than {self.max_body_bytes} bytes"
         length = request.headers.get("content-length", "")
         if length.isdigit() and int(length) > self.max_body_bytes:
-            raise Rejected(413, "too_large", reason)
+            raise too_large(self.max_body_bytes)
         body = bytearray()
         try:
             async with asyncio.timeout(BODY_S):
                 async for part in request.stream():
                     body += part
                     if len(body) > self.max_body_bytes:
-                        raise Rejected(413, "too_large", reason)
+                        raise too_large(self.max_body_bytes)
         except TimeoutError:
-            raise Rejected(408, "too_slow", f"the body did not come within {BODY_S:g} s") from None
+            raise Rejected("too_slow", f"the body did not come within {BODY_S:g} s") from None
         return bytes(body)
 
 

@@ -22,23 +22,14 @@ from penstock.observe.health import Health
 from penstock.observe.metrics import CONTENT_TYPE
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
-from penstock.query.http.admission import Admission, Keys, Rejected
+from penstock.query.http.admission import Admission, Keys
+from penstock.query.http.errors import DESCRIBED, Rejected, error_response, starting
 from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from penstock.query.search import Search
 
 PAGE = Path(__file__).parent / "page.html"
-STARTING_S = 5
 BODIES = (QueryBody, ReplyBody, EmbeddingsBody, RerankBody)
-ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"description": "The request is wrong; the message says where."},
-    401: {"description": "The key is missing or unknown."},
-    403: {"description": "The key is not for that tenant."},
-    408: {"description": "The body did not come in time."},
-    413: {"description": "The body is too large."},
-    503: {"description": "Too busy, or the store is away: come back after Retry-After seconds."},
-    504: {"description": "No answer in time."},
-}
 
 
 @dataclass(slots=True)
@@ -93,7 +84,7 @@ def create_app(service: Service) -> FastAPI:
 async def _not_found(_request: Request, error: Exception) -> Response:
     """A path or a method that is not there, told like everything else."""
     status = error.status_code if isinstance(error, StarletteHTTPException) else 500
-    return Rejected(status, "no_such_thing", HTTPStatus(status).phrase).response()
+    return error_response(status, "no_such_thing", HTTPStatus(status).phrase)
 
 
 def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
@@ -102,12 +93,12 @@ def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
         """The documents that answer a query, best first."""
         return await admission(request, "search", lambda body, tenant: _search(service, request, body, tenant))
 
-    @app.post("/v1/embeddings", summary="Embed texts", responses=ERRORS, openapi_extra=_request_body(EmbeddingsBody))
+    @app.post("/v1/embeddings", summary="Embed texts", responses=DESCRIBED, openapi_extra=_request_body(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Vectors, as in OpenAI's API."""
         return await admission(request, "embeddings", lambda body, _: _embeddings(service, body))
 
-    @app.post("/v1/rerank", summary="Rerank texts", responses=ERRORS, openapi_extra=_request_body(RerankBody))
+    @app.post("/v1/rerank", summary="Rerank texts", responses=DESCRIBED, openapi_extra=_request_body(RerankBody))
     async def rerank(request: Request) -> Response:
         """How well each document answers a query, best first, as in Cohere's API."""
         return await admission(request, "rerank", lambda body, _: _rerank(service, body))
@@ -115,10 +106,10 @@ def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
 
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
     if service.search is None:
-        raise Rejected(503, "starting", "the worker is starting", STARTING_S)
+        raise starting()
     body = read_query(value, service.limits)
     if tenant is not None and body.tenant not in (None, tenant):
-        raise Rejected(403, "forbidden", f"the key is not for tenant {body.tenant!r}")
+        raise Rejected("forbidden", f"the key is not for tenant {body.tenant!r}")
     query = to_query(body, service.limits, str(uuid4()), tenant if tenant is not None else body.tenant or "")
     answer = await service.search.answer(query)
     service.metrics.answer(answer)
@@ -129,7 +120,7 @@ async def _search(service: Service, request: Request, value: bytes, tenant: str 
 
 def _models(service: Service) -> ModelApi:
     if service.models is None:
-        raise Rejected(503, "starting", "the worker is starting", STARTING_S)
+        raise starting()
     return service.models
 
 
@@ -223,7 +214,7 @@ def _request_body(model: type[Any]) -> dict[str, Any]:
 
 
 def _responses(model: type[Any]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": "The answer.", **_json_of(model)}, **ERRORS}
+    return {200: {"description": "The answer.", **_json_of(model)}, **DESCRIBED}
 
 
 def _json_of(model: type[Any]) -> dict[str, Any]:
