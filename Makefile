@@ -1,36 +1,44 @@
-# `make demo` and `make test` do all the set-up they need, in .venv/. ARGS goes to the command: make test ARGS="-k plan".
-# Two files of tests run at a time; ARGS="-n 0" runs them one after another.
+# `make demo`, `make check` and `make test` do all the set-up they need, in .venv/. ARGS goes to the command:
+# make test ARGS="-k plan". Two files of tests run at a time; ARGS="-n 0" runs them one after another.
 PYTHON ?= python3
 BIN := .venv/bin
 BROKER := tests/broker
+PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test lint format lock bench clean
+.PHONY: demo check test lint format docs lock bench clean
 
 demo: .venv/.demo
 	@$(BIN)/penstock demo $(ARGS)
 
-test: .venv/.dev broker helm
-	@$(BIN)/pytest -rs -n 2 --dist loadfile --no-loadscope-reorder $(ARGS)
+# The one-minute check: no broker, no PyTorch, no network once it is set up.
+check: .venv/.check lint
+	@$(PYTEST) -m "not broker and not torch" tests/unit tests/contracts $(ARGS)
 
-lint: .venv/.dev
+test: .venv/.dev broker helm
+	@$(PYTEST) -rs $(ARGS)
+
+lint: .venv/.check
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-format: .venv/.dev
+format: .venv/.check
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# What is made of the code: the reference, and the chart's README and schema.
+docs: .venv/.check
+	@$(BIN)/python docs/generate.py
+	@$(BIN)/python helm/generate.py
 
 bench: .venv/.dev broker
 	@$(BIN)/python benchmarks/pipeline.py $(ARGS)
 	@$(BIN)/python benchmarks/models.py $(ARGS)
 	@$(BIN)/python benchmarks/rerank.py $(ARGS)
 
-.venv/.demo: requirements/demo.txt pyproject.toml
-	@PYTHON=$(PYTHON) sh requirements/install.sh demo
-
-.venv/.dev: requirements/dev.txt pyproject.toml
-	@PYTHON=$(PYTHON) sh requirements/install.sh dev
+# What a lock file installs; dev holds all that check does, and check all that demo does.
+.venv/.demo .venv/.check .venv/.dev: .venv/.%: requirements/%.txt pyproject.toml
+	@PYTHON=$(PYTHON) sh requirements/install.sh $*
 
 # A missing broker is no error here: the tests say what they skip, and in CI they fail.
 .PHONY: broker helm
@@ -44,6 +52,7 @@ helm:
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: .venv/.dev
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra otel --extra train --group dev -o requirements/dev.txt
+	@$(LOCK) --extra cpu --extra export --extra evaluate --extra otel --group check -c requirements/dev.txt -o requirements/check.txt
 	@$(LOCK) --extra cpu --extra evaluate --group build -c requirements/dev.txt -o requirements/demo.txt
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate -c requirements/dev.txt -o requirements/optimum.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate --extra train -c requirements/dev.txt -o requirements/train.txt

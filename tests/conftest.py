@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,19 @@ def unavailable(reason: str) -> None:
     if CI:
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+collect_ignore = [] if CI or find_spec("torch") else ["unit/test_train.py"]
+NEEDS = {"broker": "broker", "own_broker": "broker", "minilm": "torch"}
+"""What a fixture needs that is slow to start or large to install; tests that ask for it are marked so."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Let ``make check`` leave out what needs a broker or PyTorch."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if fixture in NEEDS:
+                item.add_marker(NEEDS[fixture])
 
 
 @pytest.fixture(autouse=True)

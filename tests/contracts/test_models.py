@@ -20,7 +20,10 @@ TOLERANCE = 1e-5
 TEXTS = ["water", "the pressure rises with the height of the fall", "水は水圧管を通って流れる", "a " * 300, "?"]
 
 
-@pytest.fixture(params=["hash", "onnx", "fp32", "int7"])
+TORCH = pytest.mark.torch
+
+
+@pytest.fixture(params=["hash", *(pytest.param(name, marks=TORCH) for name in ("onnx", "fp32", "int7"))])
 def embedder(request: pytest.FixtureRequest, tmp_path: Path) -> Embedder:
     if request.param == "hash":
         return HashEmbedder(16)
@@ -36,7 +39,7 @@ def onnx(bundle: Bundle, dimension: int) -> OnnxEmbedder:
     return OnnxEmbedder(on_processor(bundle, bundle.manifest.graphs[0], token_budget=600), dimension)
 
 
-@pytest.fixture(params=["words", "hub"])
+@pytest.fixture(params=["words", pytest.param("hub", marks=TORCH)])
 def tokenizer(request: pytest.FixtureRequest) -> Tokenizer:
     if request.param == "words":
         return WordTokenizer()

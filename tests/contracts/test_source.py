@@ -25,7 +25,7 @@ class Feed:
     reopen: Callable[[], Source] | None
 
 
-@pytest.fixture(params=["memory", "file", "kafka"])
+@pytest.fixture(params=["memory", "file", pytest.param("kafka", marks=pytest.mark.broker)])
 def feed(request: pytest.FixtureRequest) -> Iterator[Feed]:
     values = [f"value {n}".encode() for n in range(COUNT)]
     if request.param == "memory":

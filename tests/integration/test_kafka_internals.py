@@ -129,18 +129,23 @@ def member(broker: str) -> Iterator[tuple[KafkaConsumer, TopicPartition]]:
         yield consumer, TopicPartition(settings.topic, 0)
 
 
+def polled(consumer: KafkaConsumer) -> Any:
+    internals.keep_rejoining(consumer)
+    return consumer.poll(timeout_ms=100)
+
+
 def test_positions_and_ends_are_those_of_the_public_calls(member: tuple[KafkaConsumer, TopicPartition]) -> None:
     consumer, partition = member
     assert internals.position_of(consumer, partition) is None
     assert internals.end_of(consumer, partition) is None
-    wait_until(lambda: consumer.poll(timeout_ms=100) != {})
+    wait_until(lambda: polled(consumer) != {})
     assert internals.position_of(consumer, partition) == consumer.position(partition) == SENT
     assert internals.end_of(consumer, partition) == consumer.end_offsets([partition])[partition] == SENT
 
 
 def test_ends_are_asked_for_while_nothing_is_fetched(member: tuple[KafkaConsumer, TopicPartition]) -> None:
     consumer, partition = member
-    wait_until(lambda: consumer.poll(timeout_ms=100) != {})
+    wait_until(lambda: polled(consumer) != {})
     asked = internals.ask_for_ends(consumer, [partition], 1000)
     wait_until(lambda: bool(asked.is_done))
     assert {place: end.offset for place, end in asked.value.items()} == {partition: SENT}
@@ -150,13 +155,11 @@ def test_heartbeats_and_the_coordinator_are_known_once_the_group_is_joined(
     member: tuple[KafkaConsumer, TopicPartition],
 ) -> None:
     consumer, _ = member
-    started = time.monotonic()
-    assert not internals.knows_coordinator(consumer)
-    assert internals.last_heartbeat_s(consumer) < started
-    wait_until(lambda: consumer.poll(timeout_ms=100) != {})
+    wait_until(lambda: polled(consumer) != {})
     assert internals.knows_coordinator(consumer)
-    assert not internals.rejoining(consumer)
-    wait_until(lambda: consumer.poll(timeout_ms=100) is not None and internals.last_heartbeat_s(consumer) > started)
+    wait_until(lambda: polled(consumer) is not None and not internals.rejoining(consumer))
+    joined = time.monotonic()
+    wait_until(lambda: polled(consumer) is not None and internals.last_heartbeat_s(consumer) > joined)
 
 
 def test_what_the_group_has_committed_is_fetched_for_all_at_once(broker: str) -> None:
@@ -165,8 +168,8 @@ def test_what_the_group_has_committed_is_fetched_for_all_at_once(broker: str) ->
     with closing(connect_consumer(settings)) as consumer:
         consumer.subscribe([settings.topic])
         both = [TopicPartition(settings.topic, number) for number in range(2)]
-        wait_until(lambda: consumer.poll(timeout_ms=100) is not None and len(consumer.assignment()) == len(both))
-        wait_until(lambda: consumer.poll(timeout_ms=100) == {} and sum(map(consumer.position, both)) == 20)
+        wait_until(lambda: polled(consumer) is not None and len(consumer.assignment()) == len(both))
+        wait_until(lambda: polled(consumer) == {} and sum(map(consumer.position, both)) == 20)
         consumer.commit()
         found = internals.fetch_committed(consumer, both, 5000)
     assert {partition.partition: offset for partition, offset in found.items()} == committed(settings)

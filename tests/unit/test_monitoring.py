@@ -1,4 +1,4 @@
-"""What an operator sees: lag, health, and metrics that are all in the README."""
+"""What an operator sees: lag, health, and metrics that are all in the reference."""
 
 import io
 import re
@@ -27,7 +27,7 @@ from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, MonitorSettings
 
-README = Path(__file__).parent.parent.parent / "README.md"
+REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference" / "metrics.md"
 HERE = Partition("documents", 0)
 
 
@@ -181,8 +181,8 @@ def families(text: str) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("worker", ["index", "query"])
-def test_the_readme_names_every_metric_and_no_other(worker: str, loaded_metrics: dict[str, str]) -> None:
-    written = set(re.findall(r"^\| `(penstock_\w+)`", README.read_text(), re.MULTILINE))
+def test_the_reference_names_every_metric_and_no_other(worker: str, loaded_metrics: dict[str, str]) -> None:
+    written = set(re.findall(r"^\| `(penstock_\w+)`", REFERENCE.read_text(), re.MULTILINE))
     known = families(loaded_metrics[worker])
     assert not {name for name in known if name not in written}
     others = families(loaded_metrics["query" if worker == "index" else "index"])

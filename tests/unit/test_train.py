@@ -32,6 +32,8 @@ PRETRAIN = "[pretrain]\nsteps = 1\nbatch = 1\nrate = 1e-3\n"
 RERANK = PRETRAIN.replace("pretrain", "rerank")
 DATA = 'output = "run"\n[data]\npairs = "pairs.jsonl"\n'
 
+pytestmark = pytest.mark.torch
+
 
 def plan(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "plan.toml"

@@ -36,7 +36,8 @@ def open_tracer(settings: TraceSettings, service: str, version: str, lost: Calla
         return NoTracer()
     if WITHOUT is not None:
         raise Misconfigured(
-            f"trace.endpoint is set, and OpenTelemetry is not installed ({WITHOUT}): pip install penstock[otel]"
+            f"trace.endpoint is set, and OpenTelemetry is not installed ({WITHOUT}): install the extra otel, "
+            "which is in requirements/cpu.txt and cuda.txt"
         )
     return OtlpTracer(settings, service, version, lost)
 

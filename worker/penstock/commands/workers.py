@@ -27,9 +27,9 @@ def index(
     and exits 0 within PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be
     indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
     """
-    from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # the models' libraries load slowly
-
     settings, stop = load_settings(), stop_on_signals()
+    from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # slow: first what can fail at once
+
     report = run_index_worker(settings, stop, file=source, once=once, bar=sys.stderr.isatty())
     report.summary("ended")
 
@@ -48,14 +48,14 @@ def query(
     hand and exits 0 within PENSTOCK_QUERY__DRAIN_TIMEOUT_S. Queries on the topic that can never be answered go to
     its dead letter topic.
     """
-    from penstock.assembly.models import load_models  # noqa: PLC0415  # the models' libraries load slowly
-    from penstock.assembly.query import run_query_worker  # noqa: PLC0415
-
     settings = load_settings()
     if not settings.http.enabled and not settings.query.topic:
         raise Misconfigured("nothing to listen to: set PENSTOCK_QUERY__TOPIC, or leave PENSTOCK_HTTP__ENABLED on")
     if once and not settings.query.topic:
         raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
     stop = stop_on_signals()
+    from penstock.assembly.models import load_models  # noqa: PLC0415  # slow: first what can fail at once
+    from penstock.assembly.query import run_query_worker  # noqa: PLC0415
+
     models = load_models(settings.model, settings.rerank)
     run_query_worker(settings, models, stop, once=once, bar=sys.stderr.isatty())

@@ -18,6 +18,8 @@ from penstock.models.providers import DIALECTS
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 FORMAT = 1
+SHIPPED = Path(__file__).parent.parent / "data"
+"""What came with the package: there installers make hard links to their caches."""
 
 
 class _Part(BaseModel):
@@ -174,9 +176,10 @@ def load(folder: Path | None) -> Bundle:
 
 def _verify(folder: Path, manifest: Manifest) -> None:
     """Every file as it was written, and no other: a model is code, and so is its tokenizer."""
+    installed = folder.resolve().is_relative_to(SHIPPED)
     for path in sorted(folder.rglob("*")):
         name = path.relative_to(folder).as_posix()
-        if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1):
+        if path.is_symlink() or (path.is_file() and path.stat().st_nlink > 1 and not installed):
             raise Misconfigured(f"{path} is a link; a bundle holds plain files only")
         if path.is_file() and name != MANIFEST and name not in manifest.files:
             raise Misconfigured(f"{path} does not belong to the bundle; remove it, or export the model again")

@@ -27,7 +27,9 @@ class IndexMetrics(Metrics):
         """``clock`` in seconds since 1970."""
         super().__init__()
         self._topic, self._clock = topic, clock
-        self._records = self._counter("records", "Records done, by what became of them.", "topic", "outcome")
+        self._records = self._counter(
+            "records", "Records done: indexed, unchanged, superseded, deleted, dead_lettered.", "topic", "outcome"
+        )
         self._letters = self._counter(
             "dead_letters", "Records given up, by the stage that did and the error.", "topic", "stage", "reason"
         )
@@ -40,7 +42,7 @@ class IndexMetrics(Metrics):
             "penstock_index_batch_records", "Records in a batch.", buckets=RECORDS, registry=self.registry
         )
         self._store = Histogram(
-            "penstock_index_store_seconds", "Time of each call of the store, by operation, failed ones left out.",
+            "penstock_index_store_seconds", "Time of each call of the store (read, upsert, patch, sweep), but failed ones.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
         for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
@@ -97,11 +99,20 @@ class _Stream(Collector):
             seconds.add_metric([topic, str(number)], behind.seconds)
         yield from (records, seconds)
         yield GaugeMetricFamily(
-            "penstock_index_kafka_silent_seconds", "Since Kafka last answered a heartbeat.", self._watch.silent_s
+            "penstock_index_kafka_silent_seconds",
+            "Since Kafka last answered a heartbeat of the worker's consumer.",
+            self._watch.silent_s,
         )
-        yield _counted("commits", "Commits, by result.", "result", self._watch.commits)
-        yield _counted("rebalances", "Changes of the assignment of partitions.", "event", self._watch.rebalances)
-        yield _counted("stage_busy_seconds", "Time that each stage has worked.", "stage", self._busy_s)
+        yield _counted("commits", "Commits: done, or refused and sent again.", "result", self._watch.commits)
+        yield _counted(
+            "rebalances",
+            "Changes of the assignment of partitions: assigned, revoked, lost.",
+            "event",
+            self._watch.rebalances,
+        )
+        yield _counted(
+            "stage_busy_seconds", "Time that each stage (prepare, embed, write) has worked.", "stage", self._busy_s
+        )
         yield _counted("stage_waiting_seconds", "Time that batches waited for each stage.", "stage", self._waited_s)
 
 

@@ -46,7 +46,7 @@ class QueryMetrics(Metrics):
             registry=self.registry,
         )  # fmt: skip
         self._records = Counter(
-            "penstock_query_records", "Records of the topic of queries, by what became of them.", ["outcome"],
+            "penstock_query_records", "Queries of the topic: answered, too_late, dead_lettered.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
         self.answered, self._spent_ms, self._lock = 0, Counts[str](), threading.Lock()
@@ -108,7 +108,9 @@ class _Batches(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        batches = CounterMetricFamily("penstock_query_batches", "Batches of each step.", labels=["step"])
+        batches = CounterMetricFamily(
+            "penstock_query_batches", "Batches that queries share, of each step.", labels=["step"]
+        )
         items = CounterMetricFamily("penstock_query_batch_items", "Items in the batches of each step.", labels=["step"])
         for name, step in self._steps.items():
             batches.add_metric([name], step.batches)
