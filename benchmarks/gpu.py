@@ -130,7 +130,7 @@ def prepare(folder: Path, size: str, providers: Sequence[str], *, dry: bool) -> 
     checkpoints.write(folder / "checkpoint", size)
     dialects = ["cpu"] if dry else list(providers)
     made = qwen3.Options(dialects=dialects, precisions=["fp32"] if dry else ["bf16"])
-    qwen3.export(locate(str(folder / "checkpoint"), None), folder / "bundle", made, silent)
+    qwen3.export_bundle(locate(str(folder / "checkpoint"), None), folder / "bundle", made, silent)
 
 
 def gpu() -> str:

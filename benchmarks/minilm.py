@@ -13,5 +13,5 @@ def bundle(folder: Path) -> Path:
     """Exported into ``folder`` on first use."""
     made = folder / "all-minilm-l6-v2"
     if not made.is_dir():
-        optimum.export(str(get_model_path()), made, source=SOURCE)
+        optimum.export_bundle(str(get_model_path()), made, source=SOURCE)
     return made

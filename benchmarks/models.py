@@ -80,7 +80,7 @@ def prepare(folder: Path, size: str) -> None:
         library_name="transformers",
     )  # fmt: skip
     options = qwen3.Options(dialects=["cpu"], precisions=["int8", "fp32"])
-    qwen3.export(locate(str(folder / "checkpoint"), None), folder / "bundle", options, silent)
+    qwen3.export_bundle(locate(str(folder / "checkpoint"), None), folder / "bundle", options, silent)
 
 
 def measure(folder: Path, rounds: int, workloads: dict[str, list[int]]) -> str:

@@ -34,7 +34,7 @@ from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored  # noqa
 from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
-from penstock.demo.corpus import events  # noqa: E402
+from penstock.demo.corpus import event_lines  # noqa: E402
 from penstock.events.document import Rules, decode  # noqa: E402
 from penstock.fakes import MemoryDeadLetters  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
@@ -98,7 +98,7 @@ class Result:
 
 def corpus(count: int) -> list[tuple[str, bytes]]:
     """Documents of about 1 KB of English, made of the demo's sentences."""
-    english = (event["text"] for event in map(json.loads, events()) if event.get("language") == "en")
+    english = (event["text"] for event in map(json.loads, event_lines()) if event.get("language") == "en")
     words = " ".join(english).split()
     chance = random.Random(1)
     documents = []

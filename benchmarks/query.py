@@ -68,7 +68,7 @@ def reranker(folder: Path, texts: list[str]) -> Path:
     made.add_tokens(list(NOT_SPECIAL))
     made.save(str(checkpoint / "tokenizer.json"))
     options = qwen3.Options(dialects=["cpu"], precisions=["int8"], task="reranker")
-    qwen3.export(locate(str(checkpoint), None), folder / "reranker", options, silent)
+    qwen3.export_bundle(locate(str(checkpoint), None), folder / "reranker", options, silent)
     return folder / "reranker"
 
 
@@ -188,7 +188,7 @@ def soak(port: int, pid: int, minutes: float, *, rerank: bool) -> str:
 def index(folder: Path) -> list[str]:
     """The demo's index; returns the corpus."""
     models = Models(load_model(ModelSettings(bundle=minilm.bundle(CACHE))), None)
-    lines = corpus.events()
+    lines = corpus.event_lines()
     with closing(InProcess(models, folder / "qdrant", threading.Event(), Console(quiet=True))) as backend:
         backend.send(lines)
     return [event["text"] for event in map(json.loads, lines) if "text" in event]

@@ -49,7 +49,7 @@ MINILM_TOKENS = 256
 def documents() -> dict[str, str]:
     """What the stream leaves behind."""
     left: dict[str, str] = {}
-    for event in map(json.loads, corpus.events()):
+    for event in map(json.loads, corpus.event_lines()):
         left[event["id"]] = event.get("text", "")
     return {name: text for name, text in left.items() if text}
 
@@ -76,7 +76,7 @@ def indexed(folder: Path, bundle: Path, index: IndexSettings | None) -> Settings
     made = made.model_copy(update={"index": index or made.index})
     backend = InProcess(Models(load_model(model), None), folder, threading.Event(), Console(quiet=True), made)
     with closing(backend):
-        backend.send(corpus.events())
+        backend.send(corpus.event_lines())
     return made.model_copy(update={"model": model, "rerank": RerankSettings(enabled=False)})
 
 

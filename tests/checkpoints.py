@@ -115,7 +115,7 @@ def bundle(source: Path, folder: Path, *graphs: str, **options: Any) -> Bundle:
     dialects = list(dict.fromkeys(graph.split("-")[0] for graph in graphs))
     precisions = list(dict.fromkeys(graph.split("-")[1] for graph in graphs))
     made = qwen3.Options(dialects=dialects, precisions=precisions, **options)
-    qwen3.export(locate(str(source), None), folder, made, silent)
+    qwen3.export_bundle(locate(str(source), None), folder, made, silent)
     return load(folder)
 
 

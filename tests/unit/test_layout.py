@@ -83,6 +83,19 @@ def test_the_top_floor_holds_rooms_and_nothing_else() -> None:
     assert not list((PACKAGE / "data").rglob("*.py")), "data holds nothing that runs"
 
 
+def test_no_module_is_a_gerund_and_no_function_is_named_like_a_package() -> None:
+    """But for what the field says: chunking, ranking."""
+    assert {path.stem for path in FILES if path.stem.endswith("ing")} == {"chunking", "ranking"}
+    packages = {path.parent.name for path in FILES if path.name == "__init__.py"} - {"penstock"}
+    functions = {
+        f"{path.relative_to(PACKAGE)}: {node.name}"
+        for path in FILES
+        for node in ast.parse(path.read_text()).body
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name in packages
+    }
+    assert not functions
+
+
 @pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_a_file_reads_in_one_sitting(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LINES

@@ -9,7 +9,7 @@ from penstock.assembly.search import make_search, reader
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
 from penstock.evaluate.labelled import LabelledQuery
-from penstock.evaluate.report import Options, Report, ServedModel, Steps, evaluate
+from penstock.evaluate.report import Options, Report, ServedModel, Steps, measure_search
 from penstock.settings import Settings
 
 
@@ -32,4 +32,4 @@ def run_evaluation(settings: Settings, labelled: Sequence[LabelledQuery], option
         served = ServedModel(
             models.body.model_dump(), models.embedding.dimension, model.query_prompt, embed, model.bundle.supports
         )
-        return evaluate(search, served, (chunks, rows), labelled, options, steps)
+        return measure_search(search, served, (chunks, rows), labelled, options, steps)

@@ -14,11 +14,12 @@ from penstock.observe.log import set_up
 
 
 @app.command(
+    "demo",
     rich_help_panel=ABOUT,
     epilog="Examples: `penstock demo` · `penstock demo --serve` · "
     "`penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`",
 )
-def demo(
+def run_demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Another embedding model [default: the shipped one].")] = None,

@@ -30,12 +30,13 @@ Instruction = Annotated[str | None, typer.Option(help="The task, instead of the 
 
 
 @app.command(
+    "export",
     rich_help_panel=MODELS,
     epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
     "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
     "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`",
 )
-def export(
+def export_bundle(
     model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
     output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
     revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
@@ -74,17 +75,20 @@ def export(
         labelled_set=quality,
     )
     steps = progress_steps(Console(stderr=True))
-    manifest = route.export(model, output, revision, _numbers("--dimensions", dimensions), source, options, steps)
+    manifest = route.export_bundle(
+        model, output, revision, _numbers("--dimensions", dimensions), source, options, steps
+    )
     _tell(manifest, output)
     if build_engines is not None:
         _build_engines(output, build_engines)
 
 
 @app.command(
+    "train",
     rich_help_panel=MODELS,
     epilog="Example: `penstock train plan.toml`, then `penstock export runs/mine/embedding -o bundles/mine`",
 )
-def train(
+def train_models(
     plan: Annotated[Path, typer.Argument(help="What is trained, on what, and how long: TOML.")],
 ) -> None:
     """Train an embedding model and a reranker on pairs of your own, from a checkpoint or from nothing.

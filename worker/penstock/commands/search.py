@@ -65,11 +65,12 @@ def search(
 
 
 @app.command(
+    "evaluate",
     rich_help_panel=SEARCH,
     epilog="Examples: `penstock evaluate queries.jsonl` · "
     "`penstock evaluate qrels.txt --queries topics.tsv --no-rerank`",
 )
-def evaluate(
+def evaluate_search(
     file: Annotated[Path, typer.Argument(help="Queries with their relevant documents, or TREC's qrels.")],
     queries: Annotated[Path | None, typer.Option(help="The queries' texts, where FILE is TREC's qrels.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Chunks retrieved and reranked per query.")] = 100,

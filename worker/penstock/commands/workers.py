@@ -11,11 +11,12 @@ from penstock.core.errors import Misconfigured
 
 
 @app.command(
+    "index",
     rich_help_panel=WORKERS,
     epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from events.jsonl` · "
     "`zcat events.gz | penstock index --from -`",
 )
-def index(
+def index_stream(
     once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
     source: Annotated[
         str | None, typer.Option("--from", metavar="FILE|-", help="Read JSON lines instead of Kafka.")
@@ -35,11 +36,12 @@ def index(
 
 
 @app.command(
+    "query",
     rich_help_panel=WORKERS,
     epilog="Examples: `penstock query` · `PENSTOCK_RERANK__ENABLED=false penstock query` · "
     "`PENSTOCK_QUERY__TOPIC=queries penstock query`",
 )
-def query(
+def answer_queries(
     once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
 ) -> None:
     """Answer queries: over HTTP with a page to try it on, and over a topic where PENSTOCK_QUERY__TOPIC names one.

@@ -29,7 +29,7 @@ NEWS = "Xplanet shows the tide tables of a harbour and the phases of the moon on
 NEWS_QUERY = "tide tables of a harbour"
 
 
-def events() -> list[bytes]:
+def event_lines() -> list[bytes]:
     """The stream, a JSON line each."""
     return gzip.decompress(CORPUS.read_bytes()).splitlines()
 

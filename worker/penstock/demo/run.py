@@ -66,7 +66,7 @@ def _folder(options: Options) -> Path:
 
 
 def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threading.Event, console: Console) -> None:
-    lines = corpus.events()
+    lines = corpus.event_lines()
     console.print(
         f"indexing {len(lines):,} events about Debian packages in eight languages, some of them revised, sent twice or "
         "deleted …", highlight=False,

@@ -81,7 +81,7 @@ class ServedModel:
     supports: Callable[[int], bool]
 
 
-def evaluate(
+def measure_search(
     search: Search,
     model: ServedModel,
     stored: tuple[list[Hit], Vector],

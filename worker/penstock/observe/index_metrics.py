@@ -42,7 +42,8 @@ class IndexMetrics(Metrics):
             "penstock_index_batch_records", "Records in a batch.", buckets=RECORDS, registry=self.registry
         )
         self._store = Histogram(
-            "penstock_index_store_seconds", "Time of each call of the store (read, upsert, patch, sweep), but failed ones.",
+            "penstock_index_store_seconds",
+            "Time of each call of the store: read, upsert, patch, sweep; failed ones are left out.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
         for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):

@@ -26,7 +26,7 @@ OUTPUT = "sentence_embedding"
 LEAST_COSINE = 0.9999
 
 
-def export(
+def export_bundle(
     model: str,
     folder: Path,
     revision: str | None = None,

@@ -65,7 +65,7 @@ def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> 
     return made
 
 
-def export(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
+def export_bundle(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
     """Write the bundle; raises Misconfigured, and then nothing is left behind."""
     labelled = options.labelled_set
     graphs = plan(options.dialects, options.precisions, gated=labelled is not None)

@@ -12,7 +12,7 @@ from penstock.models.export.gate import Progress
 from penstock.models.export.locate import describe, locate
 
 
-def export(
+def export_bundle(
     model: str,
     folder: Path,
     revision: str | None,
@@ -27,14 +27,14 @@ def export(
     try:
         described = describe(model, revision)
         if card.fits(described):
-            return qwen3.export(locate(model, revision, source), folder, options, progress)
+            return qwen3.export_bundle(locate(model, revision, source), folder, options, progress)
         if not (described / card.MODULES).is_file():
             raise Misconfigured(f"{model}: {_lacking(described)}")
         if replace(options, dimension=None) != qwen3.Options():
             raise Misconfigured(f"{model} is no Qwen3 model: --dialect, --precision, --quality, --task are not for it")
         from penstock.models.export import optimum  # noqa: PLC0415  # needs torch
 
-        return optimum.export(model, folder, revision, dimensions, source)
+        return optimum.export_bundle(model, folder, revision, dimensions, source)
     except OSError as error:
         raise Misconfigured(f"cannot export to {folder}: {error.strerror or error}") from error
 

@@ -20,7 +20,7 @@ from penstock.models.train.plan import Contrast, Plan
 BOTH_WAYS = ("query_to_doc", "doc_to_query")
 
 
-def train(
+def train_embedding(
     plan: Plan,
     name: str,
     stage: Contrast,

@@ -23,7 +23,7 @@ from penstock.models.train.plan import Plan, Rerank
 Batch = dict[str, Tensor]
 
 
-def train(
+def train_reranker(
     plan: Plan, stage: Rerank, base: str, pairs: Sequence[Pair], folder: Path, advance: Callable[[int], None]
 ) -> None:
     """Run the stage, or what is left of it, and write the finished model to ``folder``."""

@@ -93,7 +93,7 @@ def _look(plan: Plan, stage: FirstLayer, start: str, pairs: Sequence[Pair], fold
     first_layer.prepare(trained[0].auto_model, plan.seed)
     seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
     with progress("learning the first layer", stage.steps) as advance:
-        contrast.train(plan, "first-layer", stage, trained, seen, 2, advance)
+        contrast.train_embedding(plan, "first-layer", stage, trained, seen, 2, advance)
     trained.save(str(folder), create_model_card=False)
 
 
@@ -103,7 +103,7 @@ def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], fo
     trained = model.embedding(start, stage.tokens, plan.data.instruction)
     seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
     with progress("pretraining", stage.steps) as advance:
-        contrast.train(plan, "pretrain", stage, trained, seen, 2, advance)
+        contrast.train_embedding(plan, "pretrain", stage, trained, seen, 2, advance)
     trained.save(str(folder), create_model_card=False)
 
 
@@ -116,7 +116,7 @@ def _finish(
     trained = model.embedding(known, stage.tokens, plan.data.instruction)
     mined = _mined(plan, "finetune", stage, known, pairs, progress)
     with progress("fine-tuning", stage.steps) as advance:
-        contrast.train(plan, "finetune", stage, trained, mined, plan.merge.checkpoints, advance)
+        contrast.train_embedding(plan, "finetune", stage, trained, mined, plan.merge.checkpoints, advance)
     merge.into(trained, plan, start)
     trained.save(str(folder), create_model_card=False)
 
@@ -129,7 +129,7 @@ def _reranker(plan: Plan, stage: Rerank, made: Sequence[Path], pairs: Sequence[P
     def make(folder: Path) -> None:
         mined = _mined(plan, "rerank", stage, miner, pairs, progress)
         with progress("training the reranker", stage.steps) as advance:
-            reranker.train(plan, stage, base, mined, folder, advance)
+            reranker.train_reranker(plan, stage, base, mined, folder, advance)
 
     return _once(plan.output / "reranker", make)
 
