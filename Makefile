@@ -10,7 +10,7 @@ PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 demo: .venv/.demo
 	@$(BIN)/penstock demo $(ARGS)
 
-# The one-minute check: no broker, no PyTorch, no network once it is set up.
+# The quick check, in a minute or so: no broker, no PyTorch, no network once it is set up.
 check: .venv/.check lint
 	@$(PYTEST) -m "not broker and not torch" tests/unit tests/contracts $(ARGS)
 

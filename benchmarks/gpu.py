@@ -65,10 +65,10 @@ WAYS = (
 
 
 def ours(bundle: Bundle, provider: str, engines: Path) -> Callable[[list[list[int]]], Any]:
-    wish = ProviderRequest(
+    request = ProviderRequest(
         (provider,), required=provider, token_budget=BUDGET[provider], passes=1, engine_cache=engines
     )
-    return start(bundle, wish).forward.run
+    return start(bundle, request).forward.run
 
 
 def transformers(folder: Path, device: str) -> Callable[[list[list[int]]], Any]:

@@ -63,7 +63,7 @@ def reranker(folder: Path, texts: list[str]) -> Path:
     made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     trainer = trainers.BpeTrainer(vocab_size=VOCABULARY - 10, initial_alphabet=alphabet, show_progress=False)
-    made.train_from_iterator([*texts, "yes no PairScorer the Document Query Instruct"], trainer)
+    made.train_from_iterator([*texts, "yes no Judge the Document Query Instruct"], trainer)
     made.add_special_tokens(list(SPECIAL))
     made.add_tokens(list(NOT_SPECIAL))
     made.save(str(checkpoint / "tokenizer.json"))

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -66,10 +67,15 @@ class Worker:
             yield client
 
     def stop(self, seconds: float = SECONDS) -> int:
-        """Ask it to end, read what it has still to say, and return its exit code."""
+        """Ask it to end, read what it has still to say, and return its exit code; one that hangs is killed: -9."""
         self.process.send_signal(signal.SIGTERM)
-        self.lines += [json.loads(line) for line in self._stderr]
-        return self.process.wait(seconds)
+        late = threading.Timer(seconds, self.process.kill)
+        late.start()
+        try:
+            self.lines += [json.loads(line) for line in self._stderr]
+            return self.process.wait()
+        finally:
+            late.cancel()
 
 
 @contextmanager

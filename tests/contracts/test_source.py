@@ -18,7 +18,7 @@ SECONDS = 20.0
 
 
 @dataclass
-class Feed:
+class Opened:
     """A source of 25 records of one partition, and how to come back to it after a restart."""
 
     source: Source
@@ -26,7 +26,7 @@ class Feed:
 
 
 @pytest.fixture(params=["memory", "file", pytest.param("kafka", marks=pytest.mark.broker)])
-def feed(request: pytest.FixtureRequest) -> Iterator[Feed]:
+def opened(request: pytest.FixtureRequest) -> Iterator[Opened]:
     values = [f"value {n}".encode() for n in range(COUNT)]
     if request.param == "memory":
         memory = MemorySource(most=10)
@@ -38,9 +38,9 @@ def feed(request: pytest.FixtureRequest) -> Iterator[Feed]:
             memory.assign(partition)
             return memory
 
-        yield Feed(memory, reopen)
+        yield Opened(memory, reopen)
     elif request.param == "file":
-        yield Feed(FileSource(io.BytesIO(b"\n".join(values) + b"\n"), "events.jsonl"), None)
+        yield Opened(FileSource(io.BytesIO(b"\n".join(values) + b"\n"), "events.jsonl"), None)
     else:
         settings = new_topic(request.getfixturevalue("broker"), max_poll_records=10)
         produce(settings, [("key", value) for value in values])
@@ -51,7 +51,7 @@ def feed(request: pytest.FixtureRequest) -> Iterator[Feed]:
             opened.append(source(settings))
             return opened[-1]
 
-        yield Feed(opened[0], again)
+        yield Opened(opened[0], again)
         for one in opened:
             one.close(5)
 
@@ -79,8 +79,8 @@ def settle(source: Source, remaining: int) -> None:
         source.poll(0.05, hold=True)
 
 
-def test_records_come_once_and_in_order_with_the_position_that_follows(feed: Feed) -> None:
-    batches = read(feed.source, COUNT)
+def test_records_come_once_and_in_order_with_the_position_that_follows(opened: Opened) -> None:
+    batches = read(opened.source, COUNT)
     assert [record.value for record in records(batches)] == [f"value {n}".encode() for n in range(COUNT)]
     assert [record.offset for record in records(batches)] == list(range(COUNT))
     done = 0
@@ -90,46 +90,59 @@ def test_records_come_once_and_in_order_with_the_position_that_follows(feed: Fee
         assert (partition, position.offset) == (batch.records[0].partition, done)
 
 
-def test_a_held_poll_returns_nothing_and_loses_nothing(feed: Feed) -> None:
-    first = read(feed.source, 1)
+def test_a_held_poll_returns_nothing_and_loses_nothing(opened: Opened) -> None:
+    first = read(opened.source, 1)
     for _ in range(5):
-        assert feed.source.poll(0.1, hold=True) is None
-    rest = read(feed.source, COUNT - len(records(first)))
+        assert opened.source.poll(0.1, hold=True) is None
+    rest = read(opened.source, COUNT - len(records(first)))
     assert [record.offset for record in records(first + rest)] == list(range(COUNT))
 
 
-def test_nothing_remains_when_all_is_committed(feed: Feed) -> None:
-    batches = read(feed.source, COUNT)
+def test_nothing_remains_when_all_is_committed(opened: Opened) -> None:
+    batches = read(opened.source, COUNT)
     for batch in batches:
-        feed.source.commit(batch.positions)
-    while feed.source.remaining() is None:  # a file knows its end only by reading it
-        if last := feed.source.poll(0.1):
-            feed.source.commit(last.positions)
-    settle(feed.source, 0)
+        opened.source.commit(batch.positions)
+    while opened.source.remaining() is None:  # a file knows its end only by reading it
+        if last := opened.source.poll(0.1):
+            opened.source.commit(last.positions)
+    settle(opened.source, 0)
 
 
-def test_what_was_not_committed_comes_again(feed: Feed) -> None:
-    if feed.reopen is None:
+def test_what_was_not_committed_comes_again(opened: Opened) -> None:
+    if opened.reopen is None:
         pytest.skip("a file is read from its beginning")
-    first = read(feed.source, COUNT)[0]
+    first = read(opened.source, COUNT)[0]
     assert 0 < len(first.records) < COUNT
-    feed.source.commit(first.positions)
-    settle(feed.source, COUNT - len(first.records))
-    again = read(feed.reopen(), COUNT - len(first.records))
+    opened.source.commit(first.positions)
+    settle(opened.source, COUNT - len(first.records))
+    again = read(opened.reopen(), COUNT - len(first.records))
     assert [record.offset for record in records(again)] == list(range(len(first.records), COUNT))
 
 
-def test_a_position_of_another_generation_is_not_committed(feed: Feed) -> None:
-    if feed.reopen is None:
+def test_a_position_of_another_generation_is_not_committed(opened: Opened) -> None:
+    if opened.reopen is None:
         pytest.skip("a file has no group")
-    batches = read(feed.source, COUNT)
+    batches = read(opened.source, COUNT)
     ((partition, position),) = batches[-1].positions.items()
-    feed.source.commit({partition: Position(position.offset, position.generation + 1)})
-    feed.source.poll(0.0, hold=True)
-    feed.source.commit(batches[0].positions)
-    settle(feed.source, COUNT - len(batches[0].records))
+    opened.source.commit({partition: Position(position.offset, position.generation + 1)})
+    opened.source.poll(0.0, hold=True)
+    opened.source.commit(batches[0].positions)
+    settle(opened.source, COUNT - len(batches[0].records))
 
 
-def test_closing_twice_is_closing_once(feed: Feed) -> None:
-    feed.source.close(5)
-    feed.source.close(5)
+def test_a_file_that_has_ended_is_not_asked_over_and_over() -> None:
+    """Whoever polls it would otherwise spin, and keep the stages from their work."""
+    source = FileSource(io.BytesIO(b"line\n"), "events.jsonl")
+    read(source, 1)
+    while source.remaining() is None:
+        source.poll(0.1)
+    started = time.monotonic()
+    assert source.poll(0.2) is None
+    assert time.monotonic() - started >= 0.2
+    assert source.poll(10.0, hold=True) is None
+    assert time.monotonic() - started < 5.0
+
+
+def test_closing_twice_is_closing_once(opened: Opened) -> None:
+    opened.source.close(5)
+    opened.source.close(5)

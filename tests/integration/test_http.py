@@ -29,14 +29,14 @@ from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
 from penstock.query.search import PairScorer, Search
 from tests.conftest import wait_until
-from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, judge, stored
+from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, scorer, stored
 
 MODEL = ModelBody(embedding="m@1", dimension=8, reranker="r@1")
 LIMITS = Limits(timeout_s=5.0)
 
 
 @dataclass
-class QdrantServer:
+class ServedWorker:
     """A worker on a port of its own."""
 
     service: Service
@@ -57,19 +57,21 @@ def dimension(wanted: int) -> int:
 
 
 @contextmanager
-def served(store: Any, judging: PairScorer | None, *, opened: bool = True, **given: Any) -> Iterator[QdrantServer]:
+def served(
+    store: Any, with_reranker: PairScorer | None, *, opened: bool = True, **given: Any
+) -> Iterator[ServedWorker]:
     bugs: list[str] = []
     service = Service(LIMITS, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
-    search = Search(encoder(), store, judging)
-    background = EventLoopThread()
-    server = HttpServer(background, create_app(service), "127.0.0.1", 0, 2.0)
+    search = Search(encoder(), store, with_reranker)
+    event_loop = EventLoopThread()
+    server = HttpServer(event_loop, create_app(service), "127.0.0.1", 0, 2.0)
     if opened:
         service.open(search, ModelApi(search, MODEL, dimension, "", 4, 8192, 5.0))
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
-        yield QdrantServer(service, search, client, server, bugs)
+        yield ServedWorker(service, search, client, server, bugs)
     server.close()
     search.close()
-    background.close()
+    event_loop.close()
 
 
 def documents() -> MemoryStore:
@@ -77,12 +79,12 @@ def documents() -> MemoryStore:
 
 
 @pytest.fixture
-def here() -> Iterator[QdrantServer]:
-    with served(documents(), judge()) as made:
+def here() -> Iterator[ServedWorker]:
+    with served(documents(), scorer()) as made:
         yield made
 
 
-def test_a_head_that_does_not_end_ends_its_connection(here: QdrantServer, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_head_that_does_not_end_ends_its_connection(here: ServedWorker, monkeypatch: pytest.MonkeyPatch) -> None:
     def answered(request: bytes) -> bytes:
         with socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking:
             with suppress(ConnectionError):
@@ -103,7 +105,7 @@ def test_a_head_that_does_not_end_ends_its_connection(here: QdrantServer, monkey
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
 
-def test_a_search_is_answered_by_the_schema(here: QdrantServer) -> None:
+def test_a_search_is_answered_by_the_schema(here: ServedWorker) -> None:
     answer = here.post("/v1/search", {"id": "mine", "query": "water turbine", "top_k": 2})
     assert answer.status_code == 200
     body = answer.json()
@@ -144,7 +146,7 @@ def test_a_search_is_answered_by_the_schema(here: QdrantServer) -> None:
         ("/v1/rerank", {"query": "w " * 600, "documents": ["a"]}, 400, "there is room for 511"),
     ],
 )
-def test_bad_input_is_told_in_one_form(here: QdrantServer, path: str, body: Any, status: int, said: str) -> None:
+def test_bad_input_is_told_in_one_form(here: ServedWorker, path: str, body: Any, status: int, said: str) -> None:
     answer = here.post(path, body)
     assert answer.status_code == status
     assert said in answer.json()["error"]["message"]
@@ -152,7 +154,7 @@ def test_bad_input_is_told_in_one_form(here: QdrantServer, path: str, body: Any,
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
 
-def test_embeddings_are_those_of_the_index_in_openais_form(here: QdrantServer) -> None:
+def test_embeddings_are_those_of_the_index_in_openais_form(here: ServedWorker) -> None:
     body = here.post("/v1/embeddings", {"model": "any", "input": ["salt water", "roses"], "user": "me"}).json()
     expected = EMBEDDER.embed(TOKENIZER.encode(["salt water", "roses"]))
     assert np.allclose([one["embedding"] for one in body["data"]], expected)
@@ -165,7 +167,7 @@ def test_embeddings_are_those_of_the_index_in_openais_form(here: QdrantServer) -
     assert np.allclose(asked["data"][0]["embedding"], EMBEDDER.embed(TOKENIZER.encode(["task: water"]))[0])
 
 
-def test_documents_are_reranked_in_coheres_form(here: QdrantServer) -> None:
+def test_documents_are_reranked_in_coheres_form(here: ServedWorker) -> None:
     given = {"query": "water turbine", "documents": ["roses", {"text": "turbine of water"}, "water"], "model": "any"}
     body = here.post("/v1/rerank", given).json()
     assert [one["index"] for one in body["results"]] == [1, 2, 0]
@@ -189,7 +191,7 @@ def test_with_keys_the_key_decides_whose_documents_are_seen() -> None:
     store = documents()
     theirs = [replace_tenant(point, "acme") for point in store.points.values() if point.event.key.document == "sea"]
     store.upsert(theirs)
-    with served(store, judge(), keys=KEYS) as here:
+    with served(store, scorer(), keys=KEYS) as here:
         for headers in ({"Authorization": "Bearer the key of acme"}, {"X-API-Key": "the key of acme"}):
             body = here.post("/v1/search", {"query": "water"}, **headers).json()
             assert [hit["document"] for hit in body["hits"]] == ["sea"]
@@ -209,7 +211,7 @@ def replace_tenant(point: Point, tenant: str) -> Point:
 @pytest.mark.parametrize("path", ["/v1/search", "/v1/embeddings", "/v1/rerank"])
 def test_without_a_known_key_nothing_is_done(headers: dict[str, str], path: str) -> None:
     store: Any = Recorder(documents())
-    with served(store, judge(), keys=KEYS) as here:
+    with served(store, scorer(), keys=KEYS) as here:
         answer = here.post(path, {"query": "water", "input": "a", "documents": ["a"]}, **headers)
         assert (answer.status_code, answer.headers["www-authenticate"]) == (401, "Bearer")
         assert store.searches == []
@@ -234,7 +236,7 @@ class Gated:
 
 def test_too_busy_is_503_with_a_time_to_come_back() -> None:
     gated = Gated()
-    with served(documents(), judge(gated), max_concurrency=2) as here, ThreadPoolExecutor(2) as pool:
+    with served(documents(), scorer(gated), max_concurrency=2) as here, ThreadPoolExecutor(2) as pool:
         slow = [pool.submit(here.post, "/v1/search", {"query": "water"}) for _ in range(2)]
         wait_until(lambda: here.service.metrics.under_way_now == 2)
         refused = here.post("/v1/search", {"query": "water"})
@@ -248,7 +250,7 @@ def test_too_busy_is_503_with_a_time_to_come_back() -> None:
 def test_a_client_that_goes_away_stops_its_work() -> None:
     gated = Gated()
     store = stored(*((f"d{n}", "some words about water") for n in range(60)))
-    with served(store, judge(gated)) as here:
+    with served(store, scorer(gated)) as here:
         body = b'{"query": "water", "timeout_ms": 60000}'
         with socket.create_connection(("127.0.0.1", here.server.port)) as client:
             client.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
@@ -267,14 +269,14 @@ def test_too_late_is_504() -> None:
             return super().search(lookups)
 
     stuck: Any = Stuck(documents())
-    with served(stuck, judge()) as here:
+    with served(stuck, scorer()) as here:
         answer = here.post("/v1/search", {"query": "water", "timeout_ms": 100})
         assert (answer.status_code, answer.json()["error"]["type"]) == (504, "too_late")
 
 
 def test_a_store_that_is_away_is_503_and_recovers_by_itself() -> None:
     store: Any = Recorder(documents())
-    with served(store, judge()) as here:
+    with served(store, scorer()) as here:
         store.away = True
         answer = here.post("/v1/search", {"query": "water"})
         assert (answer.status_code, answer.json()["error"], answer.headers["retry-after"]) == (
@@ -285,7 +287,7 @@ def test_a_store_that_is_away_is_503_and_recovers_by_itself() -> None:
 
 def test_a_bug_is_told_as_such_and_ends_one_request_only() -> None:
     store: Any = Recorder(documents())
-    with served(store, judge()) as here:
+    with served(store, scorer()) as here:
         store.store = None
         answer = here.post("/v1/search", {"query": "water"})
         assert (answer.status_code, "NoneType" in answer.text, len(here.bugs)) == (500, False, 1)
@@ -294,7 +296,7 @@ def test_a_bug_is_told_as_such_and_ends_one_request_only() -> None:
 
 
 def test_before_the_collection_is_open_the_worker_is_alive_and_not_ready() -> None:
-    with served(documents(), judge(), opened=False) as here:
+    with served(documents(), scorer(), opened=False) as here:
         assert here.client.get("/healthz").status_code == 200
         assert here.client.get("/readyz").status_code == 503
         assert here.post("/v1/search", {"query": "water"}).status_code == 503
@@ -305,7 +307,7 @@ def test_before_the_collection_is_open_the_worker_is_alive_and_not_ready() -> No
         assert here.post("/v1/search", {"query": "water"}).status_code == 200  # until the port is closed
 
 
-def test_concurrent_requests_share_batches_and_get_their_own_answers(here: QdrantServer) -> None:
+def test_concurrent_requests_share_batches_and_get_their_own_answers(here: ServedWorker) -> None:
     async def load() -> list[Any]:
         async with httpx.AsyncClient(base_url=here.client.base_url, timeout=20) as client:
             asked = [client.post("/v1/search", json={"id": str(n), "query": f"water {n}"}) for n in range(64)]
@@ -318,7 +320,7 @@ def test_concurrent_requests_share_batches_and_get_their_own_answers(here: Qdran
     assert here.search.embed.batches < 64
 
 
-def test_metrics_count_requests_steps_and_batches(here: QdrantServer) -> None:
+def test_metrics_count_requests_steps_and_batches(here: ServedWorker) -> None:
     here.post("/v1/search", {"query": "water"})
     here.post("/v1/search", {"query": ""})
     text = here.client.get("/metrics").text
@@ -333,7 +335,7 @@ def test_metrics_count_requests_steps_and_batches(here: QdrantServer) -> None:
         assert line in text
 
 
-def test_the_api_is_described_and_every_reference_in_it_resolves(here: QdrantServer) -> None:
+def test_the_api_is_described_and_every_reference_in_it_resolves(here: ServedWorker) -> None:
     description = here.client.get("/openapi.json").json()
     paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/startz", "/readyz", "/metrics"}
     assert paths <= set(description["paths"])
@@ -344,7 +346,7 @@ def test_the_api_is_described_and_every_reference_in_it_resolves(here: QdrantSer
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
-def test_pages_load_nothing_from_elsewhere(here: QdrantServer, path: str) -> None:
+def test_pages_load_nothing_from_elsewhere(here: ServedWorker, path: str) -> None:
     answer = here.client.get(path)
     assert answer.status_code == 200
     for attribute in ('src="', 'href="'):
@@ -352,7 +354,7 @@ def test_pages_load_nothing_from_elsewhere(here: QdrantServer, path: str) -> Non
             assert not part.startswith(("http:", "https:", "//"))
 
 
-def test_the_commands_client_gets_the_answer_or_the_servers_words(here: QdrantServer) -> None:
+def test_the_commands_client_gets_the_answer_or_the_servers_words(here: ServedWorker) -> None:
     url = f"http://127.0.0.1:{here.server.port}/"
     assert ask(url, "", QueryBody(query="salt"), 5.0).hits[0].document == "sea"
     with pytest.raises(Misconfigured, match="400: top_k: 1000 is more than 100"):
@@ -366,16 +368,16 @@ def test_the_commands_client_gets_the_answer_or_the_servers_words(here: QdrantSe
         ask("nonsense", "", QueryBody(query="water"), 5.0)
 
 
-def test_a_port_that_is_taken_is_told_in_one_line(here: QdrantServer) -> None:
-    background = EventLoopThread()
+def test_a_port_that_is_taken_is_told_in_one_line(here: ServedWorker) -> None:
+    event_loop = EventLoopThread()
     with pytest.raises(Misconfigured, match="cannot listen on 127"):
-        HttpServer(background, create_app(here.service), "127.0.0.1", here.server.port, 2.0)
-    background.close()
+        HttpServer(event_loop, create_app(here.service), "127.0.0.1", here.server.port, 2.0)
+    event_loop.close()
 
 
 def test_a_body_that_does_not_come_frees_its_place(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("penstock.query.http.admission.BODY_S", 0.2)
-    with served(documents(), judge(), max_concurrency=1) as here:
+    with served(documents(), scorer(), max_concurrency=1) as here:
         with socket.create_connection(("127.0.0.1", here.server.port)) as client:
             client.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n{")
             answer = client.recv(4096)
@@ -389,17 +391,17 @@ def test_a_task_that_only_the_reranker_takes_is_an_error_where_there_is_no_reran
             raise InvalidEvent("instruction: takes none")
         return ""
 
-    search = Search(replace(encoder(), prompt=prompt, takes_task=False), documents(), judge())
-    background = EventLoopThread()
+    search = Search(replace(encoder(), prompt=prompt, takes_task=False), documents(), scorer())
+    event_loop = EventLoopThread()
     for body, said in (({}, ""), ({"rerank": False}, "instruction: takes none")):
         query = to_query(QueryBody(query="water", instruction="task", **body), LIMITS, "q", "")
         if said:
             with pytest.raises(InvalidEvent, match=said):
-                background.run(search.answer(query))
+                event_loop.run(search.answer(query))
         else:
-            assert background.run(search.answer(query)).documents
+            assert event_loop.run(search.answer(query)).documents
     search.close()
-    background.close()
+    event_loop.close()
 
 
 def test_readers_of_a_reply_ignore_what_they_do_not_know() -> None:

@@ -12,8 +12,8 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 from penstock.fakes import MemoryStore
 from tests.conftest import unavailable
-from tests.integration.test_http import KEYS, QdrantServer, replace_tenant, served
-from tests.unit.test_search import Recorder, judge, stored
+from tests.integration.test_http import KEYS, ServedWorker, replace_tenant, served
+from tests.unit.test_search import Recorder, scorer, stored
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 LONG = "Water under pressure. " + "It falls and falls. " * 40
@@ -49,7 +49,7 @@ def documents() -> MemoryStore:
 class Page:
     """What a user does."""
 
-    def __init__(self, browser: webdriver.Chrome, here: QdrantServer) -> None:
+    def __init__(self, browser: webdriver.Chrome, here: ServedWorker) -> None:
         self.browser = browser
         self.here = here
         browser.get(str(here.client.base_url))
@@ -78,7 +78,7 @@ class Page:
 
 @pytest.fixture
 def page(chromium: webdriver.Chrome) -> Iterator[Page]:
-    with served(documents(), judge()) as here:
+    with served(documents(), scorer()) as here:
         made = Page(chromium, here)
         yield made
         assert made.problems() == []
@@ -172,7 +172,7 @@ def test_nothing_found_is_said(page: Page) -> None:
 def test_with_keys_the_page_asks_for_one_and_works_with_it(chromium: webdriver.Chrome) -> None:
     store = documents()
     store.upsert([replace_tenant(point, "acme") for point in store.points.values()])
-    with served(store, judge(), keys=KEYS) as here:
+    with served(store, scorer(), keys=KEYS) as here:
         page = Page(chromium, here)
         page.ask("water")
         page.until(lambda: "a key is needed" in page.one("#status").text)
@@ -187,7 +187,7 @@ def test_with_keys_the_page_asks_for_one_and_works_with_it(chromium: webdriver.C
 def test_an_outage_is_told_with_when_to_come_back(chromium: webdriver.Chrome) -> None:
     store: Any = Recorder(documents())
     store.away = True
-    with served(store, judge()) as here:
+    with served(store, scorer()) as here:
         page = Page(chromium, here)
         page.ask("water")
         page.until(lambda: page.one("#status").text == "away; try again in 2 s")
@@ -201,7 +201,7 @@ def test_it_fits_a_phone_and_follows_the_systems_colours(page: Page) -> None:
     for scheme in ("light", "dark"):
         given = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", given)
-        ground[scheme] = page.one("body").value_of_css_property("background-color")
+        ground[scheme] = page.one("body").value_of_css_property("event_loop-color")
     assert ground["light"] != ground["dark"]
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     try:

@@ -91,6 +91,7 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
         (steps,) = filter(None, (children(came, span) for span in spans))
         assert {"embed", "retrieve"} <= steps
         assert {text(span, "error.type") for span in spans if span.status.code == Status.STATUS_CODE_ERROR} == errors
+        assert all(span.end_time_unix_nano > span.start_time_unix_nano for span in spans)
 
 
 def named(came: dict[str, list[Span]], name: str) -> list[Span]:
@@ -109,7 +110,7 @@ def test_a_collector_that_is_away_keeps_nobody(tmp_path: Path) -> None:
     command = [*PENSTOCK, "index", "--from", "-", "--once"]
     variables_ = {
         "PENSTOCK_TRACE__ENDPOINT": "http://127.0.0.1:9/v1/traces", "PENSTOCK_QDRANT__PATH": str(tmp_path / "points"),
-        "PENSTOCK_MODEL__BUNDLE": str(SHIPPED / "embedding"), "PATH": "",
+        "PENSTOCK_MODEL__BUNDLE": str(SHIPPED / "embedding"), "PATH": "", "PYTHONPATH": str(ROOT / "worker"),
     }  # fmt: skip
     done = subprocess.run(
         command, env=variables_, cwd=ROOT, input=b'{"id": "1", "text": "water"}', capture_output=True, timeout=60,

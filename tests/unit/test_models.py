@@ -89,6 +89,19 @@ def test_a_dimension_that_the_model_does_not_support_is_refused(bundle: Path) ->
         load(bundle).dimension(3)
 
 
+def test_what_came_with_the_package_may_be_linked_by_its_installer(
+    bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As uv links it into its cache; also where the package is reached through a link."""
+    installed = tmp_path / "package" / "data" / "embedding"
+    shutil.copytree(bundle, installed)
+    os.link(installed / "model.onnx", tmp_path / "cache")
+    (tmp_path / "linked").symlink_to(tmp_path / "package")
+    monkeypatch.setattr("penstock.models.bundle.SHIPPED", tmp_path / "package" / "data")
+    for folder in (installed, tmp_path / "linked" / "data" / "embedding"):
+        assert load(folder).folder == folder
+
+
 def test_what_was_altered_added_linked_or_left_out_is_refused(bundle: Path, tmp_path: Path) -> None:
     def broken(name: str) -> Path:
         return Path(shutil.copytree(bundle, tmp_path / name))

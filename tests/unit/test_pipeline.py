@@ -147,19 +147,19 @@ def test_nothing_waits_on_a_dead_stage() -> None:
 def test_close_ends_a_stage_that_waits_for_a_service() -> None:
     stop = threading.Event()
     waiting = threading.Event()
-    patience = Retry(lambda _: 60.0, lambda *_: waiting.set(), stop)
+    retry = Retry(lambda _: 60.0, lambda *_: waiting.set(), stop)
 
     def away() -> int:
         raise Unavailable("away")
 
-    pipe = pipeline(lambda _: patience.call(away), stop=stop)
+    pipe = pipeline(lambda _: retry.call(away), stop=stop)
     pipe.offer(1)
     assert waiting.wait(SECONDS)
     assert pipe.close(1)
     assert pipe.finished() == []
 
 
-def test_patience_repeats_until_the_service_is_back_and_tells_of_every_failure() -> None:
+def test_a_call_is_repeated_until_the_service_is_back_and_tells_of_every_failure() -> None:
     told: list[tuple[int, float]] = []
     failures_left = [2]
 
@@ -169,13 +169,13 @@ def test_patience_repeats_until_the_service_is_back_and_tells_of_every_failure()
             raise Unavailable("away")
         return 7
 
-    patience = Retry(lambda failures: failures / 1000, lambda _, failures, pause: told.append((failures, pause)))
-    assert patience.call(call) == 7
+    retry = Retry(lambda failures: failures / 1000, lambda _, failures, pause: told.append((failures, pause)))
+    assert retry.call(call) == 7
     assert told == [(1, 0.001), (2, 0.002)]
-    patience.stop.set()
+    retry.stop.set()
     failures_left[0] = 1
     with pytest.raises(Stopped):
-        patience.call(call)
+        retry.call(call)
 
 
 def test_pauses_double_up_to_a_limit_and_are_spread() -> None:

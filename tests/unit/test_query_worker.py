@@ -20,9 +20,9 @@ from penstock.query.http.server import EventLoopThread
 from penstock.query.requests import Limits, ModelBody
 from penstock.query.search import Search
 from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
-from penstock.stream.pipeline import Pipeline, Stage
+from penstock.stream.pipeline import Stage
 from penstock.stream.retry import Retry
-from tests.unit.test_search import Recorder, encoder, judge, stored
+from tests.unit.test_search import Recorder, encoder, scorer, stored
 
 MODEL = ModelBody(embedding="m", dimension=8)
 
@@ -47,13 +47,13 @@ class Away:
 class Bench:
     """A query worker over fakes."""
 
-    def __init__(self, background: EventLoopThread) -> None:
-        self.background = background
+    def __init__(self, event_loop: EventLoopThread) -> None:
+        self.event_loop = event_loop
         self.source = MemorySource("queries", most=50)
         self.letters = MemoryDeadLetters()
         self.replies: Any = MemoryReplies()
         self.store: Any = Recorder(stored(("hydro", "water drives the turbine"), ("sea", "salt water")))
-        self.search = Search(encoder(), self.store, judge())
+        self.search = Search(encoder(), self.store, scorer())
         self.metrics = QueryMetrics()
         self.rules = Rules(Limits(), ("replies", "own.replies"))
 
@@ -62,19 +62,19 @@ class Bench:
         self.source.append(key, raw, headers=headers)
 
     def run(self) -> Reporter:
-        retries = Retries(threading.Event())
-        waiting = Retry(lambda _: 0.01, lambda *_: None, retries.ended)
-        stages: list[Stage[QueryWork]] = [
-            Stage("decode", Decode(self.rules)),
-            Stage("retrieve", Retrieve(self.search, self.background.run, waiting)),
-            Stage("rerank", Rerank(self.search, self.background.run)),
-            Stage("reply", Reply(self.replies, self.letters, waiting, MODEL, self.metrics, NoTracer())),
-        ]
+        def stages(retries: Retries) -> list[Stage[QueryWork]]:
+            retry = Retry(lambda _: 0.01, lambda *_: None, retries.ended)
+            return [
+                Stage("decode", Decode(self.rules)),
+                Stage("retrieve", Retrieve(self.search, self.event_loop.run, retry)),
+                Stage("rerank", Rerank(self.search, self.event_loop.run)),
+                Stage("reply", Reply(self.replies, self.letters, retry, MODEL, self.metrics, NoTracer())),
+            ]
+
         return Loop(
             source=self.source,
             dead_letters=self.letters,
-            pipeline=Pipeline(stages, retries.ended, QueryWork.timed),
-            retries=retries,
+            stages=stages,
             begin=QueryWork,
             batch_bytes=1 << 30,
             drain_timeout_s=5.0,
@@ -88,11 +88,11 @@ class Bench:
 
 @pytest.fixture
 def bench() -> Iterator[Bench]:
-    background = EventLoopThread()
-    made = Bench(background)
+    event_loop = EventLoopThread()
+    made = Bench(event_loop)
     yield made
     made.search.close()
-    background.close()
+    event_loop.close()
 
 
 def test_every_query_is_answered_with_its_key_and_its_correlation_id(bench: Bench) -> None:
@@ -283,7 +283,7 @@ def test_a_refusal_that_no_topic_takes_is_left_to_the_dead_letter(bench: Bench) 
 
 def test_one_query_that_waits_costs_the_others_of_its_poll_no_reranking(bench: Bench) -> None:
     progress = MemoryProgress("documents")
-    bench.search = Search(encoder(), bench.store, judge(), progress)
+    bench.search = Search(encoder(), bench.store, scorer(), progress)
     threading.Timer(0.6, lambda: progress.done.update({0: 1})).start()
     bench.ask({"query": "water", "after": {"topic": "documents", "partition": 0, "offset": 0}}, b"waits")
     bench.ask({"query": "water", "timeout_ms": 400}, b"does not")

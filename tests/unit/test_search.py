@@ -56,13 +56,13 @@ def ask(search: Search, asked: Query) -> Answer:
     return answer
 
 
-def judge(reranker: Reranker | None = None, instruction: str | None = None) -> PairScorer:
+def scorer(reranker: Reranker | None = None, instruction: str | None = None) -> PairScorer:
     return PairScorer(WordPairs(), reranker or OverlapReranker(), 64, instruction)
 
 
 def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
     store = stored(("poem", "roses are red"), ("hydro", "water drives the turbine"), ("sea", "salt water"))
-    answer = ask(Search(encoder(), store, judge()), query("water turbine"))
+    answer = ask(Search(encoder(), store, scorer()), query("water turbine"))
     assert [one.hit.key.document for one in answer.documents] == ["hydro", "sea", "poem"]
     assert answer.not_reranked == ""
     scores = [one.score for one in answer.documents]
@@ -77,12 +77,12 @@ def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
 
 def test_a_document_is_represented_by_its_best_chunk() -> None:
     store = stored(("a", "nothing here", "water turbine", "water"), ("b", "turbine"))
-    answer = ask(Search(encoder(), store, judge()), query("water turbine"))
+    answer = ask(Search(encoder(), store, scorer()), query("water turbine"))
     assert [(one.hit.key.document, one.hit.key.chunk) for one in answer.documents] == [("a", 1), ("b", 0)]
 
 
 def test_the_title_is_judged_with_the_text() -> None:
-    answer = ask(Search(encoder(), stored(("a", "text"), title="water turbine"), judge()), query("water turbine"))
+    answer = ask(Search(encoder(), stored(("a", "text"), title="water turbine"), scorer()), query("water turbine"))
     assert answer.documents[0].score > 0.8
 
 
@@ -90,7 +90,7 @@ def test_without_a_reranker_the_order_of_retrieval_stands_and_the_answer_says_so
     store = stored(*((f"d{n}", f"text {n}") for n in range(30)))
     for search, asked, said in (
         (Search(encoder(), store, None), query("text 7"), "no reranker"),
-        (Search(encoder(), store, judge()), query("text 7", rerank=False), "asked for none"),
+        (Search(encoder(), store, scorer()), query("text 7", rerank=False), "asked for none"),
     ):
         answer = ask(search, asked)
         assert said in answer.not_reranked
@@ -123,7 +123,7 @@ class Slow:
 def test_near_the_deadline_the_order_of_retrieval_is_returned_in_time() -> None:
     slow = Slow(0.2)
     store = stored(*((f"d{n}", f"text number {n}") for n in range(50)))
-    search = Search(encoder(), store, judge(slow))
+    search = Search(encoder(), store, scorer(slow))
     started = time.monotonic()
     answer: Answer = run(lambda: search.answer(query("text number 7", timeout_s=0.6)))
     assert time.monotonic() - started < 0.7
@@ -143,7 +143,7 @@ def test_near_the_deadline_the_order_of_retrieval_is_returned_in_time() -> None:
 def test_what_cannot_be_done_in_time_is_not_begun() -> None:
     slow = Slow(0.05)
     store = stored(*((f"d{n}", f"text number {n}") for n in range(100)))
-    search = Search(encoder(), store, judge(slow))
+    search = Search(encoder(), store, scorer(slow))
 
     async def work() -> tuple[float, Answer]:
         await search.answer(query("text", candidates=20, top_k=1))
@@ -180,7 +180,7 @@ class Recorder:
 
 def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
     store: Any = Recorder(stored(("a", "one", "two"), ("b", "three")))
-    search = Search(encoder(), store, judge())
+    search = Search(encoder(), store, scorer())
 
     async def work() -> list[Answer]:
         return await asyncio.gather(*(search.answer(query(f"text {n}")) for n in range(20)))

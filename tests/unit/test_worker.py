@@ -66,7 +66,7 @@ def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None =
 
 
 @pytest.fixture(autouse=True)
-def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(assembly, "backoff", lambda _failures, _spread: 0.001)
 
 

@@ -1,4 +1,4 @@
-"""``python -m worker`` is ``penstock``."""
+"""``python -m penstock`` is ``penstock``."""
 
 from penstock.commands.main import main
 

@@ -59,7 +59,10 @@ class FileSource(Source):
     @override
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:
         """Blank lines are passed over."""
-        if hold or self._ended:
+        if hold:
+            return None
+        if self._ended:
+            time.sleep(timeout_s)  # as the port says; a loop that spun here would keep the stages from their work
             return None
         records: list[Record] = []
         size = 0

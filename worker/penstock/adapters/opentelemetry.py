@@ -36,8 +36,8 @@ def open_tracer(settings: TraceSettings, service: str, version: str, lost: Calla
         return NoTracer()
     if WITHOUT is not None:
         raise Misconfigured(
-            f"trace.endpoint is set, and OpenTelemetry is not installed ({WITHOUT}): install the extra otel, "
-            "which is in requirements/cpu.txt and cuda.txt"
+            f"trace.endpoint is set, and OpenTelemetry is not installed ({WITHOUT}): install the extra otel "
+            "of penstock-worker"
         )
     return OtlpTracer(settings, service, version, lost)
 

@@ -32,7 +32,7 @@ from penstock.observe.live import Reporter
 from penstock.observe.log import log, traces_lost
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
-from penstock.stream.pipeline import Pipeline, Stage
+from penstock.stream.pipeline import Stage
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
@@ -51,11 +51,16 @@ class Stream(NamedTuple):
         """What it is called in logs and metrics."""
         return self.origin.topic if self.origin else "file"
 
+    def close(self) -> None:
+        """At once, what is still open of it: the worker closes it in time."""
+        self.source.close(0.0)
+        self.dead_letters.close(0.0)
+
 
 def run_index_worker(
     settings: Settings, stop: threading.Event, *, file: str | None = None, once: bool = False, bar: bool = False
-) -> Reporter:
-    """From the settings to what became of the records: until the topic (or ``file``) ends, or ``stop`` is set.
+) -> None:
+    """From the settings until the topic (or ``file``) ends, or ``stop`` is set; the log says what became of it.
 
     What is opened here is closed here, the last one first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
     """
@@ -73,6 +78,7 @@ def run_index_worker(
             stream = retries.of("kafka").call(topic)
         else:
             stream = open_file(settings.index, file, time.time())
+        opened.callback(stream.close)
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
         chunker = chunker_for(settings.index, model)
         qdrant = retries.of("qdrant")
@@ -82,7 +88,7 @@ def run_index_worker(
         monitor.health.ready = True
         store = connection.store(collection)
         worker = IndexWorker(settings.index, stream, store, chunker, recipe, model.embedder, monitor)
-        return worker.run(stop, bar=bar)  # closes the stream
+        worker.run(stop, bar=bar).summary("ended")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,15 +106,13 @@ class IndexWorker:
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; returns what became of the records. ``bar`` shows a live line."""
         metrics, watch = self.monitor.metrics, self.monitor.watch
-        retries = Retries(threading.Event(), metrics.retry)
-        pipeline = Pipeline(self._stages(retries), retries.ended, IndexWork.timed)
-        metrics.watch(watch, pipeline.busy_s, pipeline.waited_s)
         return Loop(
             source=self.stream.source,
             dead_letters=self.stream.dead_letters,
-            pipeline=pipeline,
-            retries=retries,
+            stages=self._stages,
             begin=IndexWork,
+            started=lambda pipeline: metrics.watch(watch, pipeline.busy_s, pipeline.waited_s),
+            retried=metrics.retry,
             batch_bytes=self.settings.batch_bytes,
             drain_timeout_s=self.settings.drain_timeout_s,
             outcomes=OF_DOCUMENTS,

@@ -33,7 +33,7 @@ from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.search import Search
 from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
 from penstock.settings import HttpSettings, KafkaSettings, QuerySettings, Settings
-from penstock.stream.pipeline import Pipeline, Stage
+from penstock.stream.pipeline import Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
 
 POLL_BYTES = 1 << 30
@@ -181,7 +181,6 @@ def _follow_topic(
     once: bool,
 ) -> None:
     rules = Rules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
-    retries = Retries(threading.Event(), service.metrics.retry)
     watch = Watch()
     service.metrics.lag = watch.lag
     with ExitStack() as opened:
@@ -189,19 +188,22 @@ def _follow_topic(
         source, letters, replies = Retries(stop).of("kafka").call(topics)
         opened.callback(replies.close, query.drain_timeout_s * CLOSE_SHARE)
         log.info("started", source=kafka.topic, replies=rules.replies[0])
-        sent = Reply(replies, letters, retries.of("kafka"), service.model, service.metrics, service.tracer)
-        stages: list[Stage[QueryWork]] = [
-            Stage("decode", Decode(rules)),
-            Stage("retrieve", Retrieve(search, event_loop.run, retries.of("qdrant"))),
-            Stage("rerank", Rerank(search, event_loop.run)),
-            Stage("reply", sent),
-        ]
+
+        def stages(retries: Retries) -> list[Stage[QueryWork]]:
+            kafka, model, metrics = retries.of("kafka"), service.model, service.metrics
+            return [
+                Stage("decode", Decode(rules)),
+                Stage("retrieve", Retrieve(search, event_loop.run, retries.of("qdrant"))),
+                Stage("rerank", Rerank(search, event_loop.run)),
+                Stage("reply", Reply(replies, letters, kafka, model, metrics, service.tracer)),
+            ]
+
         Loop(
             source=source,
             dead_letters=letters,
-            pipeline=Pipeline(stages, retries.ended, QueryWork.timed),
-            retries=retries,
+            stages=stages,
             begin=QueryWork,
+            retried=service.metrics.retry,
             batch_bytes=POLL_BYTES,
             drain_timeout_s=query.drain_timeout_s,
             outcomes=OF_QUERIES,

@@ -16,7 +16,7 @@ from penstock.core.records import Batch, Outcome
 from penstock.core.work import Work
 from penstock.observe.live import Reporter
 from penstock.observe.log import log, outage
-from penstock.stream.pipeline import Pipeline
+from penstock.stream.pipeline import Pipeline, Stage
 from penstock.stream.retry import Retry, backoff
 from penstock.stream.worker import CLOSE_SHARE, StreamWorker
 
@@ -24,15 +24,15 @@ W = TypeVar("W", bound=Work)
 
 
 class Retries:
-    """Waits out outages, a little differently in every worker, until ``ended`` is set."""
+    """Waits out outages, a little differently in every worker, until ``ended`` is set: then a call gives up."""
 
     def __init__(self, ended: threading.Event, count: Callable[[str], None] = lambda _: None) -> None:
         """``count`` hears the name of a service at each call that is made again."""
         self.ended = ended
         self._count = count
 
-    def of(self, service: str) -> Retry:
-        """For calls of this service."""
+    def of(self, service: str = "") -> Retry:
+        """For calls of this service, or of several that need no telling apart."""
         return Retry(lambda failures: backoff(failures, random.random()), partial(self._report, service), self.ended)  # noqa: S311  # no secret
 
     def _report(self, service: str, error: Unavailable, failures: int, pause_s: float) -> None:
@@ -44,40 +44,45 @@ class Retries:
 class Loop(Generic[W]):
     """A source's records through a pipeline, with a live line or sums in the log.
 
-    ``retries`` are the stages': they end with the pipeline. ``begin`` makes of a batch what goes through it, cut to
-    ``batch_bytes``; ``finished`` hears of every batch that is done, ``turned`` of every turn. ``outcomes`` are those
-    that a record can have; ``lag`` says how many records are left where the source has no end.
+    ``stages`` makes them, given the retries of their services, which end with the pipeline. ``begin`` makes of a batch
+    what goes through it, cut to ``batch_bytes``. ``started`` hears of the pipeline, ``finished`` of every batch that is
+    done, ``turned`` of every turn, ``retried`` of every call of a service that is made again, by the service's name.
+    ``outcomes`` are those that a record can have; ``lag`` says how many records are left where the source has no end.
     """
 
     source: Source
     dead_letters: DeadLetters
-    pipeline: Pipeline[W]
-    retries: Retries
+    stages: Callable[[Retries], Sequence[Stage[W]]]
     begin: Callable[[Batch], W]
     batch_bytes: int
     drain_timeout_s: float
     outcomes: Sequence[Outcome]
+    started: Callable[[Pipeline[W]], None] = lambda _: None
     finished: Callable[[W], None] = lambda _: None
+    retried: Callable[[str], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
     lag: Callable[[], int | None] = lambda: None
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; then everything is closed, what stands at the end first."""
-        leave_s = self.drain_timeout_s * CLOSE_SHARE
+        close_s = self.drain_timeout_s * CLOSE_SHARE
+        retries = Retries(threading.Event(), self.retried)
+        pipeline = Pipeline(self.stages(retries), retries.ended, Work.timed)
+        self.started(pipeline)
         with ExitStack() as opened:
             console = Console(stderr=True) if bar else None
-            reporter = Reporter(self._left, self.pipeline.busy_s, outcomes=self.outcomes, console=console)
+            reporter = Reporter(self._left, pipeline.busy_s, outcomes=self.outcomes, console=console)
             opened.enter_context(closing(reporter))
-            opened.callback(self.dead_letters.close, leave_s)
-            opened.callback(self.source.close, leave_s)
-            opened.callback(self.pipeline.close, leave_s)
+            opened.callback(self.dead_letters.close, close_s)
+            opened.callback(self.source.close, close_s)
+            opened.callback(pipeline.close, close_s)
             StreamWorker(
                 source=self.source,
-                pipeline=self.pipeline,
+                pipeline=pipeline,
                 begin=self.begin,
                 batch_bytes=self.batch_bytes,
                 drain_timeout_s=self.drain_timeout_s,
-                outage=self.retries.of("kafka").pause_s,
+                outage=retries.of("kafka").pause_s,
                 report=partial(self._report, reporter),
                 ending=lambda: log.info("draining", stopped=stop.is_set()),
                 turned=self.turned,

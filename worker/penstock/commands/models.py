@@ -78,7 +78,7 @@ def export_bundle(
     manifest = route.export_bundle(
         model, output, revision, _numbers("--dimensions", dimensions), source, options, steps
     )
-    _tell(manifest, output)
+    _show_manifest(manifest, output)
     if build_engines is not None:
         _build_engines(output, build_engines)
 
@@ -225,7 +225,7 @@ def _build_engines(bundle: Path, cache: Path) -> None:
         build_engines(bundle, cache)
 
 
-def _tell(manifest: "Manifest", output: Path) -> None:
+def _show_manifest(manifest: "Manifest", output: Path) -> None:
     made = ", ".join(f"{graph.dialect} {graph.precision}" for graph in manifest.graphs)
     typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
     if manifest.check is not None:

@@ -27,15 +27,15 @@ def setup(
     Nothing that exists is changed. Topics get PENSTOCK_SETUP__PARTITIONS; the collection its payload indexes, and
     what PENSTOCK_QDRANT__QUANTIZATION, SHARDS and REPLICATION_FACTOR say.
     """
-    from penstock.assembly.setup import set_up  # noqa: PLC0415
-    from penstock.assembly.stream import Retries  # noqa: PLC0415  # loads slowly
-
     settings, stop = load_settings(), stop_on_signals()
+    from penstock.assembly.setup import set_up  # noqa: PLC0415  # slow: first what can fail at once
+    from penstock.assembly.stream import Retries  # noqa: PLC0415
+
     late = threading.Timer(wait_s, stop.set)
     late.daemon = True
     late.start()
     try:
-        steps = set_up(settings, Retries(stop).of("kafka and qdrant"))
+        steps = set_up(settings, Retries(stop).of())
     except Stopped as error:
         raise Misconfigured(f"after {wait_s:g} s still: {error.__cause__}") from error
     for step in steps:
@@ -53,9 +53,9 @@ def probe(
     For a tenant of its own, where there are tenants; where the worker asks for a key, set
     PENSTOCK_SEARCH__API_KEY.
     """
-    from penstock.operate import probe as probing  # noqa: PLC0415  # loads slowly
-
     settings = load_settings()
+    from penstock.operate import probe as probing  # noqa: PLC0415  # slow: first what can fail at once
+
     key = settings.search.api_key.get_secret_value()
     try:
         name, took_s = probing.probe(settings.kafka, settings.index, url, key, timeout_s)

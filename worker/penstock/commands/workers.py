@@ -31,8 +31,7 @@ def index_stream(
     settings, stop = load_settings(), stop_on_signals()
     from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # slow: first what can fail at once
 
-    report = run_index_worker(settings, stop, file=source, once=once, bar=sys.stderr.isatty())
-    report.summary("ended")
+    run_index_worker(settings, stop, file=source, once=once, bar=sys.stderr.isatty())
 
 
 @app.command(

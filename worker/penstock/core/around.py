@@ -15,7 +15,7 @@ class Around(Protocol):
 
 
 def around_calls(port: P, around: Around) -> P:
-    """The same port, each of its methods called through ``around``; its other attributes are the port's own."""
+    """The same port, each of its methods but ``close`` called through ``around``; the rest is the port's own."""
     return cast(P, _AroundCalls(port, around))
 
 
@@ -25,7 +25,7 @@ class _AroundCalls:
 
     def __getattr__(self, name: str) -> Any:
         attribute = getattr(self._port, name)
-        if not callable(attribute):
+        if name == "close" or not callable(attribute):
             return attribute
 
         def called(*given: Any, **named: Any) -> Any:

@@ -99,9 +99,7 @@ def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threa
                     "seconds": round(seconds, 2),
                     "outcomes": outcomes,
                     "queries": [_as_json(*answer) for answer in answers],
-                    "dimensions": [
-                        {"dimension": answer.dimension, "recall": round(answer.recall, 4)} for answer in measured
-                    ],
+                    "dimensions": [{"dimension": cost.dimension, "recall": round(cost.recall, 4)} for cost in measured],
                     "change": changed,
                 }
             )

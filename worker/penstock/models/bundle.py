@@ -18,7 +18,7 @@ from penstock.models.providers import DIALECTS
 MANIFEST = "bundle.json"
 TOKENIZER = "tokenizer.json"
 FORMAT = 1
-SHIPPED = Path(__file__).parent.parent / "data"
+SHIPPED = Path(__file__).resolve().parent.parent / "data"
 """What came with the package: there installers make hard links to their caches."""
 
 

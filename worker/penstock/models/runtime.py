@@ -73,36 +73,38 @@ class EngineRouter(GraphRunner):
         return next(fitting, self._others).run(feeds)
 
 
-def load(bundle: Bundle, wish: ProviderRequest) -> LoadedGraph:
+def load(bundle: Bundle, request: ProviderRequest) -> LoadedGraph:
     """Raises Misconfigured when no provider works, or not the one that is required."""
     failures: dict[str, str] = {}
     built_in = session.providers()
-    tried = (wish.required,) if wish.required else wish.providers
+    tried = (request.required,) if request.required else request.providers
     for provider in tried:
         here = {name: reason for name, reason in failures.items() if name in built_in}
         try:
-            return _on(bundle, wish, provider, here)
+            return _on(bundle, request, provider, here)
         except Misconfigured as error:
             failures[provider] = str(error)
     reasons = "; ".join(failures.values())
     wanted = (
-        f"model.require_provider = {wish.required} cannot be had" if wish.required else "no execution provider works"
+        f"model.require_provider = {request.required} cannot be had"
+        if request.required
+        else "no execution provider works"
     )
     raise Misconfigured(f"{wanted}: {reasons}")
 
 
-def _on(bundle: Bundle, wish: ProviderRequest, provider: str, failures: Mapping[str, str]) -> LoadedGraph:
+def _on(bundle: Bundle, request: ProviderRequest, provider: str, failures: Mapping[str, str]) -> LoadedGraph:
     if provider not in session.providers():
         raise Misconfigured(f"{provider} is not in this build of ONNX Runtime, only {', '.join(session.providers())}")
-    budget = wish.token_budget or bundle.manifest.token_budgets.get(provider) or BUDGET[provider]
+    budget = request.token_budget or bundle.manifest.token_budgets.get(provider) or BUDGET[provider]
     graph = _choose(bundle, provider)
     if provider == "cpu":
-        forward = on_processor(bundle, graph, budget, wish.threads, wish.passes, spinning=wish.spinning)
+        forward = on_processor(bundle, graph, budget, request.threads, request.passes, spinning=request.spinning)
     elif provider == "cuda":
-        limits = Limits(gpu_memory=wish.gpu_memory)
+        limits = Limits(gpu_memory=request.gpu_memory)
         forward = Forward(_session(bundle, graph, provider, limits), budget, MULTIPLE[provider])
     else:
-        forward = Forward(_with_engines(bundle, wish, graph, budget), budget, MULTIPLE[provider])
+        forward = Forward(_with_engines(bundle, request, graph, budget), budget, MULTIPLE[provider])
     return LoadedGraph(forward, graph, provider, budget, session.versions(), dict(failures))
 
 
@@ -134,22 +136,22 @@ def _choose(bundle: Bundle, provider: str) -> Graph:
     return exact[0]
 
 
-def _with_engines(bundle: Bundle, wish: ProviderRequest, graph: Graph, budget: int) -> EngineRouter:
+def _with_engines(bundle: Bundle, request: ProviderRequest, graph: Graph, budget: int) -> EngineRouter:
     others = [other for other in bundle.graphs("cuda") if other.precision == graph.precision]
     if not others:
         raise Misconfigured(
             f"{bundle.folder}: TensorRT needs a {graph.precision} graph for cuda beside its own, for shapes without an "
             "engine; export with --dialect cuda,tensorrt"
         )
-    fallback = _session(bundle, others[0], "cuda", Limits(gpu_memory=wish.gpu_memory))
+    fallback = _session(bundle, others[0], "cuda", Limits(gpu_memory=request.gpu_memory))
     files = {name: file.sha256 for name, file in bundle.manifest.files.items()}
     engines: list[tuple[Profile, GraphRunner]] = []
-    for profile in profiles(budget, bundle.manifest.max_tokens, wish.engine_lengths):
-        cache = wish.engine_cache
+    for profile in profiles(budget, bundle.manifest.max_tokens, request.engine_lengths):
+        cache = request.engine_cache
         if cache is not None:
             cache = engine_folder(cache, files, session.versions(), session.gpu_name()) / str(profile.longest)
             make_folder(cache)
-        limits = Limits(gpu_memory=wish.gpu_memory, engines=cache, profile=profile)
+        limits = Limits(gpu_memory=request.gpu_memory, engines=cache, profile=profile)
         engines.append((profile, _session(bundle, graph, "tensorrt", limits)))
     return EngineRouter(engines, fallback)
 

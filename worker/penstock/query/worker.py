@@ -193,7 +193,7 @@ class Reply:
             for pending, answer in answered
         ]
         try:
-            self.retry.call(lambda: self.replies.put([pending for _, pending in messages]))
+            self.retry.call(lambda: self.replies.put([message for _, message in messages]))
             work.outcomes[Outcome.ANSWERED] += len(messages)
         except Refused:
             for pending, single in messages:

@@ -24,13 +24,14 @@ KINDS: Mapping[str, Kind] = {
     "invalid_request": Kind(400, "The request is wrong; the message says where."),
     "unauthorized": Kind(401, "The key is missing or unknown."),
     "forbidden": Kind(403, "The key is not for that tenant."),
+    "no_such_thing": Kind(404, "There is no such path, or not by this method; the status may be another."),
     "too_slow": Kind(408, "The body did not come in time."),
     "too_large": Kind(413, "The body is too large."),
     "internal": Kind(500, "A bug; the worker's log has more."),
     "misconfigured": Kind(500, "The worker's settings do not fit; the message says which."),
-    "busy": Kind(503, "Too many requests are under way.", BUSY_S),
-    "unavailable": Kind(503, "A service is away.", AWAY_S),
-    "starting": Kind(503, "The worker is starting.", STARTING_S),
+    "busy": Kind(503, "Too busy: come back after Retry-After seconds.", BUSY_S),
+    "unavailable": Kind(503, "Or the store is away.", AWAY_S),
+    "starting": Kind(503, "Or the worker is starting.", STARTING_S),
     "too_late": Kind(504, "No answer in time."),
 }
 
@@ -43,15 +44,10 @@ KIND_OF: Mapping[type[Exception], str] = {
 """Failures of the work itself."""
 
 DESCRIBED: dict[int | str, dict[str, Any]] = {
-    400: {"description": KINDS["invalid_request"].meaning},
-    401: {"description": KINDS["unauthorized"].meaning},
-    403: {"description": KINDS["forbidden"].meaning},
-    408: {"description": KINDS["too_slow"].meaning},
-    413: {"description": KINDS["too_large"].meaning},
-    503: {"description": "Too busy, or the store is away: come back after Retry-After seconds."},
-    504: {"description": KINDS["too_late"].meaning},
+    status: {"description": " ".join(kind.meaning for kind in KINDS.values() if kind.status == status)}
+    for status in sorted({kind.status for kind in KINDS.values()} - {404, 500})
 }
-"""As the API's description has them, by status."""
+"""As the API's description has them, by status, but for what no endpoint plans to answer."""
 
 
 class Rejected(Exception):

@@ -102,7 +102,7 @@ class HttpServer:
     """Serves an application until it is closed."""
 
     def __init__(
-        self, background: EventLoopThread, app: Callable[..., Any], host: str, port: int, drain_s: float
+        self, event_loop: EventLoopThread, app: Callable[..., Any], host: str, port: int, drain_s: float
     ) -> None:
         """Serves an ASGI application from now on; ``drain_s`` is the time for what is under way when it is to end.
 
@@ -117,7 +117,7 @@ class HttpServer:
         quiet = uvicorn.Config(app, http=BoundedHttpProtocol, lifespan="off", log_config=None, access_log=False)
         quiet.timeout_graceful_shutdown = max(1, int(drain_s))
         self._server = uvicorn.Server(quiet)
-        self._served = background.start(self._server.serve(sockets=[self._socket]))
+        self._served = event_loop.start(self._server.serve(sockets=[self._socket]))
         self._drain_s = drain_s
 
     def when_ended(self, callback: Callable[[], None]) -> None:
