@@ -1,9 +1,9 @@
 # `make demo`, `make check` and `make test` do all the set-up they need, in .venv/. ARGS goes to the command:
-# make test ARGS="-k plan". Two files of tests run at a time; ARGS="-n 0" runs them one after another.
+# make test ARGS="-k plan". Three files of tests run at a time, since some wait a lot; ARGS="-n 0" runs them one after another.
 PYTHON ?= python3
 BIN := .venv/bin
 BROKER := tests/broker
-PYTEST := $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo check test lint format docs lock bench clean
 

@@ -27,11 +27,12 @@ ROOT = Path(__file__).parent.parent
 
 
 def wait_until(condition: Callable[[], bool], most_s: float = 30.0) -> None:
-    """Returns as soon as it is true, and fails when it does not become so."""
-    deadline = time.monotonic() + most_s
+    """Returns soon after it is true, and fails when it does not become so. Asks ever less often: it costs something."""
+    deadline, pause_s = time.monotonic() + most_s, 0.01
     while not condition():
         assert time.monotonic() < deadline, "it does not come to pass"
-        time.sleep(0.01)
+        time.sleep(pause_s)
+        pause_s = min(0.25, pause_s * 1.2)
 
 
 def unavailable(reason: str) -> None:

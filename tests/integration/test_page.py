@@ -201,7 +201,7 @@ def test_it_fits_a_phone_and_follows_the_systems_colours(page: Page) -> None:
     for scheme in ("light", "dark"):
         given = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
         page.browser.execute_cdp_cmd("Emulation.setEmulatedMedia", given)
-        ground[scheme] = page.one("body").value_of_css_property("event_loop-color")
+        ground[scheme] = page.one("body").value_of_css_property("background-color")
     assert ground["light"] != ground["dark"]
     page.browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", PHONE)
     try:

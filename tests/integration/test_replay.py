@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from penstock.demo.corpus import EMBEDDING
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, new_topic, produce
@@ -96,12 +97,12 @@ def worker(env: Mapping[str, str], log: Path) -> Iterator["subprocess.Popen[byte
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("workers", [1, 2])
 def test_the_store_ends_as_a_replay_of_the_topic(
-    workers: int, topic: KafkaSettings, qdrant_process: QdrantSettings, minilm: Path, tmp_path: Path
+    workers: int, topic: KafkaSettings, qdrant_process: QdrantSettings, tmp_path: Path
 ) -> None:
     """With one worker; and with two of which one is killed half-way."""
     produced = list(events(EVENTS, seed=workers))
     produce(topic, [(name, value) for name, _, value in produced])
-    env = environment(topic, qdrant_process, minilm)
+    env = environment(topic, qdrant_process, EMBEDDING)
     started = time.monotonic()
     with ExitStack() as opened:
         processes = [opened.enter_context(worker(env, tmp_path / f"worker-{n}.log")) for n in range(workers)]
@@ -116,4 +117,4 @@ def test_the_store_ends_as_a_replay_of_the_topic(
             assert process.wait(300) == 0, (tmp_path / "worker-0.log").read_text()[-3000:]
     print(f"{workers} workers: {time.monotonic() - started:.1f} s")
     written = qdrant_process.model_copy(update={"collection": topic.topic})
-    assert stored(written, minilm) == replay(produced)
+    assert stored(written, EMBEDDING) == replay(produced)

@@ -1,12 +1,12 @@
 """Qdrant without a server: the services of its gRPC API over the client's local mode, in this process.
 
 Local mode is not thread-safe, so one lock is around every call. Its conditions look at every point; those that
-name ids are answered here by looking at those only, which is what a server's index does.
+name ids or documents are answered here by looking at those only, which is what a server's index does.
 """
 
 import threading
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,6 +18,9 @@ from qdrant_client.local.payload_filters import check_filter
 from penstock.core.errors import Misconfigured
 
 T = TypeVar("T")
+
+ALL = 1 << 30
+"""Points of a page, where all are wanted."""
 
 SPARE = 10
 """Points looked at beyond those wanted, in the hope that no more are filtered out."""
@@ -80,11 +83,19 @@ class LocalPoints:
 
     def __init__(self, local: LocalQdrant) -> None:
         self._local = local
+        self._ids: dict[str, dict[str, set[models.ExtendedPointId]]] = {}
+        """By collection and document, of every point that was ever written: what a server's index does."""
 
     def Upsert(self, request: grpc.UpsertPoints, timeout: float | None = None) -> grpc.PointsOperationResponse:
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
         guard = GrpcToRest.convert_filter(request.update_filter) if request.HasField("update_filter") else None
-        self._local.run(lambda client: client.upsert(request.collection_name, points, update_filter=guard))
+
+        def upsert(client: QdrantClient) -> None:
+            client.upsert(request.collection_name, points, update_filter=guard)
+            for point in points if request.collection_name in self._ids else ():
+                self._note(request.collection_name, point.id, point.payload or {})
+
+        self._local.run(upsert)
         return grpc.PointsOperationResponse(result=_completed())
 
     def UpdateBatch(self, request: grpc.UpdateBatchPoints, timeout: float | None = None) -> grpc.UpdateBatchResponse:
@@ -117,15 +128,33 @@ class LocalPoints:
         where = GrpcToRest.convert_filter(request.filter) if request.HasField("filter") else None
         offset = GrpcToRest.convert_point_id(request.offset) if request.HasField("offset") else None
         include = GrpcToRest.convert_with_payload_selector(request.with_payload)
-        vectors = list(request.with_vectors.include.names)
-        points, following = self._local.run(
-            lambda client: client.scroll(
-                request.collection_name, where, request.limit, None, offset, include, vectors or False
-            )
-        )
+        vectors = list(request.with_vectors.include.names) or False
+
+        def scroll(client: QdrantClient) -> tuple[list[models.Record], models.ExtendedPointId | None]:
+            name = request.collection_name
+            if where is not None and offset is None and (documents := _documents(where)):
+                ids = self._of(client, name, documents)
+                if len(ids) <= request.limit:
+                    found = client.retrieve(name, ids, with_payload=True) if ids else []
+                    passed = [point.id for point in found if check_filter(where, point.payload or {}, point.id, {})]
+                    return client.retrieve(name, passed, include, vectors) if passed else [], None
+            return client.scroll(name, where, request.limit, None, offset, include, vectors)
+
+        points, following = self._local.run(scroll)
         next_page = None if following is None else RestToGrpc.convert_extended_point_id(following)
         result = [RestToGrpc.convert_retrieved_point(point) for point in points]
         return grpc.ScrollResponse(result=result, next_page_offset=next_page)
+
+    def _of(self, client: QdrantClient, collection: str, documents: Iterable[str]) -> list[models.ExtendedPointId]:
+        """The ids of the points of these documents; the whole collection is looked through the first time only."""
+        if collection not in self._ids:
+            self._ids[collection] = {}
+            for point in client.scroll(collection, limit=ALL, with_payload=["document"])[0]:
+                self._note(collection, point.id, point.payload or {})
+        return [point_id for document in documents for point_id in self._ids[collection].get(document, ())]
+
+    def _note(self, collection: str, point_id: models.ExtendedPointId, payload: Mapping[str, Any]) -> None:
+        self._ids[collection].setdefault(str(payload.get("document", "")), set()).add(point_id)
 
     def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
         hits = self._local.run(lambda client: [_query(client, query) for query in request.query_points])
@@ -218,6 +247,17 @@ def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelect
     named: list[models.ExtendedPointId] = list(_named(where))
     points = client.retrieve(collection, named, with_payload=True) if named else []
     return [point.id for point in points if check_filter(where, point.payload or {}, point.id, {})]
+
+
+def _documents(where: models.Filter) -> list[str]:
+    """Those that a filter requires one of; none where it does not."""
+    for condition in where.must if isinstance(where.must, list) else ():
+        match = (
+            condition.match if isinstance(condition, models.FieldCondition) and condition.key == "document" else None
+        )
+        if isinstance(match, models.MatchAny):
+            return [str(document) for document in match.any]
+    return []
 
 
 def _named(where: models.Filter) -> Iterator[models.ExtendedPointId]:
