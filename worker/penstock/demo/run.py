@@ -41,7 +41,7 @@ def run(options: Options, stop: threading.Event) -> None:
             tempfile.TemporaryDirectory() as passing,
             _backend(options, models, bundles, Path(passing), stop, console) as backend,
         ):
-            _tell(backend, options, models.embedding, stop, console)
+            _demonstrate(backend, options, models.embedding, stop, console)
     except Unavailable as error:
         raise Misconfigured(str(error)) from None
 
@@ -65,7 +65,9 @@ def _folder(options: Options) -> Path:
     return options.folder or cache / (f"demo-{options.bundle.resolve().name}" if options.bundle else "demo")
 
 
-def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threading.Event, console: Console) -> None:
+def _demonstrate(
+    backend: Backend, options: Options, model: EmbeddingModel, stop: threading.Event, console: Console
+) -> None:
     lines = corpus.event_lines()
     console.print(
         f"indexing {len(lines):,} events about Debian packages in eight languages, some of them revised, sent twice or "
@@ -88,25 +90,16 @@ def _tell(backend: Backend, options: Options, model: EmbeddingModel, stop: threa
     if options.port is not None:
         backend.serve(options.port)
         return
-    outcomes = backend.finish()
+    outcomes, events = backend.finish(), len(lines) + 1
     if options.as_json:
-        print(  # noqa: T201  # the command's output
-            json.dumps(
-                {
-                    "events": len(lines) + 1,
-                    "documents": documents,
-                    "chunks": len(chunks),
-                    "seconds": round(seconds, 2),
-                    "outcomes": outcomes,
-                    "queries": [_as_json(*answer) for answer in answers],
-                    "dimensions": [{"dimension": cost.dimension, "recall": round(cost.recall, 4)} for cost in measured],
-                    "change": changed,
-                }
-            )
-        )
+        figures = {"events": events, "documents": documents, "chunks": len(chunks), "seconds": round(seconds, 2)}
+        recalls = [{"dimension": cost.dimension, "recall": round(cost.recall, 4)} for cost in measured]
+        queries = [_as_json(*answer) for answer in answers]
+        report = {**figures, "outcomes": outcomes, "queries": queries, "dimensions": recalls, "change": changed}
+        print(json.dumps(report))  # noqa: T201  # the command's output
         return
     counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
-    console.print(f"Every one of the {len(lines) + 1:,} events is accounted for: {counted}.", highlight=False)
+    console.print(f"Every one of the {events:,} events is accounted for: {counted}.", highlight=False)
     tables.what_next(console, _suggestions(options), _variables(options))
 
 
