@@ -47,30 +47,30 @@ class Watch:
     def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
         """These came, in order; ``first`` is the first of them, ``position`` the next to read."""
         with self._lock:
-            known = self._partitions.setdefault(partition, _Partition(first))
-            if known.done >= known.read:  # what was read before is no part of the lag
-                known.marks.clear()
-            known.known = known.known or position > first
+            state = self._partitions.setdefault(partition, _Partition(first))
+            if state.done >= state.read:  # what was read before is no part of the lag
+                state.marks.clear()
+            state.known = state.known or position > first
             oldest = next((record for record in records if record.timestamp_ms is not None), None)
             if oldest is not None and oldest.timestamp_ms is not None:
-                known.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
-            known.read, known.end = position, max(known.end, position)
+                state.marks.append((oldest.offset, oldest.timestamp_ms / 1000))
+            state.read, state.end = position, max(state.end, position)
 
     def ends(self, ends: Mapping[Partition, int]) -> None:
         """Where partitions end as the broker told last, also of those where nothing was read."""
         with self._lock:
             for partition, end in ends.items():
-                if (known := self._partitions.get(partition)) is not None:
-                    known.known, known.end = True, max(known.end, end)
+                if (state := self._partitions.get(partition)) is not None:
+                    state.known, state.end = True, max(state.end, end)
 
     def committed(self, partition: Partition, offset: int) -> None:
         """Everything before this offset is done."""
         with self._lock:
-            if (known := self._partitions.get(partition)) is None:
+            if (state := self._partitions.get(partition)) is None:
                 return
-            known.done = max(known.done, offset)
-            while len(known.marks) > 1 and known.marks[1][0] <= known.done:
-                known.marks.popleft()
+            state.done = max(state.done, offset)
+            while len(state.marks) > 1 and state.marks[1][0] <= state.done:
+                state.marks.popleft()
 
     def revoked(self, partitions: Iterable[Partition]) -> None:
         """These are no longer this consumer's."""
@@ -87,9 +87,9 @@ class Watch:
         with self._lock:
             return {
                 name: Lag(
-                    max(0, known.end - known.done),
-                    max(0.0, now_s - known.marks[0][1]) if known.marks and known.done < known.read else 0.0,
+                    max(0, state.end - state.done),
+                    max(0.0, now_s - state.marks[0][1]) if state.marks and state.done < state.read else 0.0,
                 )
-                for name, known in self._partitions.items()
-                if known.known
+                for name, state in self._partitions.items()
+                if state.known
             }
