@@ -26,13 +26,13 @@ CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent
 
 
-def wait_until(condition: Callable[[], bool], most_s: float = 30.0) -> None:
+def wait_until(condition: Callable[[], bool], most_s: float = 30.0, most_pause_s: float = 0.1) -> None:
     """Returns soon after it is true, and fails when it does not become so. Asks ever less often: it costs something."""
     deadline, pause_s = time.monotonic() + most_s, 0.01
     while not condition():
         assert time.monotonic() < deadline, "it does not come to pass"
         time.sleep(pause_s)
-        pause_s = min(0.25, pause_s * 1.2)
+        pause_s = min(most_pause_s, pause_s * 1.2)
 
 
 def unavailable(reason: str) -> None:

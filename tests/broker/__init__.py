@@ -87,6 +87,7 @@ class Broker:
             "-Xmx512m",
             "-Xms128m",
             "-XX:+UseSerialGC",
+            "-XX:TieredStopAtLevel=1",  # a broker that lives for minutes does not earn a second compilation back
             f"-Dlog4j2.configurationFile={HERE / 'log4j2.properties'}",
         ]
         command = ["java", *options, "-cp", f"{LIB}{os.sep}*", main, *arguments]
