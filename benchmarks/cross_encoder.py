@@ -111,8 +111,8 @@ def main() -> None:
 def predict(model: Any, pairs: list[tuple[str, str]]) -> np.ndarray:
     import torch
 
-    found = model.predict(pairs, batch_size=BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=False)
-    return np.asarray(found, dtype=np.float32)
+    logits = model.predict(pairs, batch_size=BATCH, activation_fn=torch.nn.Identity(), show_progress_bar=False)
+    return np.asarray(logits, dtype=np.float32)
 
 
 def ways_of(checkpoint: Path, folder: Path) -> tuple[dict[str, Callable[[], np.ndarray]], int]:

@@ -12,7 +12,7 @@ from itertools import cycle
 from typing import Any
 
 
-async def client(port: int, bodies: Any, until: float, found: dict[str, list[float]]) -> None:
+async def client(port: int, bodies: Any, until: float, times: dict[str, list[float]]) -> None:
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     while time.monotonic() < until:
         body = next(bodies)
@@ -21,21 +21,21 @@ async def client(port: int, bodies: Any, until: float, found: dict[str, list[flo
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         answer = json.loads(await reader.readexactly(int(length.split(b":")[1])))
-        found["all"].append((time.perf_counter() - started) * 1000)
+        times["all"].append((time.perf_counter() - started) * 1000)
         if not head.startswith(b"HTTP/1.1 200"):
             raise RuntimeError(answer)
         for step, took in answer["timings_ms"].items():
-            found.setdefault(step, []).append(took)
-        found["reranked"].append(float(answer["reranked"]))
+            times.setdefault(step, []).append(took)
+        times["reranked"].append(float(answer["reranked"]))
     writer.close()
 
 
 async def main(port: int, clients: int, seconds: float) -> None:
     bodies = cycle([line.strip() for line in sys.stdin.buffer])
-    found: dict[str, list[float]] = {"all": [], "reranked": []}
+    times: dict[str, list[float]] = {"all": [], "reranked": []}
     started = time.monotonic()
-    await asyncio.gather(*(client(port, bodies, started + seconds, found) for _ in range(clients)))
-    print(json.dumps({"seconds": time.monotonic() - started, "found": found}))
+    await asyncio.gather(*(client(port, bodies, started + seconds, times) for _ in range(clients)))
+    print(json.dumps({"seconds": time.monotonic() - started, "found": times}))
 
 
 if __name__ == "__main__":

@@ -96,16 +96,16 @@ def measure(folder: Path, rounds: int, workloads: dict[str, list[int]]) -> str:
             for workload, given in texts.items():
                 for peer in peers:
                     for _ in range(max(1, ENOUGH // sum(map(len, given)))):
-                        spent, found = peer.embed(given)
+                        spent, embedded = peer.embed(given)
                         if turn:
                             seconds.setdefault((peer.name, workload), []).append(spent)
-                    vectors.setdefault(peer.name, []).append(found)
+                    vectors.setdefault(peer.name, []).append(embedded)
     rows = []
     for peer in peers:
         row = [peer.name]
         for workload, given in texts.items():
-            own, reference = (statistics.median(seconds[name, workload]) for name in (peer.name, REFERENCE))
-            row.append(f"{sum(map(len, given)) / own:,.0f} ({reference / own:.2f})")
+            peer_s, reference = (statistics.median(seconds[name, workload]) for name in (peer.name, REFERENCE))
+            row.append(f"{sum(map(len, given)) / peer_s:,.0f} ({reference / peer_s:.2f})")
         cosines = np.sum(np.concatenate(vectors[peer.name]) * np.concatenate(vectors[REFERENCE]), axis=1)
         rows.append((*row, f"{cosines.min():.4f}"))
     rows += [(name, *([""] * len(workloads)), "") for name in missing]

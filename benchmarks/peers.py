@@ -30,7 +30,7 @@ def ours(folder: Path, threads: int, precision: str, passes: int = 0, *, spinnin
     from penstock.models.runtime import on_processor
 
     bundle = load(folder / "bundle")
-    graph = next(one for one in bundle.manifest.graphs if (one.dialect, one.precision) == ("cpu", precision))
+    graph = next(graph for graph in bundle.manifest.graphs if (graph.dialect, graph.precision) == ("cpu", precision))
     return on_processor(bundle, graph, BUDGET["cpu"], threads, passes, spinning=spinning).run
 
 
@@ -47,7 +47,7 @@ def stock(folder: Path, threads: int, *, quantized: bool = False) -> Embed:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    wanted = {one.name for one in session.get_inputs()}
+    wanted = {node.name for node in session.get_inputs()}
     return batched(lambda ids, mask: session.run(None, {k: v for k, v in feeds(ids, mask).items() if k in wanted})[0])
 
 
@@ -64,7 +64,7 @@ def openvino(folder: Path, threads: int, precision: str) -> Embed:
         model = nncf.compress_weights(model, mode=nncf.CompressWeightsMode.INT8_SYM)
         config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = 128
     request = core.compile_model(model, "CPU", config).create_infer_request()
-    wanted = {one.get_any_name() for one in model.inputs}
+    wanted = {node.get_any_name() for node in model.inputs}
     return batched(lambda ids, mask: request.infer({k: v for k, v in feeds(ids, mask).items() if k in wanted})[0])
 
 

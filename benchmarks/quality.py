@@ -71,10 +71,10 @@ def ours(bundle: Bundle, labelled: LabelledSet) -> list[tuple[str, ...]]:
 
 def best(scores: Vector, owners: Sequence[int], documents: int) -> Vector:
     """Of chunks to that of documents."""
-    found = np.full((len(scores), documents), -np.inf, dtype=np.float32)
+    best_scores = np.full((len(scores), documents), -np.inf, dtype=np.float32)
     for chunk, owner in enumerate(owners):
-        found[:, owner] = np.maximum(found[:, owner], scores[:, chunk])
-    return found
+        best_scores[:, owner] = np.maximum(best_scores[:, owner], scores[:, chunk])
+    return best_scores
 
 
 def original(labelled: LabelledSet) -> float:

@@ -120,9 +120,9 @@ def worker(folder: Path, reranker: Path | None, *, instant: bool = False) -> Ite
         assert process.stderr is not None
         port = 0
         for line in process.stderr:
-            said = json.loads(line)
-            port = said["port"] if said["event"] == "listening" else port
-            if said["event"] == "ready":
+            entry = json.loads(line)
+            port = entry["port"] if entry["event"] == "listening" else port
+            if entry["event"] == "ready":
                 break
         yield port, process.pid
         process.send_signal(signal.SIGTERM)
@@ -131,14 +131,14 @@ def worker(folder: Path, reranker: Path | None, *, instant: bool = False) -> Ite
 def load(port: int, clients: int, seconds: float, bodies: bytes) -> dict[str, Any]:
     command = [sys.executable, str(ROOT / "benchmarks" / "load.py"), str(port), str(clients), str(seconds)]
     done = subprocess.run(command, input=bodies, capture_output=True, check=True)
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
+    result: dict[str, Any] = json.loads(done.stdout)
+    return result
 
 
 def bodies(*, rerank: bool) -> bytes:
     """The demo's labelled queries, and some words of the corpus."""
     chance = random.Random(0)
-    words = [one.text for one in read(corpus.LABELLED, None)]
+    words = [query.text for query in read(corpus.LABELLED, None)]
     asked = [*words, *(" ".join(chance.sample(" ".join(words).split(), 5)) for _ in range(200))]
     given = {"rerank": rerank, "timeout_ms": 60_000} | ({"candidates": CANDIDATES} if rerank else {})
     return b"\n".join(json.dumps({"query": text} | given).encode() for text in asked)
@@ -155,18 +155,18 @@ def measured(port: int, seconds: float, store: str, *, rerank: bool) -> list[tup
     rows, first = [], 0.0
     for clients in CLIENTS:
         load(port, clients, min(2, seconds), bodies(rerank=rerank))
-        one = load(port, clients, seconds, bodies(rerank=rerank))
-        found = one["found"]
-        rate = len(found["all"]) / one["seconds"]
+        result = load(port, clients, seconds, bodies(rerank=rerank))
+        times = result["found"]
+        rate = len(times["all"]) / result["seconds"]
         first = first or rate
         models_ms = [
-            sum(each) for each in zip(found["embed"], found.get("rerank", [0.0] * len(found["embed"])), strict=True)
+            sum(each) for each in zip(times["embed"], times.get("rerank", [0.0] * len(times["embed"])), strict=True)
         ]
-        overhead = [whole - models for whole, models in zip(found["all"], models_ms, strict=True)]
-        shares = [percentiles(found.get(name, [])) for name in ("all", "embed", "retrieve", "rerank")]
+        overhead = [whole - models for whole, models in zip(times["all"], models_ms, strict=True)]
+        shares = [percentiles(times.get(name, [])) for name in ("all", "embed", "retrieve", "rerank")]
         mark = "yes" if rerank else "no"
         rows.append((store, mark, str(clients), f"{rate:.1f}", f"{rate / first:.2f}", *shares, percentiles(overhead)))
-        assert not rerank or statistics.mean(found["reranked"]) == 1
+        assert not rerank or statistics.mean(times["reranked"]) == 1
         print(rows[-1], flush=True)
     return rows
 
@@ -179,9 +179,9 @@ def soak(port: int, pid: int, minutes: float, *, rerank: bool) -> str:
     """The worker's memory after a minute and at each further one, under 64 clients."""
     memory = []
     for _ in range(round(minutes)):
-        one = load(port, 64, 60, bodies(rerank=rerank))
+        result = load(port, 64, 60, bodies(rerank=rerank))
         memory.append(resident_mb(pid))
-        print(f"{memory[-1]:.1f} MB, {len(one['found']['all']) / one['seconds']:.1f} requests/s", flush=True)
+        print(f"{memory[-1]:.1f} MB, {len(result['found']['all']) / result['seconds']:.1f} requests/s", flush=True)
     return ", ".join(f"{size:.0f}" for size in memory)
 
 

@@ -63,10 +63,10 @@ def lexical(texts: dict[str, str], asked: Sequence[LabelledQuery]) -> dict[str, 
     names, index = list(texts), bm25s.BM25()
     index.index([words(text) for text in texts.values()], show_progress=False)
     runs = {}
-    for one in asked:
-        scores = index.get_scores(words(one.text))
-        runs[one.id] = [names[i] for i in (-scores).argsort(kind="stable")[:CANDIDATES]]
-    return measure({one.id: one.relevant for one in asked}, runs, RECALL)
+    for query in asked:
+        scores = index.get_scores(words(query.text))
+        runs[query.id] = [names[i] for i in (-scores).argsort(kind="stable")[:CANDIDATES]]
+    return measure({query.id: query.relevant for query in asked}, runs, RECALL)
 
 
 def indexed(folder: Path, bundle: Path, index: IndexSettings | None) -> Settings:
@@ -96,7 +96,7 @@ def main() -> None:
     sets = {name: read(corpus.HELD_OUT / f"{name}.jsonl", None) for name in SETS}
     sets = {name: sampled(asked, 40) if quick else asked for name, asked in sets.items()}
     texts = documents()
-    found, dimensions = [], []
+    all_rows, dimensions = [], []
     with tempfile.TemporaryDirectory() as passing:
         ours = indexed(Path(passing) / "ours", corpus.EMBEDDING, None)
         chunks = IndexSettings(chunk_tokens=MINILM_TOKENS, chunk_overlap=16)
@@ -106,12 +106,12 @@ def main() -> None:
             own = evaluated(ours, asked)
             rows = [("BM25", lexical(texts, asked)), ("all-MiniLM-L6-v2", evaluated(theirs, asked).rows[0].metrics),
                     ("shipped", own.rows[0].metrics), ("shipped, without its task", own.rows[-1].metrics)]  # fmt: skip
-            found += [(label, way, *figures(metrics)) for way, metrics in rows]
+            all_rows += [(label, way, *figures(metrics)) for way, metrics in rows]
             dimensions.append((label, *[figures(row.metrics)[0] for row in own.rows if row.search == "exact"][:-1]))
-            print(*found[-4:], dimensions[-1], sep="\n", flush=True)
+            print(*all_rows[-4:], dimensions[-1], sep="\n", flush=True)
     about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
     text = f"# The shipped model on its own corpus\n\n{machine()}. {len(texts):,} documents. {about}\n\n"
-    text += table(found, ("queries", "model", "R@10", "nDCG@10"))
+    text += table(all_rows, ("queries", "model", "R@10", "nDCG@10"))
     text += "\nR@10 by dimension, exact search over the stored vectors:\n\n"
     text += table(dimensions, ("queries", "32", "64", "128", "256"))
     print(text)

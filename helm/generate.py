@@ -112,11 +112,11 @@ def documented(text: str) -> Iterator[tuple[str, str, str]]:
             about = [stripped.removeprefix("# -- ")]
         elif stripped.startswith("#") and about:
             about.append(stripped.lstrip("# "))
-        elif found := KEY.match(line):
-            indent = len(found[1])
-            path = [*(one for one in path if one[0] < indent), (indent, found[2])]
+        elif match := KEY.match(line):
+            indent = len(match[1])
+            path = [*(level for level in path if level[0] < indent), (indent, match[2])]
             if about:
-                yield ".".join(name for _, name in path), found[3], " ".join(about)
+                yield ".".join(name for _, name in path), match[3], " ".join(about)
             about = []
 
 

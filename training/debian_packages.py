@@ -112,8 +112,12 @@ def read(available: str, translations: Iterable[str]) -> list[Package]:
             short, _, long = fields.get(f"Description-{language}", "").partition("\n")
             if fields["Package"] in packages and len(short) >= 8 and len(long) >= 40:  # noqa: PLR2004
                 packages[fields["Package"]].texts.setdefault(language, (short, prose(long)))
-    described = (one for one in packages.values() if "en" in one.texts and "transitional" not in one.texts["en"][0])
-    return sorted(described, key=lambda one: one.name)
+    described = (
+        package
+        for package in packages.values()
+        if "en" in package.texts and "transitional" not in package.texts["en"][0]
+    )
+    return sorted(described, key=lambda package: package.name)
 
 
 def key(text: str) -> str:
@@ -151,14 +155,14 @@ def choose(packages: Iterable[Package], labelled: set[str]) -> tuple[list[Packag
     seen: set[str] = set()
     chosen: list[Package] = []
 
-    def order(one: Package) -> tuple[bool, bool, int, str]:
-        return one.name not in labelled, not drawn(one), -one.tags, one.name
+    def order(package: Package) -> tuple[bool, bool, int, str]:
+        return package.name not in labelled, not drawn(package), -package.tags, package.name
 
-    for one in sorted(packages, key=order):
-        if (one.name in labelled or drawn(one) or _program(one)) and not keys(one) & seen:
-            seen |= keys(one)
-            chosen.append(one)
-    return sorted(chosen[:MOST], key=lambda one: one.name), chosen[MOST : MOST + GONE]
+    for package in sorted(packages, key=order):
+        if (package.name in labelled or drawn(package) or _program(package)) and not keys(package) & seen:
+            seen |= keys(package)
+            chosen.append(package)
+    return sorted(chosen[:MOST], key=lambda package: package.name), chosen[MOST : MOST + GONE]
 
 
 def _program(package: Package) -> bool:
@@ -170,7 +174,7 @@ def _program(package: Package) -> bool:
 
 def language_of(package: Package) -> str:
     """English, or for some of the translated ones the rarest of their languages."""
-    others = [one for one in ("ja", "ru", "es", "pt_BR", "de", "fr", "it") if one in package.texts]
+    others = [language for language in ("ja", "ru", "es", "pt_BR", "de", "fr", "it") if language in package.texts]
     return others[0] if others and chance(package.name) % FOREIGN == 0 else "en"
 
 
@@ -184,16 +188,18 @@ def event(package: Package, text: str, language: str) -> dict[str, object]:
 def stream(corpus: list[Package], gone: list[Package], labelled: set[str]) -> list[dict[str, object]]:
     """Events that leave the corpus behind: some documents revised, some sent twice, some deleted."""
     rng = random.Random(12)  # noqa: S311  # no secret
-    final = {one.name: event(one, one.texts[(lang := spoken(one, labelled))][1], lang) for one in corpus}
+    final = {
+        package.name: event(package, package.texts[(lang := spoken(package, labelled))][1], lang) for package in corpus
+    }
     long = [name for name in final if "\n\n" in str(final[name]["text"])]
     revised = set(rng.sample(long, REVISED))
-    first = [one | {"text": str(one["text"]).rpartition("\n\n")[0]} if name in revised else one
-             for name, one in final.items()]  # fmt: skip
-    first += [event(one, one.texts["en"][1], "en") for one in gone]
+    first = [package | {"text": str(package["text"]).rpartition("\n\n")[0]} if name in revised else package
+             for name, package in final.items()]  # fmt: skip
+    first += [event(package, package.texts["en"][1], "en") for package in gone]
     later: list[dict[str, object]] = [final[name] for name in revised]
     later += [final[name] for name in rng.sample(sorted(final.keys() - revised), AGAIN)]
-    later += [{"id": one.name, "op": "delete"} for one in gone]
-    later.sort(key=lambda one: str(one["id"]))
+    later += [{"id": package.name, "op": "delete"} for package in gone]
+    later.sort(key=lambda package: str(package["id"]))
     rng.shuffle(later)
     return first + later
 
@@ -206,15 +212,15 @@ def spoken(package: Package, labelled: set[str]) -> str:
 def pairs(packages: Iterable[Package], held_out: Iterable[Package]) -> Iterator[dict[str, str]]:
     """(short, long) across languages, of packages that share neither family nor passage with those held out."""
     held = list(held_out)
-    families, texts = {one.family for one in held}, set[str]().union(*map(passages, held))
+    families, texts = {package.family for package in held}, set[str]().union(*map(passages, held))
     seen: set[tuple[str, str]] = set()
-    for one in packages:
-        if one.family in families or passages(one) & texts:
+    for package in packages:
+        if package.family in families or passages(package) & texts:
             continue
-        for query, document in sorted(set(asked(one))):
+        for query, document in sorted(set(asked(package))):
             if (mark := (key(query), key(document))) not in seen:
                 seen.add(mark)
-                yield {"query": query, "document": document, "group": one.name}
+                yield {"query": query, "document": document, "group": package.name}
 
 
 def asked(package: Package) -> Iterator[tuple[str, str]]:
@@ -224,7 +230,9 @@ def asked(package: Package) -> Iterator[tuple[str, str]]:
     """
     rng = random.Random(package.name)  # noqa: S311  # no secret
     brief, english = package.texts["en"]
-    if sentences := [one for one in SENTENCE.split(english) if len(one) in SENTENCE_LENGTHS and one != english]:
+    if sentences := [
+        sentence for sentence in SENTENCE.split(english) if len(sentence) in SENTENCE_LENGTHS and sentence != english
+    ]:
         for sentence in rng.sample(sentences, min(SENTENCES, len(sentences))):
             yield sentence, english
     if rng.random() < NAMED:
@@ -250,19 +258,19 @@ def main(available: str, translations: str, target: str) -> None:
     labelled = {name for line in (DATA / "debian-queries.jsonl").read_text().splitlines()
                 for name in json.loads(line)["relevant"]}  # fmt: skip
     corpus, gone = choose(packages, labelled)
-    if missing := labelled - {one.name for one in corpus}:
+    if missing := labelled - {package.name for package in corpus}:
         sys.exit(f"labelled and not in the corpus: {sorted(missing)}")
     events = stream(corpus, gone, labelled)
     (DATA / "debian-packages.jsonl.gz").write_bytes(gzip.compress(lines(events).encode(), 9, mtime=0))
     (DATA / "held-out").mkdir(exist_ok=True)
-    by_chance = [one for one in corpus if drawn(one)]
-    programs = [one for one in corpus if not drawn(one) and spoken(one, labelled) == "en"]
-    others = [one for one in corpus if spoken(one, labelled) != "en"]
+    by_chance = [package for package in corpus if drawn(package)]
+    programs = [package for package in corpus if not drawn(package) and spoken(package, labelled) == "en"]
+    others = [package for package in corpus if spoken(package, labelled) != "en"]
     asking = {language: (by_chance, language) for language in ASKED_IN}
     asking |= {"programs": (programs, "en"), "other": (others, "en")}
     for name, (about, language) in asking.items():
-        rows = [{"id": f"{name}/{one.name}", "query": one.texts[language][0], "relevant": [one.name]}
-                for one in about if language in one.texts]  # fmt: skip
+        rows = [{"id": f"{name}/{package.name}", "query": package.texts[language][0], "relevant": [package.name]}
+                for package in about if language in package.texts]  # fmt: skip
         (DATA / "held-out" / f"{name}.jsonl").write_text(lines(rows))
         print(f"{name}: {len(rows)} queries")
     taught = list(pairs(packages, [*corpus, *gone]))
