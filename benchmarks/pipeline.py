@@ -35,7 +35,7 @@ from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
 from penstock.demo.corpus import event_lines  # noqa: E402
-from penstock.events.document import Rules, decode  # noqa: E402
+from penstock.events.document import DocumentRules, decode  # noqa: E402
 from penstock.fakes import MemoryDeadLetters  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
 from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
@@ -112,7 +112,7 @@ def corpus(count: int) -> list[tuple[str, bytes]]:
 def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder: Embedder, size: int) -> Result:
     """Everything that the topic holds, once; timed from the first record on, so joining the group does not count."""
     settings = KafkaSettings.model_validate(kafka.model_dump() | {"group": uuid.uuid4().hex})
-    stream = Stream(source(settings), MemoryDeadLetters(), Rules())
+    stream = Stream(source(settings), MemoryDeadLetters(), DocumentRules())
     while not stream.source.poll(0.05, hold=True) and not stream.source._generations:  # type: ignore[attr-defined]  # noqa: SLF001
         pass
     chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
@@ -155,10 +155,10 @@ def overhead(broker: str, tokenizer: Tokenizer, count: int) -> str:
 def where(documents: Sequence[tuple[str, bytes]]) -> str:
     """The cost of single steps on one thread that has the interpreter to itself."""
     records = [Record(Partition("t", 0), n, key.encode(), value) for n, (key, value) in enumerate(documents[:5000])]
-    texts = [(event.title, event.text) for event in (decode(record, Rules()) for record in records)]
+    texts = [(event.title, event.text) for event in (decode(record, DocumentRules()) for record in records)]
     chunker = Chunker(NullTokenizer(), ChunkRules(512, 0, title=True, prompt="", most=50))
     steps: dict[str, Callable[[], object]] = {
-        "decode": lambda: [decode(record, Rules()) for record in records],
+        "decode": lambda: [decode(record, DocumentRules()) for record in records],
         "chunk and hash, null tokenizer": lambda: chunker.chunk(texts),
     }
     rows = []

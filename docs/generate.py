@@ -7,10 +7,11 @@ all three are up to date.
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast, get_args
 
 import typer
 from prometheus_client import CollectorRegistry
+from pydantic import BaseModel
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "worker"))
@@ -25,11 +26,11 @@ from penstock.settings import PREFIX, Settings, variables  # noqa: E402
 
 NOTICE = "<!-- Made by `make docs` from the code; a test compares it. -->\n"
 SOURCES = """
-Settings come from the command line's options where there is one, then from the environment, then from `.env`, then from
-a folder of files that `PENSTOCK_SECRETS` names (each file is named like its variable: what Kubernetes mounts of a
-Secret), then from `penstock.toml`, or the file that `PENSTOCK_CONFIG` names, where `topic` in the table `[kafka]` is
-`PENSTOCK_KAFKA__TOPIC`. A name that is no setting is an error wherever it stands; a variable that is set to nothing
-counts as not set. `penstock config` shows the settings in effect, and where each comes from.
+The first of these that has a value wins: a command's option; the environment; `.env`; a folder of files that
+`PENSTOCK_SECRETS` names, each named like its variable (what Kubernetes mounts of a Secret); `penstock.toml`, or the
+file that `PENSTOCK_CONFIG` names, where `topic` in the table `[kafka]` is `PENSTOCK_KAFKA__TOPIC`. A name that is no
+setting is an error wherever it stands; a variable that is set to nothing counts as not set. `penstock config` shows
+the settings in effect, and where each comes from.
 """
 
 
@@ -37,13 +38,21 @@ def settings_page() -> str:
     """Every variable by its group, with default and meaning."""
     rows: dict[str, list[str]] = {}
     for name, default, meaning in variables():
-        group = name.removeprefix(PREFIX).split("__")[0].lower()
-        rows.setdefault(group, []).append(f"| `{name}` | {f'`{default}`' if default else ''} | {_cell(meaning)} |\n")
+        group, field = name.removeprefix(PREFIX).lower().split("__", 1)
+        choices = get_args(_group(group).model_fields[field].annotation)
+        named = choices and all(isinstance(choice, str) for choice in choices)
+        about = f"{meaning} One of: {', '.join(filter(None, choices))}." if named else meaning
+        rows.setdefault(group, []).append(f"| `{name}` | {f'`{default}`' if default else ''} | {_cell(about)} |\n")
     parts = []
     for group, lines in rows.items():
-        about = Settings.model_fields[group].annotation.__doc__ or ""
+        about = _group(group).__doc__ or ""
         parts.append(f"\n## {group}\n\n{about}\n\n| variable | default | meaning |\n|---|---|---|\n{''.join(lines)}")
     return f"# Settings\n\n{NOTICE}{SOURCES}{''.join(parts)}"
+
+
+def _group(name: str) -> type[BaseModel]:
+    model: Any = Settings.model_fields[name].annotation
+    return cast("type[BaseModel]", model)
 
 
 def metrics_page() -> str:
@@ -108,7 +117,8 @@ def _command(name: str, command: Any) -> str:
 def _name(parameter: Any) -> str:
     if parameter.param_type_name == "option":
         return "/".join([*parameter.opts, *parameter.secondary_opts])
-    return str(parameter.metavar or parameter.name.upper())
+    name = str(parameter.metavar or parameter.name.upper())
+    return name if parameter.required or name.startswith("[") else f"[{name}]"
 
 
 def _parameter(parameter: Any) -> str:

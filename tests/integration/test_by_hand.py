@@ -73,6 +73,9 @@ def test_pairs_get_a_logit_and_its_probability_in_their_order(tmp_path: Path, re
     assert found[2]["tokens"] == 768
     for one in found:
         assert one["score"] == pytest.approx(1 / (1 + np.exp(-float(str(one["logit"])))), abs=1e-6)
+    for variables in ({"RERANK__BUNDLE": reranker, "MODEL__BUNDLE": "elsewhere"}, {"MODEL__BUNDLE": reranker}):
+        set_so = penstock(tmp_path, "rerank", "--query", "water?", *given, variables=variables)
+        assert set_so.stdout == done.stdout
     other = penstock(tmp_path, "rerank", "--bundle", reranker, "--query", "water?", "--instruction", "x", *given)
     closer = penstock(tmp_path, "rerank", "--bundle", reranker, "--query", "water?", "--separator", "newline", *given)
     assert lines(other.stdout)[0] != found[0] != lines(closer.stdout)[0]

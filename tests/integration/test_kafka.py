@@ -23,7 +23,7 @@ from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.records import Letter, Outcome, Partition, Record
 from penstock.core.vectors import Vector
-from penstock.events.document import Rules
+from penstock.events.document import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.observe.live import Reporter
@@ -91,7 +91,7 @@ class Running:
         self.report: Reporter | None = None
         self.failure: BaseException | None = None
         self.source: KafkaSource = source(settings)
-        stream = Stream(self.source, MemoryDeadLetters(), Rules())
+        stream = Stream(self.source, MemoryDeadLetters(), DocumentRules())
 
         def run() -> None:
             try:
@@ -127,7 +127,7 @@ def test_a_record_of_900_kb_is_indexed(broker: str) -> None:
     produce(settings, [document("large", text), document("small")])
     store = MemoryStore()
     rules = ChunkRules(4096, 0, title=True, prompt="", most=100)
-    stream = Stream(source(settings), MemoryDeadLetters(), Rules())
+    stream = Stream(source(settings), MemoryDeadLetters(), DocumentRules())
     chunker = Chunker(WordTokenizer(), rules)
     report = IndexWorker(IndexSettings(), stream, store, chunker, 1, HashEmbedder()).run(threading.Event())
     assert report.totals == Counter({Outcome.INDEXED: 2})

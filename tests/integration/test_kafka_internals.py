@@ -31,7 +31,7 @@ from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import connect_consumer
 from penstock.adapters.kafka.source import _record
 from penstock.core.errors import InvalidEvent
-from penstock.events.document import Rules, decode
+from penstock.events.document import DocumentRules, decode
 from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, new_topic, produce, source
 
@@ -87,7 +87,7 @@ def test_a_damaged_batch_is_one_dead_letter_and_reading_goes_on(damage: str, los
     assert damaged.offset == lost[0]
     assert damaged.value
     with pytest.raises(InvalidEvent, match=f"offsets {lost[0]} to 6 cannot be decoded.*{said}"):
-        decode(damaged, Rules())
+        decode(damaged, DocumentRules())
     assert reading._subscriptions.position(TOPIC).offset == 9
 
 

@@ -15,6 +15,7 @@ from docs.generate import metrics_page
 from penstock.commands import main as _every_command  # noqa: F401
 from penstock.commands.app import app
 from penstock.settings import variables
+from tests.unit.test_layout import FLOORS
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted(
@@ -136,6 +137,14 @@ def test_every_alert_is_explained_and_no_other() -> None:
     page = (ROOT / "docs" / "operating.md").read_text()
     assert set(re.findall(r"^\| `(Penstock\w+)`", page, re.MULTILINE)) == alerts
     assert alerts
+
+
+def test_the_table_of_rooms_is_what_the_layout_test_holds() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text()
+    rows = re.findall(r"^\| \[(\w+)\]\(\.\./worker/penstock/\w+\) \|.*\| ([\w, ]*) \|$", page, re.MULTILINE)
+    written = {room: set(allowed.split(", ")) - {"nothing of ours", ""} for room, allowed in rows}
+    held = {room: set(allowed.split()) for room, (allowed, _) in FLOORS.items() if room != "__main__"}
+    assert written == held
 
 
 def test_every_page_is_reached_from_the_readme() -> None:

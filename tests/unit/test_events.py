@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from penstock.core.documents import DocumentKey, Op, Order, epoch_base
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Partition, Record
-from penstock.events.document import Rules, decode
+from penstock.events.document import DocumentRules, decode
 
-OFFSET = Rules()
-EVENT = Rules(order="event")
+OFFSET = DocumentRules()
+EVENT = DocumentRules(order="event")
 TOPIC = Partition("documents", 3)
 
 
@@ -24,7 +24,7 @@ def record(value: object, key: bytes | None = b"1", offset: int = 7, headers: An
 
 
 def test_with_order_offset_version_and_sequence_are_epoch_and_offset() -> None:
-    event = decode(record({"id": "1", "text": "x", "version": 99}), Rules(sequence_base=epoch_base(2)))
+    event = decode(record({"id": "1", "text": "x", "version": 99}), DocumentRules(sequence_base=epoch_base(2)))
     assert event.order == Order((2 << 48) + 7, (2 << 48) + 7)
 
 
@@ -52,16 +52,16 @@ def test_a_null_value_deletes_the_document_of_its_key() -> None:
 
 
 def test_a_tombstone_in_a_topic_of_tenants_names_the_tenant_in_its_key() -> None:
-    event = decode(record(None, key=b"acme/wiki/1"), Rules(tenant_from="key"))
+    event = decode(record(None, key=b"acme/wiki/1"), DocumentRules(tenant_from="key"))
     assert event.key == DocumentKey("acme", "wiki/1")
 
 
 def test_the_tenant_comes_from_where_the_setting_says() -> None:
     body = {"id": "1", "text": "x"}
     header = (("tenant", b"acme"),)
-    assert decode(record(body, key=b"acme/1"), Rules(tenant_from="key")).key.tenant == "acme"
-    assert decode(record(body, headers=header), Rules(tenant_from="header")).key.tenant == "acme"
-    assert decode(record(body), Rules(tenant_from="fixed", tenant="acme")).key.tenant == "acme"
+    assert decode(record(body, key=b"acme/1"), DocumentRules(tenant_from="key")).key.tenant == "acme"
+    assert decode(record(body, headers=header), DocumentRules(tenant_from="header")).key.tenant == "acme"
+    assert decode(record(body), DocumentRules(tenant_from="fixed", tenant="acme")).key.tenant == "acme"
     assert decode(record(body), OFFSET).key.tenant == ""
 
 
@@ -71,17 +71,21 @@ def test_the_tenant_comes_from_where_the_setting_says() -> None:
         ({"key": None}, OFFSET, "no key"),
         ({"key": b"2"}, OFFSET, "contradicts"),
         ({"key": b"\xff"}, OFFSET, "not UTF-8"),
-        ({"key": b"1"}, Rules(tenant_from="key"), "not tenant/id"),
-        ({"key": b"a b/1"}, Rules(tenant_from="key"), "not tenant/id"),
-        ({"key": b"acme/2"}, Rules(tenant_from="key"), "contradicts"),
-        ({}, Rules(tenant_from="header"), "0 headers"),
-        ({"headers": (("tenant", b"a"), ("tenant", b"b"))}, Rules(tenant_from="header"), "2 headers"),
-        ({"headers": (("tenant", b"a/b"),)}, Rules(tenant_from="header"), "no tenant"),
+        ({"key": b"1"}, DocumentRules(tenant_from="key"), "not tenant/id"),
+        ({"key": b"a b/1"}, DocumentRules(tenant_from="key"), "not tenant/id"),
+        ({"key": b"acme/2"}, DocumentRules(tenant_from="key"), "contradicts"),
+        ({}, DocumentRules(tenant_from="header"), "0 headers"),
+        ({"headers": (("tenant", b"a"), ("tenant", b"b"))}, DocumentRules(tenant_from="header"), "2 headers"),
+        ({"headers": (("tenant", b"a/b"),)}, DocumentRules(tenant_from="header"), "no tenant"),
         ({"value": None, "key": None}, OFFSET, "neither key nor value"),
         ({"value": None, "key": b""}, OFFSET, "key is empty"),
-        ({"value": None, "key": b"1"}, Rules(tenant_from="key"), "not tenant/id"),
+        ({"value": None, "key": b"1"}, DocumentRules(tenant_from="key"), "not tenant/id"),
         ({"value": {"id": "1", "tenant": "acme", "text": "x"}}, OFFSET, "tenant_from = none"),
-        ({"value": {"id": "1", "tenant": "b", "text": "x"}}, Rules(tenant_from="fixed", tenant="a"), "says 'a'"),
+        (
+            {"value": {"id": "1", "tenant": "b", "text": "x"}},
+            DocumentRules(tenant_from="fixed", tenant="a"),
+            "says 'a'",
+        ),
         ({"value": b"nope"}, OFFSET, "Invalid JSON"),
         ({"value": b'{"id": "1", "text": "\xff"}'}, OFFSET, "Invalid JSON"),
         ({"value": b'{"id": "1", "text": "\\ud800"}'}, OFFSET, "Invalid JSON"),
@@ -96,7 +100,7 @@ def test_the_tenant_comes_from_where_the_setting_says() -> None:
         ({"value": {"id": "1", "text": "x", "expires_at": "9999-12-31T23:59:59-05:00"}}, OFFSET, "years 1 to 9999"),
     ],
 )
-def test_what_cannot_be_indexed_says_why(changes: dict[str, Any], rules: Rules, said: str) -> None:
+def test_what_cannot_be_indexed_says_why(changes: dict[str, Any], rules: DocumentRules, said: str) -> None:
     fields: dict[str, Any] = {"value": {"id": "1", "text": "x"}} | changes
     with pytest.raises(InvalidEvent, match=said):
         decode(record(**fields), rules)
@@ -104,7 +108,7 @@ def test_what_cannot_be_indexed_says_why(changes: dict[str, Any], rules: Rules, 
 
 def test_without_keys_the_body_says_whose_document_it_is() -> None:
     body = {"id": "1", "text": "x", "version": 1}
-    assert decode(record(body, key=None), Rules(keyed=False)).key.document == "1"
+    assert decode(record(body, key=None), DocumentRules(keyed=False)).key.document == "1"
     assert decode(record(body, key=None), EVENT).key.document == "1"
 
 
@@ -122,7 +126,7 @@ JSON = st.recursive(
 
 @given(value=st.binary(max_size=200) | JSON.map(lambda body: json.dumps(body).encode()), key=st.binary(max_size=12))
 def test_any_bytes_become_an_event_or_an_invalid_event(value: bytes, key: bytes) -> None:
-    for rules in (OFFSET, EVENT, Rules(tenant_from="key"), Rules(tenant_from="header")):
+    for rules in (OFFSET, EVENT, DocumentRules(tenant_from="key"), DocumentRules(tenant_from="header")):
         with contextlib.suppress(InvalidEvent):
             decode(record(value, key=key), rules)
 

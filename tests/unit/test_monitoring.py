@@ -14,7 +14,7 @@ from penstock.assembly.monitor import Monitor
 from penstock.core.queries import Answer, Query
 from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
 from penstock.core.work import Work
-from penstock.events.document import Rules
+from penstock.events.document import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.models.forward import Usage
@@ -124,7 +124,7 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
         source.append(key, body)
     source.append(b"d", b"no json")
     monitor = Monitor.of("documents", MonitorSettings())
-    stream = Stream(source, MemoryDeadLetters(), Rules())
+    stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
     IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
     text = monitor.metrics.text().decode()
@@ -145,7 +145,7 @@ def test_chunks_that_are_kept_are_counted_apart_from_those_that_are_embedded() -
     for _ in range(2):
         source.append(b"a", body)
         monitor = Monitor.of("documents", MonitorSettings())
-        stream = Stream(source, MemoryDeadLetters(), Rules())
+        stream = Stream(source, MemoryDeadLetters(), DocumentRules())
         IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
         series = re.findall(r'chunks_total{result="(\w+)"} (\S+)', monitor.metrics.text().decode())
         counted.append({result: float(value) for result, value in series})

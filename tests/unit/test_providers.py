@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
-from penstock.models.bundle import Bundle, Graph, Manifest, Work
+from penstock.models.bundle import Bundle, Graph, Manifest, TokenCost
 from penstock.models.export.weights import IN_BYTES, quantize_rows
 from penstock.models.forward import Forward
 from penstock.models.providers import MULTIPLE, Limits, covers, engine_folder, options, profiles
@@ -229,7 +229,7 @@ def test_cores_are_those_of_the_quota(tmp_path: Path) -> None:
 
 def test_the_work_of_the_06b_model_is_that_of_its_published_shape() -> None:
     """28 layers, 16 query heads of 128: 0.88 GFLOP per token for matrices, 0.059 more for attention in 512 tokens."""
-    work = Work(
+    work = TokenCost(
         matrix_parameters=28 * (1024 * (2048 + 2 * 1024) + 2048 * 1024 + 3 * 1024 * 3072), query_width=28 * 2048
     )
     assert 2 * work.matrix_parameters / 1e9 == pytest.approx(0.88, abs=0.005)

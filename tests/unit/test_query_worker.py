@@ -19,7 +19,7 @@ from penstock.observe.spans import NoTracer
 from penstock.query.http.server import EventLoopThread
 from penstock.query.requests import Limits, ModelBody
 from penstock.query.search import Search
-from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
+from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
 from penstock.stream.pipeline import Stage
 from penstock.stream.retry import Retry
 from tests.unit.test_search import Recorder, encoder, scorer, stored
@@ -55,7 +55,7 @@ class Bench:
         self.store: Any = Recorder(stored(("hydro", "water drives the turbine"), ("sea", "salt water")))
         self.search = Search(encoder(), self.store, scorer())
         self.metrics = QueryMetrics()
-        self.rules = Rules(Limits(), ("replies", "own.replies"))
+        self.rules = QueryRules(Limits(), ("replies", "own.replies"))
 
     def ask(self, value: object, key: bytes | None = b"key", headers: Headers = ()) -> None:
         raw = value if isinstance(value, bytes) or value is None else json.dumps(value).encode()
@@ -225,7 +225,7 @@ def test_an_answer_too_large_for_its_topic_is_a_dead_letter_and_the_others_are_s
 def test_the_tenant_comes_from_where_the_rules_say(
     bench: Bench, rules: dict[str, Any], headers: Headers, body: dict[str, str], tenant: str
 ) -> None:
-    bench.rules = Rules(Limits(), ("replies",), **rules)
+    bench.rules = QueryRules(Limits(), ("replies",), **rules)
     asked: list[str] = []
     search: Callable[..., Any] = bench.store.search
 

@@ -11,12 +11,12 @@ from pydantic import ValidationError
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.records import Partition, Record
 from penstock.events import schemas
-from penstock.events.document import Rules, decode
+from penstock.events.document import DocumentRules, decode
 from penstock.query.requests import Limits, ReplyBody, read_query, to_json
 
 ROOT = schemas.folder()
 CHECKER = jsonschema.FormatChecker()
-RULES = Rules(tenant_from="header", keyed=False)
+RULES = DocumentRules(tenant_from="header", keyed=False)
 
 BEYOND_SCHEMAS = {
     "timestamp-without-zone",

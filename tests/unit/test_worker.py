@@ -16,7 +16,7 @@ from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import InvalidEvent, Refused, Unavailable
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
 from penstock.core.vectors import Vector
-from penstock.events.document import Rules
+from penstock.events.document import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import IndexWork, InFlight, Prepare, completer
@@ -61,7 +61,7 @@ class Flaky:
 
 
 def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
-    stream = Stream(source, letters or MemoryDeadLetters(), Rules())
+    stream = Stream(source, letters or MemoryDeadLetters(), DocumentRules())
     return IndexWorker(SMALL, stream, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())  # type: ignore[arg-type]
 
 
@@ -134,7 +134,7 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
     source, store, letters = MemorySource(), MemoryStore(), MemoryDeadLetters()
     for n in range(20):
         source.append(str(n).encode(), body(str(n), "poison" if n in (3, 17) else f"text {n}"))
-    stream = Stream(source, letters, Rules())
+    stream = Stream(source, letters, DocumentRules())
     index = IndexSettings()
     report = IndexWorker(index, stream, Flaky(store, []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert {letter.record.offset for letter in letters.letters} == {3, 17}
@@ -147,7 +147,7 @@ def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> Non
     source, letters = MemorySource(), MemoryDeadLetters()
     for n in range(12):
         source.append(str(n).encode(), body(str(n), "poison"))
-    stream = Stream(source, letters, Rules())
+    stream = Stream(source, letters, DocumentRules())
     with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
         IndexWorker(IndexSettings(), stream, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert letters.letters == []
@@ -187,7 +187,7 @@ def test_only_changed_chunks_are_embedded_and_surplus_ones_are_removed() -> None
 def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:
     """What the store says of it may change before its write."""
     store, in_flight = MemoryStore(), InFlight()
-    prepare = Prepare(Rules(), store, CHUNKS, 1, in_flight)
+    prepare = Prepare(DocumentRules(), store, CHUNKS, 1, in_flight)
     long = " ".join(f"w{n}" for n in range(40))
     place = Partition("documents", 0)
 
@@ -228,7 +228,7 @@ def test_a_bug_in_the_model_ends_the_worker_and_commits_nothing_that_is_not_stor
 
     source = MemorySource()
     source.append(b"a", body("a", "text"))
-    stream = Stream(source, MemoryDeadLetters(), Rules())
+    stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     with pytest.raises(StageFailed, match="stage embed failed: IndexError: a bug in 1"):
         IndexWorker(SMALL, stream, MemoryStore(), CHUNKS, 1, Broken()).run(threading.Event())
     assert source.committed == {}
@@ -245,7 +245,7 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
             stop.set()
             return super().embed(texts)
 
-    stream = Stream(source, MemoryDeadLetters(), Rules())
+    stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     IndexWorker(SMALL, stream, store, CHUNKS, 1, Stopping()).run(stop)
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
@@ -260,7 +260,7 @@ def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
             assert gate.wait(10)
             return super().embed(texts)
 
-    stream = Stream(source, MemoryDeadLetters(), Rules())
+    stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     running = threading.Thread(
         target=lambda: IndexWorker(SMALL, stream, store, CHUNKS, 1, Slow()).run(threading.Event()), daemon=True
     )

@@ -25,7 +25,7 @@ from penstock.core.documents import epoch_base
 from penstock.core.identity import Origin
 from penstock.core.ports import DeadLetters, Embedder, Source, VectorStore
 from penstock.core.records import OF_DOCUMENTS
-from penstock.events.document import Rules
+from penstock.events.document import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
 from penstock.observe.live import Reporter
@@ -43,7 +43,7 @@ class Stream(NamedTuple):
 
     source: Source
     dead_letters: DeadLetters
-    rules: Rules
+    rules: DocumentRules
     origin: Origin | None = None
 
     @property
@@ -155,9 +155,9 @@ def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:
     return Stream(open_source(path), letters, rules_for(index, int(now_s * TICKS_PER_S), keyed=False))
 
 
-def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Rules:
+def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> DocumentRules:
     """How records are read, by the settings."""
-    return Rules(
+    return DocumentRules(
         tenant_from=settings.tenant_from,
         tenant=settings.tenant,
         tenant_header=settings.tenant_header,

@@ -129,7 +129,7 @@ def load_model(settings: ModelSettings) -> EmbeddingModel:
 
 def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> RerankingModel:
     """Verify and load a reranker's bundle, for pairs of at most so many tokens; raises Misconfigured."""
-    bundle = load(settings.bundle)
+    bundle = load(settings.bundle, "PENSTOCK_RERANK__BUNDLE")
     bundle.expect("reranker")
     manifest = bundle.manifest
     pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))

@@ -31,7 +31,7 @@ from penstock.query.http.app import Service, create_app
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.search import Search
-from penstock.query.worker import Decode, QueryWork, Reply, Rerank, Retrieve, Rules
+from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
 from penstock.settings import HttpSettings, KafkaSettings, QuerySettings, Settings
 from penstock.stream.pipeline import Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
@@ -123,14 +123,14 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
     http = settings.http
     keys = {tenant: [key.get_secret_value() for key in secrets] for tenant, secrets in http.api_keys.items()}
     return Service(
-        limits_of(settings.query, settings.qdrant),
-        models.body,
-        Keys(keys),
-        http.max_body_bytes,
-        http.max_concurrency,
-        settings.model.instruction or models.instruction,
-        lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
-        Health(settings.monitor.stall_s),
+        limits=limits_of(settings.query, settings.qdrant),
+        model=models.body,
+        keys=Keys(keys),
+        max_body_bytes=http.max_body_bytes,
+        max_concurrency=http.max_concurrency,
+        instruction=settings.model.instruction or models.instruction,
+        bug=lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
+        health=Health(settings.monitor.stall_s),
         tracer=tracer,
     )
 
@@ -147,13 +147,13 @@ def _model_api(settings: Settings, models: Models, search: Search) -> ModelApi:
             raise InvalidEvent(str(error)) from None
 
     return ModelApi(
-        search,
-        models.body,
-        dimension,
-        bundle.prompt("document"),
-        settings.http.max_inputs,
-        settings.query.max_query_chars,
-        settings.query.timeout_s,
+        search=search,
+        model=models.body,
+        dimension=dimension,
+        document_prompt=bundle.prompt("document"),
+        max_inputs=settings.http.max_inputs,
+        max_characters=settings.query.max_query_chars,
+        timeout_s=settings.query.timeout_s,
     )
 
 
@@ -180,7 +180,7 @@ def _follow_topic(
     *,
     once: bool,
 ) -> None:
-    rules = Rules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
+    rules = QueryRules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
     watch = Watch()
     service.metrics.lag = watch.lag
     with ExitStack() as opened:
@@ -212,7 +212,7 @@ def _follow_topic(
 
 
 def _open_topics(
-    kafka: KafkaSettings, rules: Rules, watch: Watch, *, once: bool
+    kafka: KafkaSettings, rules: QueryRules, watch: Watch, *, once: bool
 ) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
     check_topic(kafka, "PENSTOCK_QUERY__TOPIC")

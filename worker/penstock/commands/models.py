@@ -157,12 +157,14 @@ def rerank(
     from penstock.models.reranker import probability  # noqa: PLC0415
 
     between = None if separator is None else _choice("--separator", separator, SEPARATORS)
-    chosen = _by_hand(bundle, instruction=instruction)
-    model = load_reranker(chosen)
+    loaded = settings.load({"rerank": {"bundle": bundle} if bundle else {}})
+    set_up("warning", loaded.log.format)
+    model = load_reranker(loaded.rerank if loaded.rerank.bundle or not loaded.model.bundle else loaded.model)
+    task = instruction or loaded.model.instruction or None
     index = 0
     for portion in texts.portions(given or []):
         try:
-            pairs = model.pairs.encode(query, portion, chosen.instruction or None, between)
+            pairs = model.pairs.encode(query, portion, task, between)
         except InvalidEvent as error:
             raise Misconfigured(str(error)) from None
         logits = model.reranker.logits(pairs)

@@ -84,7 +84,7 @@ def size(
     """How many workers a stream needs, how many partitions to give it, and what its vectors take in memory."""
     if chunk_overlap * 2 > chunk_tokens:
         raise Misconfigured("--chunk-overlap may be at most half of --chunk-tokens")
-    stream = sizing.Stream(documents_per_s, tokens, chunk_tokens, chunk_overlap)
+    stream = sizing.StreamLoad(documents_per_s, tokens, chunk_tokens, chunk_overlap)
     needed = sizing.size(stream, speed, documents, dimension, quantized=quantized)
     if as_json:
         names = ("workers", "partitions", "tokens_per_s", "catch_up_s", "memory_bytes")

@@ -40,7 +40,7 @@ class DocumentEvent(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class DocumentRules:
     """How records of one source are read.
 
     ``sequence_base`` is added to a record's offset to make its sequence: ``epoch << 48`` for a topic; for a
@@ -57,7 +57,7 @@ class Rules:
     keyed: bool = True
 
 
-def decode(record: Record, rules: Rules) -> Event:
+def decode(record: Record, rules: DocumentRules) -> Event:
     """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
     if record.damage:
         raise InvalidEvent(record.damage)
@@ -75,7 +75,7 @@ def decode(record: Record, rules: Rules) -> Event:
     return _upsert(record, rules, body, key, sequence)
 
 
-def _upsert(record: Record, rules: Rules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
+def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
     if body.text is None:
         raise InvalidEvent("text is missing")
     if not body.text.strip():
@@ -99,7 +99,7 @@ def _upsert(record: Record, rules: Rules, body: DocumentEvent, key: DocumentKey,
     )
 
 
-def _tombstone(record: Record, rules: Rules, sequence: int) -> Event:
+def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
     if record.key is None:
         raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
     text = _key_text(record.key)
@@ -116,14 +116,14 @@ def _tombstone(record: Record, rules: Rules, sequence: int) -> Event:
     return Event(record, DocumentKey(tenant, text), order, Op.DELETE, unversioned=unversioned)
 
 
-def _order(rules: Rules, version: int | None, sequence: int) -> tuple[Order, bool]:
+def _order(rules: DocumentRules, version: int | None, sequence: int) -> tuple[Order, bool]:
     """The event's order, and whether its version is still to be found."""
     if rules.order == "offset":
         return Order(sequence, sequence), False
     return Order(version or 0, sequence), version is None
 
 
-def _tenant(record: Record, rules: Rules, named: str | None) -> str:
+def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
     """The tenant that the setting derives; ``named``, the one in the body, may only agree."""
     match rules.tenant_from:
         case "fixed":
@@ -154,7 +154,7 @@ def header_tenant(record: Record, name: str) -> str:
     return tenant
 
 
-def _check_key(record: Record, rules: Rules, key: DocumentKey) -> None:
+def _check_key(record: Record, rules: DocumentRules, key: DocumentKey) -> None:
     if record.key is None:
         if rules.keyed and rules.order == "offset":
             raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")

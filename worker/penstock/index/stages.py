@@ -10,7 +10,7 @@ from penstock.core.ports import DeadLetters, Embedder, VectorStore
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
 from penstock.core.work import Work
-from penstock.events.document import Rules, decode
+from penstock.events.document import DocumentRules, decode
 from penstock.index.chunking import Chunker
 from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
@@ -62,7 +62,7 @@ class InFlight:
 class Prepare:
     """Decode, collapse, recall, plan, chunk and tokenize."""
 
-    rules: Rules
+    rules: DocumentRules
     store: VectorStore
     chunker: Chunker
     recipe: int

@@ -60,7 +60,7 @@ class Quality(_Part):
     kept: bool
 
 
-class Work(_Part):
+class TokenCost(_Part):
     """What a token costs: parameters of all matrices but the vocabulary's, and the width of all layers' queries."""
 
     matrix_parameters: int
@@ -95,7 +95,7 @@ class Manifest(_Part):
     check: Check | None = None
     quality: Quality | None = None
     token_budgets: Mapping[str, int] = {}
-    work: Work | None = None
+    work: TokenCost | None = None
     files: Mapping[str, File]
 
 
@@ -152,10 +152,10 @@ class Bundle:
         return self.folder / TOKENIZER
 
 
-def load(folder: Path | None) -> Bundle:
-    """Read and verify a bundle; raises Misconfigured that says what is wrong, and where."""
+def load(folder: Path | None, variable: str = "PENSTOCK_MODEL__BUNDLE") -> Bundle:
+    """Read and verify a bundle; raises Misconfigured that says what is wrong, and where. ``variable`` names it."""
     if folder is None:
-        raise Misconfigured("no model: set PENSTOCK_MODEL__BUNDLE to a folder made by penstock export")
+        raise Misconfigured(f"no model: set {variable} to a folder made by penstock export")
     path = folder / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())

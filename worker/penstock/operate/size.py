@@ -11,7 +11,7 @@ VECTOR_BYTES, GRAPH = 4, 1.5
 
 
 @dataclass(frozen=True, slots=True)
-class Stream:
+class StreamLoad:
     """``documents_per_s`` at the busiest hour, of ``tokens`` each on average, cut to chunks of ``chunk_tokens``."""
 
     documents_per_s: float
@@ -42,7 +42,7 @@ class Size:
     memory_bytes: float
 
 
-def size(stream: Stream, speed: float, documents: int, dimension: int, *, quantized: bool = False) -> Size:
+def size(stream: StreamLoad, speed: float, documents: int, dimension: int, *, quantized: bool = False) -> Size:
     """``speed`` is one worker's, in tokens/s as ``penstock bench`` measures them; ``documents`` those in the index.
 
     workers = ⌈ documents/s · tokens / (0.7 · speed) ⌉. Partitions are the next power of two of twice the workers, since

@@ -133,7 +133,7 @@ class MonitorSettings(Group):
     """Health and metrics of the index worker; the query worker has them on its own port."""
 
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """Serve /healthz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not."""
+    """Serve /healthz, /startz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all."""
     stall_s: Seconds = 45.0

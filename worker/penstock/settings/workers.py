@@ -138,8 +138,8 @@ class HttpSettings(Group):
     port: Annotated[int, Field(ge=0, le=65535)] = 8080
     """The port to listen on; 0 for any that is free."""
     api_keys: Mapping[str, tuple[SecretStr, ...]] = {}
-    """Keys by tenant, like {"acme": "key"} or {"acme": ["new key", "old key"]}. Once there is one, requests need one,
-    and see that tenant only. Empty: no keys, and the tenant is what the body says."""
+    """Keys by tenant, like {"acme": "sixteen letters or more"}, or ["the new one", "the old one"]. Once there is one,
+    requests need one (Authorization: Bearer <key>) and see that tenant only. Empty: the body names the tenant."""
     max_body_bytes: Count = 1_000_000
     """Larger requests are refused."""
     max_concurrency: Count = 256

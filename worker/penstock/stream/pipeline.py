@@ -1,7 +1,8 @@
 """The overlap: stages in threads of their own, joined by queues of one, first in, first out.
 
-While the model works on one batch, the next is prepared and the one before is written, and no more than that is
-ever in memory. Nothing waits on a stage that has died: its failure reaches whoever touches the pipeline next.
+While the model works on one batch, the next is prepared and the one before is written; one more waits before each,
+and no more than that is ever in memory. Nothing waits on a stage that has died: its failure reaches whoever touches
+the pipeline next.
 """
 
 import threading

@@ -11,7 +11,7 @@ from onnx import ModelProto, checker, shape_inference
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
-from penstock.models.bundle import Bundle, Graph, Manifest, Work, fingerprints, load, new_bundle, write
+from penstock.models.bundle import Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
 from penstock.models.export import card, decoder
 from penstock.models.export.card import Task
 from penstock.models.export.checkpoint import Array, Checkpoint, Config
@@ -132,9 +132,11 @@ def _checked(model: ModelProto, dialect: str) -> ModelProto:
     return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
 
 
-def _work(config: Config) -> Work:
+def _work(config: Config) -> TokenCost:
     matrices = [shape for name, shape in decoder.tensors(config).items() if name.endswith("_proj.weight")]
-    return Work(matrix_parameters=sum(map(prod, matrices)), query_width=config.query_width * config.num_hidden_layers)
+    return TokenCost(
+        matrix_parameters=sum(map(prod, matrices)), query_width=config.query_width * config.num_hidden_layers
+    )
 
 
 def _dimension(checkpoint: Checkpoint, wanted: int | None, end_of_text: str) -> int:

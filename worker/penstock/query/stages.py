@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
+class QueryRules:
     """How records of the topic are read, and where answers may go: ``replies``, the usual topic first."""
 
     limits: Limits
@@ -69,7 +69,7 @@ class QueryWork(Work):
 class Decode:
     """Records to queries."""
 
-    rules: Rules
+    rules: QueryRules
 
     def __call__(self, work: QueryWork) -> QueryWork:
         """Whoever waits for the answer to a record that is no query hears of it, too."""
@@ -83,7 +83,7 @@ class Decode:
         return work
 
 
-def decode(record: Record, rules: Rules) -> Query:
+def decode(record: Record, rules: QueryRules) -> Query:
     """The query that a record asks; raises InvalidEvent."""
     if record.damage:
         raise InvalidEvent(record.damage)
