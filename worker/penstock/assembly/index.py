@@ -10,16 +10,13 @@ from typing import NamedTuple
 
 from penstock import __version__
 from penstock.adapters.files import FileDeadLetters, open_source
-from penstock.adapters.kafka.connection import connect_consumer, connect_producer
-from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
-from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic
 from penstock.adapters.opentelemetry import open_tracer
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.assembly.models import EmbeddingModel, load_model
 from penstock.assembly.monitor import Monitor
-from penstock.assembly.stream import Loop, Retries
+from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
 from penstock.core.documents import epoch_base
 from penstock.core.identity import Origin
@@ -138,13 +135,7 @@ def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once
     """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances."""
     topic = check_topic(kafka)
     base = epoch_base(index.epoch)
-    with ExitStack() as opened:
-        letters = KafkaDeadLetters(connect_producer(kafka), kafka.dead_letters, base)
-        opened.callback(letters.close, 0.0)
-        consumer = connect_consumer(kafka)
-        opened.callback(consumer.close)
-        source = KafkaSource(consumer, kafka.topic, once=once, watch=watch)
-        opened.pop_all()
+    source, letters = join_topic(kafka, base, watch, once=once)
     origin = Origin(kafka.topic, topic.id, topic.partitions, index.epoch)
     return Stream(source, letters, rules_for(index, base, keyed=True), origin)
 

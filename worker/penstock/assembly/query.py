@@ -9,7 +9,7 @@ from functools import partial
 from rich.console import Console
 
 from penstock import __version__
-from penstock.adapters.kafka.connection import connect_consumer, connect_producer
+from penstock.adapters.kafka.connection import connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.replies import KafkaReplies
 from penstock.adapters.kafka.source import KafkaSource
@@ -18,7 +18,7 @@ from penstock.adapters.opentelemetry import open_tracer
 from penstock.assembly.models import Models
 from penstock.assembly.monitor import count_models
 from penstock.assembly.search import following, limits_of, make_search, reader
-from penstock.assembly.stream import Loop, Retries
+from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.records import OF_QUERIES
 from penstock.observe.health import Health
@@ -218,12 +218,8 @@ def _open_topics(
     check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
     make_topics(kafka, rules.replies)
     with ExitStack() as opened:
-        letters = KafkaDeadLetters(connect_producer(kafka), kafka.dead_letters, 0)
-        opened.callback(letters.close, 0.0)
         replies = KafkaReplies(connect_producer(kafka))
         opened.callback(replies.close, 0.0)
-        consumer = connect_consumer(kafka)
-        opened.callback(consumer.close)
-        source = KafkaSource(consumer, kafka.topic, once=once, watch=watch)
+        source, letters = join_topic(kafka, 0, watch, once=once)
         opened.pop_all()
     return source, letters, replies

@@ -1,4 +1,4 @@
-"""What both workers put together in the same way: retries of their services, and the loop over a source to its end."""
+"""What both workers put together in the same way: their topic, retries, and the loop over a source to its end."""
 
 import random
 import threading
@@ -10,12 +10,17 @@ from typing import Generic, TypeVar
 
 from rich.console import Console
 
+from penstock.adapters.kafka.connection import connect_consumer, connect_producer
+from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
+from penstock.adapters.kafka.source import KafkaSource
 from penstock.core.errors import Unavailable
 from penstock.core.ports import DeadLetters, Source
 from penstock.core.records import Batch, Outcome
 from penstock.core.work import Work
 from penstock.observe.live import Reporter
 from penstock.observe.log import log, outage
+from penstock.observe.watch import Watch
+from penstock.settings import KafkaSettings
 from penstock.stream.pipeline import Pipeline, Stage
 from penstock.stream.retry import Retry, backoff
 from penstock.stream.worker import CLOSE_SHARE, StreamWorker
@@ -38,6 +43,23 @@ class Retries:
     def _report(self, service: str, error: Unavailable, failures: int, pause_s: float) -> None:
         self._count(service)
         outage(error, failures, pause_s)
+
+
+def join_topic(
+    kafka: KafkaSettings, sequence_base: int, watch: Watch, *, once: bool
+) -> tuple[KafkaSource, KafkaDeadLetters]:
+    """The topic as a member of its group, and its dead letters; where one cannot be had, neither stays open.
+
+    ``sequence_base`` is that of the rules by which the topic is read. Raises Misconfigured or Unavailable.
+    """
+    with ExitStack() as opened:
+        letters = KafkaDeadLetters(connect_producer(kafka), kafka.dead_letters, sequence_base)
+        opened.callback(letters.close, 0.0)
+        consumer = connect_consumer(kafka)
+        opened.callback(consumer.close)
+        source = KafkaSource(consumer, kafka.topic, once=once, watch=watch)
+        opened.pop_all()
+    return source, letters
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
