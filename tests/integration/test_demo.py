@@ -1,7 +1,6 @@
 """The demo and the model that is shipped, as a user without torch, network or services gets them."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -13,7 +12,8 @@ import pytest
 
 from penstock.demo import corpus
 from penstock.models.bundle import load
-from tests.conftest import ROOT, running
+from tests.conftest import running
+from tests.workers import environment
 
 SECONDS = 170
 MB = 1_000_000
@@ -32,7 +32,7 @@ def command(*arguments: str) -> list[str]:
 
 
 def demo(cwd: Path, *arguments: str) -> dict[str, Any]:
-    env = os.environ | {"PYTHONPATH": str(ROOT), "XDG_CACHE_HOME": str(cwd / "cache")}
+    env = environment() | {"XDG_CACHE_HOME": str(cwd / "cache")}
     done = subprocess.run(
         command("demo", "--json", *arguments), cwd=cwd, env=env, capture_output=True, timeout=SECONDS, check=False
     )
@@ -87,12 +87,10 @@ def test_a_second_demo_finds_most_texts_unchanged(shown: tuple[Path, dict[str, A
 
 def test_evaluate_works_on_the_demos_index(shown: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, told = shown
-    variables = {
-        "QDRANT__PATH": folder / "points", "QDRANT__COLLECTION": "demo", "MODEL__BUNDLE": corpus.EMBEDDING,
-        "RERANK__ENABLED": "false",
-    }  # fmt: skip
-    env = os.environ | {f"PENSTOCK_{name}": str(value) for name, value in variables.items()}
-    env |= {"PYTHONPATH": str(ROOT)}
+    env = environment(
+        QDRANT__PATH=folder / "points", QDRANT__COLLECTION="demo", MODEL__BUNDLE=corpus.EMBEDDING,
+        RERANK__ENABLED="false",
+    )  # fmt: skip
     asked = command("evaluate", str(corpus.HELD_OUT / "en.jsonl"), "--sample", "60", "--candidates", "20", "--json")
     done = subprocess.run(asked, cwd=tmp_path, env=env, capture_output=True, timeout=SECONDS, check=False)
     assert done.returncode == 0, done.stderr.decode()
@@ -114,7 +112,7 @@ def test_the_demo_through_kafka_is_the_same(broker: str, tmp_path: Path) -> None
 
 def test_the_demo_serves_its_page(shown: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, _ = shown
-    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1"}
+    env = environment() | {"PYTHONUNBUFFERED": "1"}
     serving = command("demo", "--folder", str(folder / "points"), "--serve", "--port", "0")
     with running(serving, cwd=tmp_path, env=env, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
@@ -128,9 +126,8 @@ def test_the_demo_serves_its_page(shown: tuple[Path, dict[str, Any]], tmp_path: 
 
 
 def test_a_kafka_that_is_away_is_one_line(tmp_path: Path) -> None:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run(
-        command("demo", "--bootstrap-servers", "127.0.0.1:1"), cwd=tmp_path, env=env, capture_output=True,
+        command("demo", "--bootstrap-servers", "127.0.0.1:1"), cwd=tmp_path, env=environment(), capture_output=True,
         timeout=SECONDS, check=False,
     )  # fmt: skip
     assert done.returncode == 2

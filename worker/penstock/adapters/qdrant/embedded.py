@@ -6,7 +6,7 @@ name ids or documents are answered here by looking at those only, which is what 
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -92,8 +92,8 @@ class LocalPoints:
 
         def upsert(client: QdrantClient) -> None:
             client.upsert(request.collection_name, points, update_filter=guard)
-            for point in points if request.collection_name in self._ids else ():
-                self._note(request.collection_name, point.id, point.payload or {})
+            if (known := self._ids.get(request.collection_name)) is not None:
+                _note(known, points)
 
         self._local.run(upsert)
         return grpc.PointsOperationResponse(result=_completed())
@@ -147,14 +147,12 @@ class LocalPoints:
 
     def _of(self, client: QdrantClient, collection: str, documents: Iterable[str]) -> list[models.ExtendedPointId]:
         """The ids of the points of these documents; the whole collection is looked through the first time only."""
-        if collection not in self._ids:
-            self._ids[collection] = {}
-            for point in client.scroll(collection, limit=ALL, with_payload=["document"])[0]:
-                self._note(collection, point.id, point.payload or {})
-        return [point_id for document in documents for point_id in self._ids[collection].get(document, ())]
-
-    def _note(self, collection: str, point_id: models.ExtendedPointId, payload: Mapping[str, Any]) -> None:
-        self._ids[collection].setdefault(str(payload.get("document", "")), set()).add(point_id)
+        known = self._ids.get(collection)
+        if known is None:
+            known = {}
+            _note(known, client.scroll(collection, limit=ALL, with_payload=["document"])[0])
+            self._ids[collection] = known
+        return [point_id for document in dict.fromkeys(documents) for point_id in known.get(document, ())]
 
     def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
         hits = self._local.run(lambda client: [_query(client, query) for query in request.query_points])
@@ -212,6 +210,11 @@ class LocalCollections:
         listed = self._local.run(lambda client: client.get_aliases()).aliases
         aliases = [grpc.AliasDescription(alias_name=a.alias_name, collection_name=a.collection_name) for a in listed]
         return grpc.ListAliasesResponse(aliases=aliases)
+
+
+def _note(known: dict[str, set[models.ExtendedPointId]], points: Iterable[models.PointStruct | models.Record]) -> None:
+    for point in points:
+        known.setdefault(str((point.payload or {}).get("document", "")), set()).add(point.id)
 
 
 def _completed() -> grpc.UpdateResult:

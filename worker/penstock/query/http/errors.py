@@ -29,9 +29,9 @@ KINDS: Mapping[str, Kind] = {
     "too_large": Kind(413, "The body is too large."),
     "internal": Kind(500, "A bug; the worker's log has more."),
     "misconfigured": Kind(500, "The worker's settings do not fit; the message says which."),
-    "busy": Kind(503, "Too busy: come back after Retry-After seconds.", BUSY_S),
-    "unavailable": Kind(503, "Or the store is away.", AWAY_S),
-    "starting": Kind(503, "Or the worker is starting.", STARTING_S),
+    "busy": Kind(503, "Too many requests are under way.", BUSY_S),
+    "unavailable": Kind(503, "The store is away.", AWAY_S),
+    "starting": Kind(503, "The worker is starting.", STARTING_S),
     "too_late": Kind(504, "No answer in time."),
 }
 
@@ -43,8 +43,15 @@ KIND_OF: Mapping[type[Exception], str] = {
 }
 """Failures of the work itself."""
 
+
+def _description(status: int) -> str:
+    kinds = [kind for kind in KINDS.values() if kind.status == status]
+    come_back = " Come back after Retry-After seconds." if any(kind.retry_s for kind in kinds) else ""
+    return " Or: ".join(kind.meaning for kind in kinds) + come_back
+
+
 DESCRIBED: dict[int | str, dict[str, Any]] = {
-    status: {"description": " ".join(kind.meaning for kind in KINDS.values() if kind.status == status)}
+    status: {"description": _description(status)}
     for status in sorted({kind.status for kind in KINDS.values()} - {404, 500})
 }
 """As the API's description has them, by status, but for what no endpoint plans to answer."""
