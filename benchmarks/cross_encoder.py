@@ -79,7 +79,14 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         checkpoint = classifier(Path(passing), options.size)
-        made = qwen3.Options(dialects=["cpu"], precisions=["fp32", "int8"], task="reranker")
+        made = qwen3.Options(
+            dialects=("cpu",),
+            precisions=(
+                "fp32",
+                "int8",
+            ),
+            task="reranker",
+        )
         qwen3.export_bundle(locate(str(checkpoint), None), Path(passing) / "bundle", made, silent)
         ways, tokens = ways_of(checkpoint, Path(passing) / "bundle")
         spent: dict[str, list[float]] = {name: [] for name in ways}

@@ -128,8 +128,8 @@ def row(folder: Path, size: str, way: Way, lengths: Sequence[int], *, dry: bool)
 
 def prepare(folder: Path, size: str, providers: Sequence[str], *, dry: bool) -> None:
     checkpoints.write(folder / "checkpoint", size)
-    dialects = ["cpu"] if dry else list(providers)
-    made = qwen3.Options(dialects=dialects, precisions=["fp32"] if dry else ["bf16"])
+    dialects = ("cpu",) if dry else tuple(providers)
+    made = qwen3.Options(dialects=dialects, precisions=("fp32" if dry else "bf16",))
     qwen3.export_bundle(locate(str(folder / "checkpoint"), None), folder / "bundle", made, silent)
 
 

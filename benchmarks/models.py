@@ -79,7 +79,13 @@ def prepare(folder: Path, size: str) -> None:
         str(folder / "checkpoint"), output=folder / "stock", task="feature-extraction", do_validation=False, opset=18,
         library_name="transformers",
     )  # fmt: skip
-    options = qwen3.Options(dialects=["cpu"], precisions=["int8", "fp32"])
+    options = qwen3.Options(
+        dialects=("cpu",),
+        precisions=(
+            "int8",
+            "fp32",
+        ),
+    )
     qwen3.export_bundle(locate(str(folder / "checkpoint"), None), folder / "bundle", options, silent)
 
 

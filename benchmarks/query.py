@@ -67,7 +67,7 @@ def reranker(folder: Path, texts: list[str]) -> Path:
     made.add_special_tokens(list(SPECIAL))
     made.add_tokens(list(NOT_SPECIAL))
     made.save(str(checkpoint / "tokenizer.json"))
-    options = qwen3.Options(dialects=["cpu"], precisions=["int8"], task="reranker")
+    options = qwen3.Options(dialects=("cpu",), precisions=("int8",), task="reranker")
     qwen3.export_bundle(locate(str(checkpoint), None), folder / "reranker", options, silent)
     return folder / "reranker"
 

@@ -55,7 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(passing)
         checkpoint = checkpoints.write(folder / "checkpoint", options.size, ends=False)
-        made = qwen3.Options(dialects=["cpu"], precisions=["int8"])
+        made = qwen3.Options(dialects=("cpu",), precisions=("int8",))
         qwen3.export_bundle(locate(str(checkpoint), None), folder / "bundle", made, silent)
         reranker = OnnxReranker(start(load(folder / "bundle"), ProviderRequest(passes=0)).forward)
         rows = []

@@ -112,8 +112,8 @@ def silent(_name: str, _total: int) -> Iterator[Callable[[int], None]]:
 
 def bundle(source: Path, folder: Path, *graphs: str, **options: Any) -> Bundle:
     """Export and load; ``graphs`` are written like cpu-fp32."""
-    dialects = list(dict.fromkeys(graph.split("-")[0] for graph in graphs))
-    precisions = list(dict.fromkeys(graph.split("-")[1] for graph in graphs))
+    dialects = tuple(dict.fromkeys(graph.split("-")[0] for graph in graphs))
+    precisions = tuple(dict.fromkeys(graph.split("-")[1] for graph in graphs))
     made = qwen3.Options(dialects=dialects, precisions=precisions, **options)
     qwen3.export_bundle(locate(str(source), None), folder, made, silent)
     return load(folder)

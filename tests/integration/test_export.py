@@ -130,9 +130,9 @@ def test_numbers_beyond_fp16_are_refused_in_fp16_only(sound: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (qwen3.Options(dialects=["opencl"]), "--dialect opencl: choose of cpu, cuda, tensorrt"),
-        (qwen3.Options(dialects=[]), "--dialect: choose of"),
-        (qwen3.Options(precisions=["int4"]), "--precision int4: choose of"),
+        (qwen3.Options(dialects=("opencl",)), "--dialect opencl: choose of cpu, cuda, tensorrt"),
+        (qwen3.Options(dialects=()), "--dialect: choose of"),
+        (qwen3.Options(precisions=("int4",)), "--precision int4: choose of"),
         (qwen3.Options(dimension=65), "--dimensions 65: the model supports 32 to 64"),
         (qwen3.Options(dimension=16), "--dimensions 16: the model supports 32 to 64"),
         (qwen3.Options(labelled_set=ROOT / "nowhere"), "nowhere/corpus.jsonl: No such file"),

@@ -67,8 +67,8 @@ def export_bundle(
 
     set_up("warning", "auto")
     options = qwen3.Options(
-        dialects=_names(dialect),
-        precisions=_names(precision),
+        dialects=tuple(_names(dialect)),
+        precisions=tuple(_names(precision)),
         dimension=max(_numbers("--dimensions", dimensions), default=None),
         task=None if task is None else _choice("--task", task, card.TASKS),
         separator=_choice("--separator", separator, SEPARATORS),

@@ -32,8 +32,8 @@ WHOLE_HEAD, READY_HEAD = "lm_head.weight", "score.weight"
 class Options:
     """What to make. ``dimension`` is the largest asked for; ``separator`` is that of the reranker's template."""
 
-    dialects: Sequence[str] = ("cpu",)
-    precisions: Sequence[str] = ()
+    dialects: tuple[str, ...] = ("cpu",)
+    precisions: tuple[str, ...] = ()
     dimension: int | None = None
     task: Task | None = None
     separator: str = prompts.SEPARATORS["blank-line"]

@@ -1,7 +1,6 @@
 """Which of the two ways a checkpoint takes: our own graphs, or optimum's for the other architectures."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from penstock.core.errors import Misconfigured
@@ -10,6 +9,15 @@ from penstock.models.export import card, qwen3
 from penstock.models.export.checkpoint import CONFIG, read_json
 from penstock.models.export.gate import Progress
 from penstock.models.export.locate import describe, locate
+
+QWEN3_ALONE = {
+    "--dialect": "dialects",
+    "--precision": "precisions",
+    "--quality": "labelled_set",
+    "--task": "task",
+    "--separator": "separator",
+}
+"""What shapes a graph of ours, by the field of ``qwen3.Options``; optimum has a way of its own."""
 
 
 def export_bundle(
@@ -30,13 +38,19 @@ def export_bundle(
             return qwen3.export_bundle(locate(model, revision, source), folder, options, progress)
         if not (described / card.MODULES).is_file():
             raise Misconfigured(f"{model}: {_lacking(described)}")
-        if replace(options, dimension=None) != qwen3.Options():
-            raise Misconfigured(f"{model} is no Qwen3 model: --dialect, --precision, --quality, --task are not for it")
+        if given := _of_qwen3_alone(options):
+            raise Misconfigured(f"{model} is no Qwen3 model, which {', '.join(given)} would be for: leave that out")
         from penstock.models.export import optimum  # noqa: PLC0415  # needs torch
 
         return optimum.export_bundle(model, folder, revision, dimensions, source)
     except OSError as error:
         raise Misconfigured(f"cannot export to {folder}: {error.strerror or error}") from error
+
+
+def _of_qwen3_alone(options: qwen3.Options) -> list[str]:
+    """The options that were given, by their names on the command line, and say nothing to optimum."""
+    usual = qwen3.Options()
+    return [option for option, field in QWEN3_ALONE.items() if getattr(options, field) != getattr(usual, field)]
 
 
 def _lacking(folder: Path) -> str:
