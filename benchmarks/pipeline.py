@@ -28,7 +28,8 @@ from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
-from penstock.assembly.index import IndexWorker, Stream  # noqa: E402
+from penstock.assembly.index import IndexWorker  # noqa: E402
+from penstock.assembly.membership import Stream  # noqa: E402
 from penstock.assembly.models import EmbeddingModel, load_model  # noqa: E402
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored  # noqa: E402
 from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
@@ -36,7 +37,7 @@ from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
 from penstock.demo.corpus import event_lines  # noqa: E402
 from penstock.events.document import DocumentRules, decode  # noqa: E402
-from penstock.fakes import MemoryDeadLetters  # noqa: E402
+from penstock.fakes import MemoryDeadLetters, unchanging  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
 from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
 from tests.broker import Broker, missing  # noqa: E402
@@ -117,7 +118,9 @@ def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder
         pass
     chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
     started = time.perf_counter()
-    report = IndexWorker(IndexSettings(batch_bytes=500_000), stream, store, chunker, 1, embedder).run(threading.Event())
+    report = IndexWorker(IndexSettings(batch_bytes=500_000), stream, unchanging, store, chunker, 1, embedder).run(
+        threading.Event()
+    )
     seconds = report.last_s - started
     return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
 
@@ -188,7 +191,7 @@ def model_bound(broker: str, model: EmbeddingModel, count: int) -> str:
         alone.append(sum(map(len, texts)) / (time.perf_counter() - started))
         server = StoreServer()
         connection = Connection(QdrantSettings(url=f"http://127.0.0.1:{server.port}", grpc_port=server.port))
-        name = open_collection(connection, "bench", model.bundle.identity(model.embedder.dimension), None)
+        name = open_collection(connection, "bench", model.bundle.identity(model.embedder.dimension))
         whole.append(run(kafka, connection.store(name), model.tokenizer, model.embedder, size))
         connection.close()
         server.stop()

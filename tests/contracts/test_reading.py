@@ -108,7 +108,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield filled(MemoryStore())
         return
     with closing(connect(request.param, request, tmp_path)) as connection:
-        yield filled(connection.store(open_collection(connection, uuid4().hex, IDENTITY, None, WIDTH)))
+        yield filled(connection.store(open_collection(connection, uuid4().hex, IDENTITY, WIDTH)))
 
 
 def filled(store: Store) -> Store:
@@ -121,7 +121,7 @@ def embedded(full: int) -> Store:
     """In memory, for many examples."""
     connection = Connection(QdrantSettings(path=Path(":memory:")))
     short = [Point(p.event, p.index, p.recipe, p.hashes, p.chunk, p.vector) for p in points()]
-    store = connection.store(open_collection(connection, "documents", IDENTITY, None, full))
+    store = connection.store(open_collection(connection, "documents", IDENTITY, full))
     store.upsert(short)
     return store
 
@@ -174,7 +174,7 @@ def test_the_longer_vector_decides_the_order_where_there_is_one() -> None:
     far = np.array([1, 0, 0, 0, -1, 0, 0, 0], dtype=np.float32) / np.sqrt(2)
     made = [point(n, "acme", name) for n, name in enumerate(("far", "near"))]
     with closing(Connection(QdrantSettings(path=Path(":memory:")))) as connection:
-        store = connection.store(open_collection(connection, "documents", IDENTITY, None, WIDTH))
+        store = connection.store(open_collection(connection, "documents", IDENTITY, WIDTH))
         store.upsert([Point(p.event, 0, 1, p.hashes, p.chunk, v) for p, v in zip(made, (far, near), strict=True)])
         (hits,) = store.search([Lookup(near, "acme", 5, NOW)])
     assert [(hit.key.document, round(hit.score, 4)) for hit in hits] == [("near", 1.0), ("far", 0.0)]
@@ -209,8 +209,8 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
     qdrant: Connection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     name = uuid4().hex
-    first = open_collection(qdrant, name, IDENTITY, None)
-    second = open_collection(qdrant, f"{name}-rebuilt", IDENTITY, None)
+    first = open_collection(qdrant, name, IDENTITY)
+    second = open_collection(qdrant, f"{name}-rebuilt", IDENTITY)
     qdrant.store(second).upsert([point(1, "acme", "rebuilt")])
 
     def look() -> tuple[QdrantStore, Collection]:
@@ -231,8 +231,8 @@ def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
 
 def test_a_reader_whose_alias_points_to_another_model_ends(qdrant: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
     name, told = uuid4().hex, list[str]()
-    first = open_collection(qdrant, name, IDENTITY, None)
-    other = open_collection(qdrant, f"{name}-other", replace(IDENTITY, source="another"), None)
+    first = open_collection(qdrant, name, IDENTITY)
+    other = open_collection(qdrant, f"{name}-other", replace(IDENTITY, source="another"))
 
     def look() -> tuple[QdrantStore, Collection]:
         found = find_collection(qdrant, name, IDENTITY)
@@ -259,7 +259,7 @@ def test_a_server_that_says_nothing_is_away_and_nothing_waits_for_it_for_ever() 
         with closing(Connection(settings)) as connection:
             started = time.monotonic()
             with pytest.raises(Unavailable):
-                open_collection(connection, "documents", IDENTITY, None)
+                open_collection(connection, "documents", IDENTITY)
             with pytest.raises(Unavailable):
                 find_collection(connection, "documents", IDENTITY)
             assert time.monotonic() - started < 20
@@ -267,12 +267,12 @@ def test_a_server_that_says_nothing_is_away_and_nothing_waits_for_it_for_ever() 
 
 def test_a_collection_says_whether_it_has_longer_vectors(qdrant: Connection) -> None:
     name = uuid4().hex
-    made = open_collection(qdrant, name, IDENTITY, None, WIDTH)
+    made = open_collection(qdrant, name, IDENTITY, WIDTH)
     assert find_collection(qdrant, name, IDENTITY) == made
     assert made.shape == (4, WIDTH)
     for full, said in ((0, "dimension 8.*asks for none"), (16, "asks for 16")):
         with pytest.raises(Misconfigured, match=said):
-            open_collection(qdrant, name, IDENTITY, None, full)
+            open_collection(qdrant, name, IDENTITY, full)
 
 
 FIELDS = [

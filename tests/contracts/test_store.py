@@ -17,7 +17,7 @@ from penstock.adapters.qdrant.connection import Connection
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.errors import Misconfigured, Refused
 from penstock.core.filters import Filter
-from penstock.core.identity import ModelIdentity, Origin
+from penstock.core.identity import ModelIdentity
 from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup
 from penstock.core.records import Partition, Record
@@ -48,7 +48,7 @@ def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
         yield MemoryStore()
         return
     with closing(connect(request.param, request, tmp_path)) as connection:
-        yield connection.store(open_collection(connection, f"test-{uuid.uuid4().hex[:8]}", IDENTITY, None))
+        yield connection.store(open_collection(connection, f"test-{uuid.uuid4().hex[:8]}", IDENTITY))
 
 
 def point(
@@ -207,50 +207,33 @@ def test_guards_mean_the_same_in_qdrant_and_in_memory(
 
 def embedded() -> VectorStore:
     connection = Connection(QdrantSettings(path=Path(":memory:")))
-    return connection.store(open_collection(connection, "documents", IDENTITY, None))
+    return connection.store(open_collection(connection, "documents", IDENTITY))
 
 
 def test_what_the_server_calls_wrong_is_refused(qdrant: Connection) -> None:
-    store = qdrant.store(open_collection(qdrant, f"t-{uuid.uuid4().hex[:8]}", IDENTITY, None))
+    store = qdrant.store(open_collection(qdrant, f"t-{uuid.uuid4().hex[:8]}", IDENTITY))
     with pytest.raises(Refused, match="Upsert"):
         store.upsert([point(1, vector=(1, 0))])
 
 
-ORIGIN = Origin("documents", "topic-id", 4, 1)
-
-
 @pytest.mark.parametrize(
-    ("identity", "origin", "said"),
+    ("identity", "said"),
     [
-        (ModelIdentity("other", "1", "mean", "", "", 4), ORIGIN, "source 'model' there, 'other' here"),
-        (ModelIdentity("model", "2", "mean", "", "", 4), ORIGIN, "revision"),
-        (ModelIdentity("model", "1", "last", "", "", 4), ORIGIN, "pooling"),
-        (ModelIdentity("model", "1", "mean", "<eos>", "", 4), ORIGIN, "end_of_text"),
-        (ModelIdentity("model", "1", "mean", "", "passage: ", 4), ORIGIN, "document_prompt"),
-        (ModelIdentity("model", "1", "mean", "", "", 2), ORIGIN, "dimension 4 there, 2 here"),
-        (IDENTITY, Origin("documents", "new-id", 4, 1), "raise PENSTOCK_INDEX__EPOCH"),
-        (IDENTITY, Origin("documents", "topic-id", 8, 1), "partitions 4 there, 8 here"),
-        (IDENTITY, Origin("other", "topic-id", 4, 1), "follows another stream"),
+        (ModelIdentity("other", "1", "mean", "", "", 4), "source 'model' there, 'other' here"),
+        (ModelIdentity("model", "2", "mean", "", "", 4), "revision"),
+        (ModelIdentity("model", "1", "last", "", "", 4), "pooling"),
+        (ModelIdentity("model", "1", "mean", "<eos>", "", 4), "end_of_text"),
+        (ModelIdentity("model", "1", "mean", "", "passage: ", 4), "document_prompt"),
+        (ModelIdentity("model", "1", "mean", "", "", 2), "dimension 4 there, 2 here"),
     ],
 )
-def test_a_collection_of_another_model_or_stream_is_refused(
-    qdrant: Connection, identity: ModelIdentity, origin: Origin, said: str
-) -> None:
+def test_a_collection_of_another_model_is_refused(qdrant: Connection, identity: ModelIdentity, said: str) -> None:
     name = f"t-{uuid.uuid4().hex[:8]}"
-    first = open_collection(qdrant, name, IDENTITY, ORIGIN)
-    assert open_collection(qdrant, name, IDENTITY, ORIGIN) == first
+    first = open_collection(qdrant, name, IDENTITY)
+    assert open_collection(qdrant, name, IDENTITY) == first
     assert find_collection(qdrant, name, IDENTITY) == first
     with pytest.raises(Misconfigured, match=said):
-        open_collection(qdrant, name, identity, origin)
-
-
-def test_a_higher_epoch_goes_on_in_the_same_collection(qdrant: Connection) -> None:
-    name = f"t-{uuid.uuid4().hex[:8]}"
-    first = open_collection(qdrant, name, IDENTITY, ORIGIN)
-    raised = Origin("documents", "new-id", 8, 2)
-    assert open_collection(qdrant, name, IDENTITY, raised) == first
-    with pytest.raises(Misconfigured, match="epoch 2 there, 1 here"):
-        open_collection(qdrant, name, IDENTITY, ORIGIN)
+        open_collection(qdrant, name, identity)
 
 
 def test_readers_of_nothing_are_told_so(qdrant: Connection) -> None:

@@ -18,13 +18,14 @@ from penstock.adapters.kafka.connection import connect_consumer, connect_produce
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic, create_topic
-from penstock.assembly.index import IndexWorker, Stream
+from penstock.assembly.index import IndexWorker
+from penstock.assembly.membership import Stream
 from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.records import Letter, Outcome, Partition, Record
 from penstock.core.vectors import Vector
 from penstock.events.document import DocumentRules
-from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.observe.live import Reporter
 from penstock.observe.watch import Watch
@@ -96,7 +97,9 @@ class Running:
         def run() -> None:
             try:
                 index = IndexSettings(drain_timeout_s=10.0, batch_bytes=2000)
-                self.report = IndexWorker(index, stream, store, CHUNKS, 1, embedder or HashEmbedder()).run(self.stop)
+                self.report = IndexWorker(index, stream, unchanging, store, CHUNKS, 1, embedder or HashEmbedder()).run(
+                    self.stop
+                )
             except BaseException as error:  # noqa: BLE001  # told by join
                 self.failure = error
 
@@ -129,7 +132,7 @@ def test_a_record_of_900_kb_is_indexed(broker: str) -> None:
     rules = ChunkRules(4096, 0, title=True, prompt="", most=100)
     stream = Stream(source(settings), MemoryDeadLetters(), DocumentRules())
     chunker = Chunker(WordTokenizer(), rules)
-    report = IndexWorker(IndexSettings(), stream, store, chunker, 1, HashEmbedder()).run(threading.Event())
+    report = IndexWorker(IndexSettings(), stream, unchanging, store, chunker, 1, HashEmbedder()).run(threading.Event())
     assert report.totals == Counter({Outcome.INDEXED: 2})
     assert len([key for key in store.points if key.document == "large"]) == 44
 

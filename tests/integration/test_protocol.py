@@ -164,7 +164,7 @@ def test_readers_end_with_the_last_event_on_the_fake(versions: bool, block: int)
 def test_readers_end_with_the_last_event_on_qdrant(versions: bool) -> None:
     for seed in range(300):
         connection = Connection(QdrantSettings(path=Path(":memory:")))
-        store = connection.store(open_collection(connection, "documents", IDENTITY, None))
+        store = connection.store(open_collection(connection, "documents", IDENTITY))
         schedule = Schedule(seed, store, versions=versions)
         schedule.run()
         found = {hit.key.chunk: hit.text for hit in store.living()}

@@ -9,13 +9,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from penstock.assembly.index import IndexWorker, Stream
+from penstock.assembly.index import IndexWorker
+from penstock.assembly.membership import Stream
 from penstock.assembly.monitor import Monitor
 from penstock.core.queries import Answer, Query
 from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
 from penstock.core.work import Work
 from penstock.events.document import DocumentRules
-from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.models.forward import Usage
 from penstock.observe.health import Health
@@ -126,7 +127,7 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
     monitor = Monitor.of("documents", MonitorSettings())
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
-    IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
+    IndexWorker(IndexSettings(), stream, unchanging, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
     text = monitor.metrics.text().decode()
     for outcome, count in {"indexed": 2, "superseded": 1, "deleted": 1, "dead_lettered": 1}.items():
         assert f'penstock_index_records_total{{outcome="{outcome}",topic="documents"}} {count}.0' in text
@@ -146,7 +147,9 @@ def test_chunks_that_are_kept_are_counted_apart_from_those_that_are_embedded() -
         source.append(b"a", body)
         monitor = Monitor.of("documents", MonitorSettings())
         stream = Stream(source, MemoryDeadLetters(), DocumentRules())
-        IndexWorker(IndexSettings(), stream, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
+        IndexWorker(IndexSettings(), stream, unchanging, store, chunks, 1, HashEmbedder(), monitor).run(
+            threading.Event()
+        )
         series = re.findall(r'chunks_total{result="(\w+)"} (\S+)', monitor.metrics.text().decode())
         counted.append({result: float(value) for result, value in series})
     number = float(len(store.points))

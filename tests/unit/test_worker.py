@@ -11,13 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.assembly import stream as assembly
-from penstock.assembly.index import IndexWorker, Stream
+from penstock.assembly.index import IndexWorker
+from penstock.assembly.membership import Stream
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import InvalidEvent, Refused, Unavailable
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
 from penstock.core.vectors import Vector
 from penstock.events.document import DocumentRules
-from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import IndexWork, InFlight, Prepare, completer
 from penstock.observe.live import Reporter
@@ -62,7 +63,7 @@ class Flaky:
 
 def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
     stream = Stream(source, letters or MemoryDeadLetters(), DocumentRules())
-    return IndexWorker(SMALL, stream, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())  # type: ignore[arg-type]
+    return IndexWorker(SMALL, stream, unchanging, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())  # type: ignore[arg-type]
 
 
 @pytest.fixture(autouse=True)
@@ -136,7 +137,7 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
         source.append(str(n).encode(), body(str(n), "poison" if n in (3, 17) else f"text {n}"))
     stream = Stream(source, letters, DocumentRules())
     index = IndexSettings()
-    report = IndexWorker(index, stream, Flaky(store, []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
+    report = IndexWorker(index, stream, unchanging, Flaky(store, []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert {letter.record.offset for letter in letters.letters} == {3, 17}
     assert {letter.stage for letter in letters.letters} == {"write"}
     assert len(texts(store)) == 18
@@ -149,7 +150,9 @@ def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> Non
         source.append(str(n).encode(), body(str(n), "poison"))
     stream = Stream(source, letters, DocumentRules())
     with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
-        IndexWorker(IndexSettings(), stream, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()).run(threading.Event())
+        IndexWorker(IndexSettings(), stream, unchanging, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()).run(
+            threading.Event()
+        )
     assert letters.letters == []
     assert source.committed == {}
 
@@ -230,7 +233,7 @@ def test_a_bug_in_the_model_ends_the_worker_and_commits_nothing_that_is_not_stor
     source.append(b"a", body("a", "text"))
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     with pytest.raises(StageFailed, match="stage embed failed: IndexError: a bug in 1"):
-        IndexWorker(SMALL, stream, MemoryStore(), CHUNKS, 1, Broken()).run(threading.Event())
+        IndexWorker(SMALL, stream, unchanging, MemoryStore(), CHUNKS, 1, Broken()).run(threading.Event())
     assert source.committed == {}
     assert source.closed
 
@@ -246,7 +249,7 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
             return super().embed(texts)
 
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
-    IndexWorker(SMALL, stream, store, CHUNKS, 1, Stopping()).run(stop)
+    IndexWorker(SMALL, stream, unchanging, store, CHUNKS, 1, Stopping()).run(stop)
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
 
@@ -262,7 +265,8 @@ def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
 
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     running = threading.Thread(
-        target=lambda: IndexWorker(SMALL, stream, store, CHUNKS, 1, Slow()).run(threading.Event()), daemon=True
+        target=lambda: IndexWorker(SMALL, stream, unchanging, store, CHUNKS, 1, Slow()).run(threading.Event()),
+        daemon=True,
     )
     running.start()
     deadline = time.monotonic() + 10

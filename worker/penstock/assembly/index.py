@@ -2,25 +2,28 @@
 
 import threading
 import time
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 from penstock import __version__
 from penstock.adapters.files import FileDeadLetters, open_source
 from penstock.adapters.kafka.topics import check_topic
+from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.opentelemetry import open_tracer
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
+from penstock.adapters.qdrant.ledger import QdrantLedger
+from penstock.assembly.membership import Joining, Stream, ending_with
 from penstock.assembly.models import EmbeddingModel, load_model
 from penstock.assembly.monitor import Monitor
 from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
 from penstock.core.documents import epoch_base
 from penstock.core.identity import Origin
-from penstock.core.ports import DeadLetters, Embedder, Source, VectorStore
+from penstock.core.ports import Embedder, Membership, VectorStore
 from penstock.core.records import OF_DOCUMENTS
 from penstock.events.document import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
@@ -31,35 +34,26 @@ from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
 from penstock.stream.pipeline import Stage
 
+ASK_S = 5.0
+"""While nothing comes: is it still the same stream and collection?"""
+
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
 
 
-class Stream(NamedTuple):
-    """A stream that is open: where records come from and dead letters go, how records are read, what orders them."""
-
-    source: Source
-    dead_letters: DeadLetters
-    rules: DocumentRules
-    origin: Origin | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called in logs and metrics."""
-        return self.origin.topic if self.origin else "file"
-
-    def close(self) -> None:
-        """At once, what is still open of it: the worker closes it in time."""
-        self.source.close(0.0)
-        self.dead_letters.close(0.0)
-
-
 def run_index_worker(
-    settings: Settings, stop: threading.Event, *, file: str | None = None, once: bool = False, bar: bool = False
+    settings: Settings,
+    stop: threading.Event,
+    *,
+    file: str | None = None,
+    once: bool = False,
+    anew: bool = False,
+    bar: bool = False,
 ) -> None:
     """From the settings until the topic (or ``file``) ends, or ``stop`` is set; the log says what became of it.
 
-    What is opened here is closed here, the last one first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
+    With ``anew`` the group first goes back to where the topic begins. What is opened here is closed here, the last one
+    first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
     """
     with ExitStack() as opened:
         tracer = open_tracer(settings.trace, "penstock-index", __version__, traces_lost)
@@ -79,21 +73,30 @@ def run_index_worker(
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
         chunker = chunker_for(settings.index, model)
         qdrant = retries.of("qdrant")
-        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, stream.origin, full))
+        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, full))
         recipe = qdrant.call(lambda: number_recipe(connection, collection.name, chunker.rules.fingerprint))
+        joining = Joining(stream, QdrantLedger(connection, name, collection), settings.index.on_gap)
+        if anew:
+            joining.begin_again(retries)
+        membership = joining.join(retries)
         log.info("started", collection=collection.name, recipe=recipe, source=stream.name)
         monitor.health.ready = True
         store = connection.store(collection)
-        worker = IndexWorker(settings.index, stream, store, chunker, recipe, model.embedder, monitor)
+        worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor)
         worker.run(stop, bar=bar).summary("ended")
 
 
 @dataclass(frozen=True, slots=True)
 class IndexWorker:
-    """An index worker over any implementation of the ports. ``recipe`` is the collection's number for the chunker."""
+    """An index worker over any implementation of the ports.
+
+    ``membership`` says whether the stream and the collection are still those that were joined; ``recipe`` is the
+    collection's number for the chunker.
+    """
 
     settings: IndexSettings
     stream: Stream
+    membership: Callable[[Retries], Membership]
     store: VectorStore
     chunker: Chunker
     recipe: int
@@ -116,18 +119,20 @@ class IndexWorker:
             finished=self.monitor.finished,
             turned=self.monitor.health.turn,
             lag=watch.lag,
+            ask_s=ASK_S,
         ).run(stop, bar=bar)
 
     def _stages(self, retries: Retries) -> list[Stage[IndexWork]]:
         """Prepare, embed, write: an outage of a service is waited out inside each."""
-        qdrant, in_flight = retries.of("qdrant"), InFlight()
+        membership, in_flight = self.membership(retries), InFlight()
+        qdrant = ending_with(retries.of("qdrant"), membership)
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
         complete = completer(self.chunker, self.embedder)
         return [
             Stage("prepare", Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight)),
             Stage("embed", Embed(self.embedder)),
-            Stage("write", WriteOut(store, letters, complete, qdrant, in_flight)),
+            Stage("write", WriteOut(membership, store, letters, complete, qdrant, in_flight)),
         ]
 
 
@@ -136,8 +141,8 @@ def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once
     topic = check_topic(kafka)
     base = epoch_base(index.epoch)
     source, letters = join_topic(kafka, base, watch, once=once)
-    origin = Origin(kafka.topic, topic.id, topic.partitions, index.epoch)
-    return Stream(source, letters, rules_for(index, base, keyed=True), origin)
+    origin = Origin.of(kafka.topic, topic, index.epoch, index.order)
+    return Stream(source, letters, rules_for(index, base, keyed=True), origin, KafkaUpstream(kafka))
 
 
 def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:

@@ -12,5 +12,5 @@ def set_up(settings: Settings, retry: Retry) -> list[SetupStep]:
     kafka = settings.kafka
     topics = retry.call(partial(ensure_topics, kafka, topic_specs(kafka, settings.query, settings.setup)))
     fresh = topics[0].made
-    collection = partial(ensure_collection, kafka, settings.qdrant, settings.model, settings.index.epoch, fresh=fresh)
+    collection = partial(ensure_collection, kafka, settings.qdrant, settings.model, settings.index, fresh=fresh)
     return [*topics, retry.call(collection)]

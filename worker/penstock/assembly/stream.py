@@ -1,5 +1,6 @@
 """What both workers put together in the same way: their topic, retries, and the loop over a source to its end."""
 
+import math
 import random
 import threading
 from collections.abc import Callable, Sequence
@@ -69,7 +70,8 @@ class Loop(Generic[W]):
     ``stages`` makes them, given the retries of their services, which end with the pipeline. ``begin`` makes of a batch
     what goes through it, cut to ``batch_bytes``. ``started`` hears of the pipeline, ``finished`` of every batch that is
     done, ``turned`` of every turn, ``retried`` of every call of a service that is made again, by the service's name.
-    ``outcomes`` are those that a record can have; ``lag`` says how many records are left where the source has no end.
+    ``outcomes`` are those that a record can have; ``lag`` says how many records are left where the source has no end;
+    while nothing comes, an empty batch goes through the stages every ``ask_s``.
     """
 
     source: Source
@@ -84,6 +86,7 @@ class Loop(Generic[W]):
     retried: Callable[[str], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
     lag: Callable[[], int | None] = lambda: None
+    ask_s: float = math.inf
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; then everything is closed, what stands at the end first."""
@@ -108,6 +111,7 @@ class Loop(Generic[W]):
                 report=partial(self._report, reporter),
                 ending=lambda: log.info("draining", stopped=stop.is_set()),
                 turned=self.turned,
+                ask_s=self.ask_s,
             ).run(stop)
         return reporter
 

@@ -27,6 +27,8 @@ def main() -> NoReturn:
     except StageFailed as error:
         if isinstance(error.__cause__, Misconfigured):
             _fail(str(error.__cause__), EXIT_MISCONFIGURED)
+        if isinstance(error.__cause__, OwnershipLost):
+            _fail(str(error.__cause__), EXIT_OWNERSHIP_LOST)
         log.error("bug", error=str(error), exc_info=error.__cause__)
         _fail(f"{error}. This is a bug; nothing was committed that is not stored.", EXIT_BUG)
     raise SystemExit(0)

@@ -13,25 +13,32 @@ from penstock.core.errors import Misconfigured
 @app.command(
     "index",
     rich_help_panel=WORKERS,
-    epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from events.jsonl` · "
-    "`zcat events.gz | penstock index --from -`",
+    epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from-beginning` · "
+    "`penstock index --from events.jsonl` · `zcat events.gz | penstock index --from -`",
 )
 def index_stream(
     once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
     source: Annotated[
         str | None, typer.Option("--from", metavar="FILE|-", help="Read JSON lines instead of Kafka.")
     ] = None,
+    from_beginning: Annotated[
+        bool,
+        typer.Option("--from-beginning", help="First set the group's offsets back to where the topic begins."),
+    ] = False,
 ) -> None:
     """Index the topic's documents: read events, embed them, write them to Qdrant, commit.
 
     On a terminal a live line shows how far it is. Runs until SIGTERM or SIGINT: then finishes what is in hand, commits
     and exits 0 within PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be
     indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
+
+    When the topic or the collection is no longer the one that it joined, the worker ends with exit code 2 and what to
+    do. --from-beginning, while no other worker of the group runs, indexes all that the topic holds once more.
     """
     settings, stop = load_settings(), stop_on_signals()
     from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # slow: first what can fail at once
 
-    run_index_worker(settings, stop, file=source, once=once, bar=sys.stderr.isatty())
+    run_index_worker(settings, stop, file=source, once=once, anew=from_beginning, bar=sys.stderr.isatty())
 
 
 @app.command(

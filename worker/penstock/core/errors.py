@@ -17,6 +17,10 @@ class Overdue(Unavailable):
     """No answer in time: the service hangs, or this very request takes it too long."""
 
 
+class Missing(Unavailable):
+    """The store knows no such collection: for good, or only while a node of it starts."""
+
+
 class OwnershipLost(Exception):
     """Another consumer has taken this worker's place: let go, it does the rest."""
 

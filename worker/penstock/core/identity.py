@@ -1,8 +1,9 @@
-"""What a collection remembers: the model that made its vectors, and the stream that it follows."""
+"""What a topic and a collection are, so that another of the same name is told from them."""
 
 import json
 from dataclasses import asdict, dataclass
 from hashlib import blake2b
+from typing import NamedTuple
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +23,48 @@ class ModelIdentity:
         return blake2b(json.dumps(asdict(self), sort_keys=True).encode(), digest_size=4).hexdigest()
 
 
+class TopicIdentity(NamedTuple):
+    """What tells a topic from one of the same name made later."""
+
+    id: str
+    partitions: int
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
-    """The stream whose offsets order a collection's events."""
+    """The stream whose offsets order a collection's events.
+
+    ``partitions`` is 0 where versions order them: then any number will do.
+    """
 
     topic: str
     topic_id: str
     partitions: int
     epoch: int
+
+    @classmethod
+    def of(cls, topic: str, identity: TopicIdentity, epoch: int, order: str) -> "Origin":
+        """As it is now; ``order`` says what orders the events: offset or event."""
+        return cls(topic, identity.id, identity.partitions if order == "offset" else 0, epoch)
+
+
+class Recipe(NamedTuple):
+    """The rules by which documents are cut, and the number that a collection gave to them."""
+
+    number: int
+    fingerprint: str
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionState:
+    """What a collection says of itself at the moment.
+
+    ``name`` is its own, which the alias points to; ``birth`` differs for one that was made anew under that name;
+    ``model`` is the digest of the model that made its vectors.
+    """
+
+    name: str
+    birth: str
+    model: str
+    origin: Origin | None = None
+    recipe: Recipe | None = None

@@ -6,10 +6,11 @@ Any method may raise Unavailable: nothing has happened, or what has happened may
 caller repeats the call. Methods of a Source are called by one thread only; all others by several at once.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Protocol
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.identity import CollectionState, Origin, TopicIdentity
 from penstock.core.queries import Hit, Lookup
 from penstock.core.records import Batch, Letter, Message, Partition, Place, Position
 from penstock.core.vectors import Vector
@@ -40,6 +41,53 @@ class Source(Protocol):
 
     def close(self, timeout_s: float) -> None:
         """Send what is still to be committed, leave the group. Later calls do nothing."""
+
+
+class Upstream(Protocol):
+    """The stream behind a Source, as it is now."""
+
+    def identity(self) -> TopicIdentity | None:
+        """The topic's; None where there is none of that name."""
+
+    def committed(self) -> Mapping[Partition, int]:
+        """The next offset to be read, of each partition for which the group has committed one."""
+
+
+class Ledger(Protocol):
+    """What a collection says of itself, and how far it holds the stream.
+
+    How far is a sequence (epoch and offset, see ``core.documents.epoch_base``): everything before it was written. It
+    lies in the collection itself, so that it goes back when the collection is set back.
+    """
+
+    def state(self) -> CollectionState | None:
+        """As it is now; None where the name leads to no collection."""
+
+    def follow(self, origin: Origin) -> None:
+        """Remember the stream; durable on return."""
+
+    def read(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        """How far each is held; those of which nothing is known are left out."""
+
+    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
+        """Remember how far; never back, unless ``back`` says so. Durable on return."""
+
+
+class Membership(Protocol):
+    """What a stage asks around its work.
+
+    All raise Misconfigured with what to do, OwnershipLost where workers of a higher epoch have taken over, Unavailable,
+    and Stopped.
+    """
+
+    def verify(self, batch: Batch) -> None:
+        """Before a batch is written."""
+
+    def verify_collection(self) -> None:
+        """When the store says that there is none."""
+
+    def advance(self, batch: Batch) -> None:
+        """When all of a batch is written, before its offsets are committed."""
 
 
 class DeadLetters(Protocol):

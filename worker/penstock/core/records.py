@@ -51,12 +51,27 @@ class Record:
     timestamp_ms: int | None = None
 
 
+class Gap(NamedTuple):
+    """A jump of a partition's position that no record led to: from the ``expected`` offset to the one ``found``.
+
+    Forward, the topic's retention removed what was there before it was read. Back, the log has lost its end.
+    """
+
+    partition: Partition
+    expected: int
+    found: int
+
+
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records in offset order per partition, and the positions that may be committed once all are done."""
+    """Records in offset order per partition, and the positions that may be committed once all are done.
+
+    ``gaps`` are the jumps that came before these records.
+    """
 
     records: tuple[Record, ...]
     positions: Mapping[Partition, Position]
+    gaps: tuple[Gap, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

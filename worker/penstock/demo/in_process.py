@@ -15,10 +15,13 @@ from typing_extensions import override
 from penstock.adapters.files import FileDeadLetters, FileSource
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
-from penstock.assembly.index import TICKS_PER_S, IndexWorker, Stream, chunker_for, rules_for
+from penstock.adapters.qdrant.ledger import QdrantLedger
+from penstock.assembly.index import TICKS_PER_S, IndexWorker, chunker_for, rules_for
+from penstock.assembly.membership import Joining, Stream
 from penstock.assembly.models import Models
 from penstock.assembly.query import run_query_worker
 from penstock.assembly.search import make_search
+from penstock.assembly.stream import Retries
 from penstock.core.queries import Hit
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
@@ -51,7 +54,7 @@ class InProcess(Backend):
         self._search: Search | None = None
         self._chunker = chunker_for(self._settings.index, models.embedding)
         self._connection = Connection(self._settings.qdrant)
-        self._collection = open_collection(self._connection, COLLECTION, models.embedding.identity, None, 0)
+        self._collection = open_collection(self._connection, COLLECTION, models.embedding.identity)
         self._recipe = number_recipe(self._connection, self._collection.name, self._chunker.rules.fingerprint)
         self._event_loop = EventLoopThread()
         self._opened = ExitStack()
@@ -67,7 +70,9 @@ class InProcess(Backend):
         store = self._connection.store(self._collection)
         bar = self._console.is_terminal and len(lines) > 1
         embedder = self._models.embedding.embedder
-        worker = IndexWorker(self._settings.index, stream, store, self._chunker, self._recipe, embedder)
+        joining = Joining(stream, QdrantLedger(self._connection, COLLECTION, self._collection), "stop")
+        membership = joining.join(Retries(self._stop))
+        worker = IndexWorker(self._settings.index, stream, membership, store, self._chunker, self._recipe, embedder)
         report = worker.run(self._stop, bar=bar)
         self._totals.update(report.totals)
 

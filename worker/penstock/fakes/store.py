@@ -1,7 +1,8 @@
 """A store in memory: what the guards and filters mean, in a few lines."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 
 import numpy as np
@@ -9,8 +10,10 @@ from typing_extensions import override
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.filters import matches
-from penstock.core.ports import Searcher, VectorStore
+from penstock.core.identity import CollectionState, Origin
+from penstock.core.ports import Ledger, Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup
+from penstock.core.records import Partition
 
 
 class MemoryStore(VectorStore, Searcher):
@@ -61,6 +64,33 @@ class MemoryStore(VectorStore, Searcher):
             seen = [point for point in self.points.values() if _readable(point, lookup)]
         hits = [_hit(point, float(np.dot(lookup.vector, point.vector))) for point in seen if point.vector is not None]
         return sorted(hits, key=lambda hit: -hit.score)[: lookup.limit]
+
+
+class MemoryLedger(Ledger):
+    """Of one collection; ``now`` is what it says of itself."""
+
+    def __init__(self, now: CollectionState | None) -> None:
+        self.now = now
+        self.sequences: dict[Partition, int] = {}
+
+    @override
+    def state(self) -> CollectionState | None:
+        return self.now
+
+    @override
+    def follow(self, origin: Origin) -> None:
+        if self.now is not None:
+            self.now = replace(self.now, origin=origin)
+
+    @override
+    def read(self, partitions: Collection[Partition]) -> dict[Partition, int]:
+        return {partition: self.sequences[partition] for partition in partitions if partition in self.sequences}
+
+    @override
+    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
+        for partition, sequence in sequences.items():
+            if back or sequence > self.sequences.get(partition, 0):
+                self.sequences[partition] = sequence
 
 
 def stored_form(point: Point) -> Stored:

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing_extensions import override
 
 from penstock.core.errors import InvalidEvent, Refused
-from penstock.core.ports import DeadLetters, Progress, Replies, Source
+from penstock.core.identity import TopicIdentity
+from penstock.core.ports import DeadLetters, Membership, Progress, Replies, Source, Upstream
 from penstock.core.records import Batch, Headers, Letter, Message, Partition, Place, Position, Record
 
 
@@ -80,6 +81,43 @@ class MemorySource(Source):
     @override
     def close(self, timeout_s: float) -> None:  # the port's signature
         self.closed = True
+
+
+class MemoryUpstream(Upstream):
+    """Knows what it is told: ``now``, and what the group has committed."""
+
+    def __init__(self, now: TopicIdentity | None, committed: Mapping[Partition, int] | None = None) -> None:
+        self.now = now
+        self.offsets = dict(committed or {})
+
+    @override
+    def identity(self) -> TopicIdentity | None:
+        return self.now
+
+    @override
+    def committed(self) -> Mapping[Partition, int]:
+        return dict(self.offsets)
+
+
+class Unchanging(Membership):
+    """Of a stream and a collection that stay what they are."""
+
+    @override
+    def verify(self, batch: Batch) -> None:
+        pass
+
+    @override
+    def verify_collection(self) -> None:
+        pass
+
+    @override
+    def advance(self, batch: Batch) -> None:
+        pass
+
+
+def unchanging(_retries: object) -> Membership:
+    """For a worker whose stream and collection nobody changes."""
+    return Unchanging()
 
 
 class MemoryDeadLetters(DeadLetters):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from penstock.core.documents import ChunkKey, DocumentKey, Event, Order, Stored
 from penstock.core.errors import InvalidEvent, Misconfigured, Refused
-from penstock.core.ports import DeadLetters, Embedder, VectorStore
+from penstock.core.ports import DeadLetters, Embedder, Membership, VectorStore
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
 from penstock.core.work import Work
@@ -190,11 +190,12 @@ def completer(chunker: Chunker, embedder: Embedder) -> Complete:
 
 @dataclass(frozen=True, slots=True)
 class WriteOut:
-    """The write protocol for the batch, then its dead letters.
+    """The write protocol for the batch, then its dead letters; first and last, whether this is still the same stream.
 
     The store and the dead letters wait out their own outages; ``retry`` repeats the protocol as a whole.
     """
 
+    joined: Membership
     store: VectorStore
     dead_letters: DeadLetters
     complete: Complete
@@ -203,6 +204,7 @@ class WriteOut:
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
+        self.joined.verify(work.batch)
         before = len(work.letters)
         self._write(work, work.writes, work.settled)
         refused = len(work.letters) - before
@@ -211,6 +213,7 @@ class WriteOut:
             raise Misconfigured(f"the store refuses every one of {refused} documents; the last one: {last}")
         if work.letters:
             self.dead_letters.put(work.letters)
+        self.joined.advance(work.batch)
         self.in_flight.leave(work.writes)
         return work
 

@@ -33,6 +33,9 @@ class IndexMetrics(Metrics):
         self._letters = self._counter(
             "dead_letters", "Records given up, by the stage that did and the error.", "topic", "stage", "reason"
         )
+        self._gaps = self._counter(
+            "gap_offsets", "Offsets that the topic's retention removed before their records were read.", "topic"
+        )
         self._chunks = self._counter("chunks", "Chunks of documents, embedded or kept as stored.", "result")
         self._fresh = Histogram(
             "penstock_index_freshness_seconds", "From a record's time on the topic to when it is done: searchable.",
@@ -48,6 +51,7 @@ class IndexMetrics(Metrics):
         )  # fmt: skip
         for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
             self._records.labels(topic, outcome.value)
+        self._gaps.labels(topic)
 
     def batch(self, work: Work) -> None:
         """A batch is done and may be committed."""
@@ -57,6 +61,7 @@ class IndexMetrics(Metrics):
             self._records.labels(self._topic, outcome.value).inc(count)
         for letter in work.letters:
             self._letters.labels(self._topic, letter.stage, type(letter.error).__name__).inc()
+        self._gaps.labels(self._topic).inc(sum(gap.found - gap.expected for gap in work.batch.gaps))
         fresh = self._fresh.labels(self._topic)
         for record in records:
             if record.timestamp_ms is not None:

@@ -77,6 +77,9 @@ class Reporter:
             log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300])
         if len(work.letters) > LETTERS_LOGGED:
             log.warning("dead_letters", more=len(work.letters) - LETTERS_LOGGED)
+        for gap in work.batch.gaps:
+            where = {"topic": gap.partition.topic, "partition": gap.partition.number}
+            log.warning("gap", **where, first=gap.expected, last=gap.found - 1, offsets=gap.found - gap.expected)
         self._advance()
         if self._clock() - self._summed_up >= SUMMARY_EVERY_S and self._progress is None:
             self._summed_up = self._clock()

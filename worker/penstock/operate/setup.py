@@ -7,10 +7,12 @@ from typing import NamedTuple
 from penstock.adapters.kafka.topics import TopicSpec, check_topic, ensure
 from penstock.adapters.qdrant.collection import exists, open_collection
 from penstock.adapters.qdrant.connection import Connection
+from penstock.adapters.qdrant.ledger import QdrantLedger
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import Origin
 from penstock.models.bundle import load
-from penstock.settings import KafkaSettings, ModelSettings, QdrantSettings, QuerySettings, SetupSettings
+from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings, QuerySettings, SetupSettings
+from penstock.stream.joined import fitting
 
 
 class SetupStep(NamedTuple):
@@ -42,7 +44,7 @@ def ensure_topics(kafka: KafkaSettings, topics: Sequence[TopicSpec]) -> list[Set
 
 
 def ensure_collection(
-    kafka: KafkaSettings, qdrant: QdrantSettings, model: ModelSettings, epoch: int, *, fresh: bool
+    kafka: KafkaSettings, qdrant: QdrantSettings, model: ModelSettings, index: IndexSettings, *, fresh: bool
 ) -> SetupStep:
     """Make or verify the collection of the model that is set; raises Misconfigured or Unavailable.
 
@@ -55,8 +57,9 @@ def ensure_collection(
     bundle = load(model.bundle)
     bundle.expect("embedding")
     identity = bundle.identity(bundle.dimension(model.dimension))
-    origin = Origin(kafka.topic, topic.id, topic.partitions, epoch)
+    origin = Origin.of(kafka.topic, topic, index.epoch, index.order)
     with closing(Connection(qdrant)) as connection:
         before = exists(connection, qdrant.collection)
-        collection = open_collection(connection, qdrant.collection, identity, origin, model.full_dimension or 0)
+        collection = open_collection(connection, qdrant.collection, identity, model.full_dimension or 0)
+        fitting(QdrantLedger(connection, qdrant.collection, collection), origin)
     return SetupStep("collection", collection.name, not before)

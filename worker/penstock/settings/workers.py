@@ -27,6 +27,8 @@ class IndexSettings(Group):
     """What makes an event newer: its offset (one topic per collection), or the version that it carries."""
     epoch: Annotated[int, Field(ge=1, le=LARGEST_EPOCH)] = 1
     """Raise by one when the topic is made anew or repartitioned, since offsets start again then."""
+    on_gap: Literal["continue", "stop"] = "continue"
+    """When the topic's retention has removed records before they were read: count them and go on, or end."""
     batch_bytes: Count = 2_000_000
     """A poll is cut into batches of about so many bytes."""
     max_event_bytes: Count = 4_000_000

@@ -27,7 +27,8 @@ def backoff(failures: int, spread: float, *, first_s: float = 0.1, most_s: float
 class Retry:
     """Repeats calls while a service is away. ``stop`` ends the waiting at once.
 
-    ``delay`` maps the number of failures in a row to seconds; ``report`` hears of each failure and its pause.
+    ``delay`` maps the number of failures in a row to seconds; ``report`` hears of each failure and its pause, and may
+    end the waiting by raising what waiting will not mend.
     """
 
     delay: Callable[[int], float]

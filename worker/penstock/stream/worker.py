@@ -4,11 +4,12 @@ The thread that runs it owns the source, and never waits for long: a consumer th
 partitions, and one that waits in a long poll lets the model idle.
 """
 
+import math
 import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
 from penstock.core.errors import Unavailable
@@ -36,7 +37,8 @@ class StreamWorker(Generic[W]):
     ``begin`` makes of a batch what goes through the pipeline; ``batch_bytes`` is the size to which a poll is cut;
     ``drain_timeout_s`` bounds the end after a stop; ``report`` hears of every finished batch; ``outage`` of every
     failed poll in a row, and says how many seconds to wait before the next; ``ending`` hears of the end, before what
-    is in hand is finished; ``turned`` of every turn of the loop, a few times a second whatever is away.
+    is in hand is finished; ``turned`` of every turn of the loop, a few times a second whatever is away. When nothing
+    has come for ``ask_s`` an empty batch goes through the stages, which ask what they ask of every batch.
     """
 
     source: Source
@@ -48,10 +50,12 @@ class StreamWorker(Generic[W]):
     report: Callable[[W], None] = lambda _: None
     ending: Callable[[], None] = lambda: None
     turned: Callable[[], None] = lambda: None
+    ask_s: float = math.inf
     clock: Callable[[], float] = time.monotonic
     _in_hand: deque[Batch] = field(default_factory=deque)
     _failures: int = 0
     _not_before: float = 0.0
+    _offered_s: float = 0.0
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop, or until the source has an end and all before it is committed."""
@@ -79,11 +83,14 @@ class StreamWorker(Generic[W]):
         self._failures = 0
         if batch is not None:
             self._in_hand.extend(cut(batch, self.batch_bytes))
+        elif not hold and self.pipeline.idle and self.clock() - self._offered_s > self.ask_s:
+            self._in_hand.append(Batch((), {}))
 
     def _hand_over(self, wait_s: float) -> None:
         """Put the next batch in; while there is no room, wait for some and keep the membership."""
         if self.pipeline.offer(self.begin(self._in_hand[0])):
             self._in_hand.popleft()
+            self._offered_s = self.clock()
         else:
             self.pipeline.wait_for_room(wait_s)
             self._poll(0.0, hold=True)
@@ -108,7 +115,8 @@ class StreamWorker(Generic[W]):
 def cut(batch: Batch, most_bytes: int) -> Iterator[Batch]:
     """A poll in slices of about so many bytes, in its own order; each with the positions that follow it.
 
-    A record larger than that is a slice of its own. Positions that no record led to go with the last slice.
+    A record larger than that is a slice of its own. Positions that no record led to go with the last slice,
+    gaps with the first.
     """
     slices: list[list[Record]] = [[]]
     size = 0
@@ -126,4 +134,5 @@ def cut(batch: Batch, most_bytes: int) -> Iterator[Batch]:
         cuts.append(Batch(tuple(records), dict(positions)))
         for record in reversed(records):
             following[record.partition] = Position(record.offset, following[record.partition].generation)
+    cuts[-1] = replace(cuts[-1], gaps=batch.gaps)
     return reversed(cuts)

@@ -64,6 +64,30 @@ def end_of(consumer: KafkaConsumer, partition: TopicPartition) -> int | None:
     return None if end is None else int(end)
 
 
+def hear_resets(consumer: KafkaConsumer, heard: Callable[[TopicPartition, int, int], None]) -> None:
+    """Tells of each position that was out of the log's range: the partition, that position, and where reading goes on.
+
+    Assumes: the fetcher asks the subscription for a reset while the position is still there, and goes on by
+    ``_reset_offset_if_needed``. A first position, of a group that has committed none, comes without the former.
+    """
+    fetcher, subscription = consumer._fetcher, consumer._subscription
+    ask, go_on = subscription.request_offset_reset, fetcher._reset_offset_if_needed
+    out_of_range: dict[TopicPartition, int] = {}
+
+    def asked(partition: TopicPartition, *given: Any) -> None:
+        if (offset := position_of(consumer, partition)) is not None:
+            out_of_range[partition] = offset
+        ask(partition, *given)
+
+    def went_on(partition: TopicPartition, timestamp: Any, offset: Any) -> None:
+        go_on(partition, timestamp, offset)
+        if (before := out_of_range.pop(partition, None)) is not None:
+            heard(partition, before, int(getattr(offset, "offset", offset)))
+
+    subscription.request_offset_reset = asked
+    fetcher._reset_offset_if_needed = went_on
+
+
 def ask_for_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], timeout_ms: int) -> Any:
     """A future of the partitions' ends, by partition an object with ``offset`` or None.
 

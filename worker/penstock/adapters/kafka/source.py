@@ -6,6 +6,7 @@ take long; and a commit's callback comes from within a later poll.
 """
 
 import time
+from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
@@ -18,7 +19,7 @@ from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import failure, one_line
 from penstock.core.errors import OwnershipLost, Unavailable
 from penstock.core.ports import Source
-from penstock.core.records import Batch, Partition, Position, Record
+from penstock.core.records import Batch, Gap, Partition, Position, Record
 from penstock.observe.watch import Watch
 
 COMMIT_RETRY_S = 0.2
@@ -44,6 +45,7 @@ class KafkaSource(Source):
     ) -> None:
         """Subscribe. With ``once``, the end is where the topic's partitions end now. ``watch`` is told of all."""
         internals.hand_out_damaged_batches(consumer)
+        internals.hear_resets(consumer, self._was_reset)
         self._consumer = consumer
         self._clock = clock
         self._answered_s = self._asked_s = clock()
@@ -52,6 +54,7 @@ class KafkaSource(Source):
         self._generations: dict[TopicPartition, int] = {}
         self._assignments = 0
         self._seen: dict[TopicPartition, int] = {}
+        self._gaps: deque[Gap] = deque()
         self._holding = False
         self._pending: dict[Partition, Position] = {}
         self._sent: dict[Partition, Position] | None = None
@@ -82,7 +85,9 @@ class KafkaSource(Source):
             owned: [_record(raw) for raw in records] for owned, records in polled.items() if owned in self._generations
         }
         self._update_watch(positions, mine)
-        return Batch(tuple(record for records in mine.values() for record in records), positions) if positions else None
+        if not positions:
+            return None
+        return Batch(tuple(record for records in mine.values() for record in records), positions, self._new_gaps())
 
     @override
     def commit(self, positions: Mapping[Partition, Position]) -> None:
@@ -132,10 +137,20 @@ class KafkaSource(Source):
         moved = {}
         for owned, generation in list(self._generations.items()):
             offset = internals.position_of(self._consumer, owned)
-            if offset is not None and self._seen.get(owned) != offset:
+            if offset is not None and (seen := self._seen.get(owned)) != offset:
+                if seen is not None and offset < seen and all(gap.partition != owned for gap in self._gaps):
+                    self._was_reset(owned, seen, offset)
                 self._seen[owned] = offset
                 moved[Partition(*owned)] = Position(offset, generation)
         return moved
+
+    def _was_reset(self, owned: TopicPartition, before: int, after: int) -> None:
+        """Called by the library's own thread, too."""
+        self._gaps.append(Gap(Partition(*owned), before, after))
+
+    def _new_gaps(self) -> tuple[Gap, ...]:
+        gaps = [self._gaps.popleft() for _ in range(len(self._gaps))]
+        return tuple(gap for gap in gaps if TopicPartition(*gap.partition) in self._generations)
 
     def _check_heartbeats(self, *, joining: bool) -> None:
         """A poll does not fail while no broker answers, it finds nothing: that there is none the heartbeats tell.

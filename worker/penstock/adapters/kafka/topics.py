@@ -10,14 +10,8 @@ from kafka.admin import NewTopic
 
 from penstock.adapters.kafka.connection import admin_client, connect
 from penstock.core.errors import Misconfigured
+from penstock.core.identity import TopicIdentity
 from penstock.settings import KafkaSettings
-
-
-class TopicIdentity(NamedTuple):
-    """What tells a topic from one of the same name made later."""
-
-    id: str
-    partitions: int
 
 
 def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC") -> TopicIdentity:

@@ -1,5 +1,6 @@
 """Opening a collection: made on first use, and refused when it belongs to another model or stream."""
 
+import uuid
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -11,10 +12,11 @@ from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.store import failure
 from penstock.core.errors import Misconfigured, Refused, Unavailable
-from penstock.core.identity import ModelIdentity, Origin
+from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
 
 IDENTITY = "penstock_model"
 ORIGIN = "penstock_origin"
+BIRTH = "penstock_birth"
 RECIPE = "penstock_recipe"
 
 
@@ -25,30 +27,28 @@ class NoCollection(Misconfigured):
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a collection or an alias of that name; raises Unavailable, or Misconfigured when refused."""
     try:
-        return _resolve(connection.collections, name) is not None
+        return resolve(connection.collections, name) is not None
     except rpc.RpcError as error:
         raise _opening_failure(error, name) from error
 
 
-def open_collection(
-    connection: Connection, name: str, identity: ModelIdentity, origin: Origin | None, full: int = 0
-) -> Collection:
-    """The collection behind the alias ``name``, made if there is none; remembers the origin.
+def open_collection(connection: Connection, name: str, identity: ModelIdentity, full: int = 0) -> Collection:
+    """The collection behind the alias ``name``, made if there is none.
 
     ``full`` is the dimension of the longer vectors, 0 for none. Raises Misconfigured when it was built by another
-    model, from another stream or with other vectors, Unavailable on an outage.
+    model or with other vectors, Unavailable on an outage.
     """
     service = connection.collections
     shape = convert.Shape(identity.dimension, full)
     try:
-        actual = _resolve(service, name)
+        actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
             _create(connection, actual, identity, shape)
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
-            actual = _resolve(service, name) or actual  # another worker may have set it, too
-        metadata, there = _describe(service, actual)
+            actual = resolve(service, name) or actual  # another worker may have set it, too
+        metadata, there = describe(service, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
         if there != full:
             raise Misconfigured(
@@ -56,10 +56,6 @@ def open_collection(
                 f"{full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
             )
         connection.index_fields(actual)
-        if origin is not None and metadata.get(ORIGIN) != asdict(origin):
-            _check_origin(metadata.get(ORIGIN), origin, name)
-            kept = convert.to_payload({ORIGIN: asdict(origin)})
-            service.Update(grpc.UpdateCollection(collection_name=actual, metadata=kept))
     except rpc.RpcError as error:
         raise _opening_failure(error, name) from error
     return Collection(actual, shape)
@@ -73,13 +69,13 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
     """
     service = connection.collections
     try:
-        newest = _describe(service, collection)[0].get(RECIPE) or {"number": 0, "fingerprint": ""}
+        newest = describe(service, collection)[0].get(RECIPE) or {"number": 0, "fingerprint": ""}
         if newest["fingerprint"] == fingerprint:
             return int(newest["number"])
         number = int(newest["number"]) + 1
         kept = convert.to_payload({RECIPE: {"number": number, "fingerprint": fingerprint}})
         service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
-        if _describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
+        if describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
             raise Unavailable(f"another worker numbers its recipe in collection {collection}")
     except rpc.RpcError as error:
         raise _opening_failure(error, collection) from error
@@ -89,10 +85,10 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
 def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
     """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
     try:
-        actual = _resolve(connection.collections, name)
+        actual = resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")
-        metadata, full = _describe(connection.collections, actual)
+        metadata, full = describe(connection.collections, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
     except rpc.RpcError as error:
         raise _opening_failure(error, name) from error
@@ -105,7 +101,8 @@ def _opening_failure(error: Any, name: str) -> Exception:
     return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
 
 
-def _resolve(service: Any, name: str) -> str | None:
+def resolve(service: Any, name: str) -> str | None:
+    """The collection that a name leads to: by an alias, or as its own; None where there is none."""
     for alias in service.ListAliases(grpc.ListAliasesRequest()).aliases:
         if alias.alias_name == name:
             return str(alias.collection_name)
@@ -124,7 +121,7 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         )
     vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map=named))
     if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
-        metadata = convert.to_payload({IDENTITY: asdict(identity)})
+        metadata = convert.to_payload({IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex})
         request = grpc.CreateCollection(
             collection_name=actual, vectors_config=vectors, metadata=metadata, **connection.layout
         )
@@ -136,12 +133,30 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
     connection.index_fields(actual)
 
 
-def _describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
-    """The collection's metadata, and the dimension of its full vectors, 0 where there are none."""
-    config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
-    vectors = config.params.vectors_config.params_map.map
+def describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
+    """The collection's metadata, and the dimension of its full vectors, 0 where there are none.
+
+    The server's own time of its making, which it tells since 1.20, is part of its birth.
+    """
+    result = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result
+    vectors = result.config.params.vectors_config.params_map.map
     full = int(vectors[convert.FULL].size) if convert.FULL in vectors else 0
-    return convert.payload_of(config.metadata), full
+    metadata = convert.payload_of(result.config.metadata)
+    if result.HasField("created_at"):
+        metadata[BIRTH] = f"{metadata.get(BIRTH)} {result.created_at.ToJsonString()}"
+    return metadata, full
+
+
+def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:
+    """What a collection's metadata says of it."""
+    model, origin, recipe = metadata.get(IDENTITY), metadata.get(ORIGIN), metadata.get(RECIPE)
+    return CollectionState(
+        actual,
+        str(metadata.get(BIRTH)),
+        ModelIdentity(**model).digest if model else "",
+        Origin(**origin) if origin else None,
+        Recipe(int(recipe["number"]), recipe["fingerprint"]) if recipe else None,
+    )
 
 
 def _check_identity(remembered: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:
@@ -153,17 +168,6 @@ def _check_identity(remembered: Mapping[str, Any] | None, identity: ModelIdentit
             f"collection {name!r} was built by another model ({differences}): use that model's bundle, "
             f"or set PENSTOCK_QDRANT__COLLECTION to a new name and index the stream into it"
         )
-
-
-def _check_origin(remembered: Mapping[str, Any] | None, origin: Origin, name: str) -> None:
-    """A first origin is welcome, and so is a higher epoch of the same topic; anything else is another stream."""
-    if not remembered or (remembered["topic"] == origin.topic and remembered["epoch"] < origin.epoch):
-        return
-    advice = "set PENSTOCK_QDRANT__COLLECTION to a new name"
-    if (remembered["topic"], remembered["epoch"]) == (origin.topic, origin.epoch):
-        advice = f"the topic was made anew or repartitioned: raise PENSTOCK_INDEX__EPOCH to go on here, or {advice}"
-    differences = _differences(remembered, asdict(origin))
-    raise Misconfigured(f"collection {name!r} follows another stream ({differences}): {advice}")
 
 
 def _differences(remembered: Mapping[str, Any], ours: Mapping[str, Any]) -> str:

@@ -89,6 +89,11 @@ class Connection:
         return WithDeadline(service, self._settings.timeout_s)
 
     @property
+    def timeout_s(self) -> float:
+        """Longest wait for one answer."""
+        return self._settings.timeout_s
+
+    @property
     def layout(self) -> dict[str, Any]:
         """How a new collection is laid out, by the settings; what they leave open is the server's choice."""
         chosen = {

@@ -17,6 +17,9 @@ FULL = "full"
 """The vector of more dimensions, where there is one: candidates found by the short one are scored by it."""
 
 NAMESPACE = uuid.UUID("5f0c3a52-6d0e-4d43-9a5b-3a1f6e1c7b90")
+PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
+"""Namespace of the points that say how far the collection holds the stream."""
+
 STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
 HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata")
 SWEEP_FIELDS = ("tenant", "document", "version", "sequence", "recipe")
@@ -102,6 +105,18 @@ def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: int, *more: grpc.
     """These points, where they are older."""
     only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=ids))
     return grpc.Filter(must=[only, grpc.Condition(filter=older(order, recipe)), *more])
+
+
+def below(point_id: grpc.PointId, sequence: int) -> grpc.Filter:
+    """The point, where its sequence is lower."""
+    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=[point_id]))
+    return grpc.Filter(must=[only, _less("sequence", sequence)])
+
+
+def documents_only() -> grpc.Filter:
+    """No progress points."""
+    nameless = grpc.Condition(is_empty=grpc.IsEmptyCondition(key="document"))
+    return grpc.Filter(must_not=[nameless])
 
 
 def upsert_guard(points: Sequence[Point]) -> grpc.Filter:

@@ -14,7 +14,7 @@ from typing_extensions import override
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.filters import living, readable
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
-from penstock.core.errors import Overdue, Refused, Unavailable
+from penstock.core.errors import Missing, Overdue, Refused, Unavailable
 from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup, owned
 from penstock.core.vectors import Vector
@@ -126,7 +126,7 @@ class QdrantStore(VectorStore, Searcher):
 
     def living(self) -> list[Hit]:
         """Every chunk that readers may see, expired ones among them, scored 0. Reads the whole collection at once."""
-        hits = [convert.hit(point) for point in self._scroll(None, convert.HIT_FIELDS)]
+        hits = [convert.hit(point) for point in self._scroll(convert.documents_only(), convert.HIT_FIELDS)]
         return owned(hits, {hit.key: hit.stored for hit in hits if hit.key.chunk == 0})
 
     def _get(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
@@ -173,9 +173,7 @@ class QdrantStore(VectorStore, Searcher):
         operations = [convert.patch_message(point, at) for point in points]
         self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
 
-    def _scroll(
-        self, where: grpc.Filter | None, names: Sequence[str], vector: str = ""
-    ) -> Iterator[grpc.RetrievedPoint]:
+    def _scroll(self, where: grpc.Filter, names: Sequence[str], vector: str = "") -> Iterator[grpc.RetrievedPoint]:
         """All points that a filter accepts, page by page, with the vector of that name."""
         offset: grpc.PointId | None = None
         while True:
@@ -195,13 +193,12 @@ class QdrantStore(VectorStore, Searcher):
             offset = page.next_page_offset
 
     def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
-        """A durable write; an answer other than completed counts as none."""
+        """A durable write."""
         request = message(collection_name=self._collection, wait=True, ordering=STRONG, **content)
         answer = self._call(method, request).result
         results = [answer] if method != "UpdateBatch" else list(answer)
         for result in results:
-            if result.status != grpc.UpdateStatus.Completed:
-                raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
+            require_completed(method, result)
 
     def _call(self, method: str, request: Any) -> Any:
         try:
@@ -227,12 +224,20 @@ def _nearest(vector: Vector) -> grpc.Query:
     return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist())))
 
 
+def require_completed(method: str, result: grpc.UpdateResult) -> None:
+    """An answer other than completed counts as none."""
+    if result.status != grpc.UpdateStatus.Completed:
+        raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
+
+
 def failure(error: Any, during: str) -> Unavailable | Refused:
     """What a gRPC error means for the worker."""
     code, details = error.code(), (error.details() or "").splitlines() or [""]
     line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
     if code == rpc.StatusCode.DEADLINE_EXCEEDED:
         return Overdue(line)
+    if code == rpc.StatusCode.NOT_FOUND:
+        return Missing(line)
     return Refused(line) if code in _WRONG_REQUEST else Unavailable(line)
 
 

@@ -1,0 +1,104 @@
+"""What a collection remembers of the stream: its origin in the metadata, and how far, in a point per partition."""
+
+import uuid
+from collections.abc import Collection as Some
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import grpc as rpc
+from qdrant_client import grpc
+from typing_extensions import override
+
+from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.collection import ORIGIN, describe, resolve, state_of
+from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.store import MAJORITY, STRONG, failure, require_completed
+from penstock.core.errors import Misconfigured, Missing, Refused
+from penstock.core.identity import CollectionState, Origin
+from penstock.core.ports import Ledger
+from penstock.core.records import Partition
+
+FIELDS = ("topic", "partition", "sequence")
+
+
+class QdrantLedger(Ledger):
+    """``ports.Ledger`` of the collection behind a name.
+
+    A progress point has no vector, no tenant and no document, so no reader meets it. A refusal here is about no
+    document: it is Misconfigured.
+    """
+
+    def __init__(self, connection: Connection, name: str, collection: Collection) -> None:
+        """``name`` is what readers use, ``collection`` what is written."""
+        self._collections, self._points = connection.collections, connection.points
+        self._name, self._collection = name, collection.name
+        self._timeout_s = connection.timeout_s
+
+    @override
+    def state(self) -> CollectionState | None:
+        try:
+            actual = resolve(self._collections, self._name)
+            return None if actual is None else state_of(actual, describe(self._collections, actual)[0])
+        except rpc.RpcError as error:
+            meant = _meant(error, f"looking at collection {self._name}")
+            if isinstance(meant, Missing):  # it went between the two questions
+                return None
+            raise meant from error
+
+    @override
+    def follow(self, origin: Origin) -> None:
+        kept = convert.to_payload({ORIGIN: asdict(origin)})
+        try:
+            self._collections.Update(grpc.UpdateCollection(collection_name=self._collection, metadata=kept))
+        except rpc.RpcError as error:
+            raise _meant(error, f"writing the origin of {self._collection}") from error
+
+    @override
+    def read(self, partitions: Some[Partition]) -> dict[Partition, int]:
+        if not partitions:
+            return {}
+        request = grpc.GetPoints(
+            collection_name=self._collection,
+            ids=[_point_id(partition) for partition in partitions],
+            with_payload=convert.fields(FIELDS),
+            read_consistency=MAJORITY,
+        )
+        found = self._call("Get", request).result
+        payloads = [convert.payload_of(point.payload) for point in found]
+        return {Partition(held["topic"], held["partition"]): held["sequence"] for held in payloads}
+
+    @override
+    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
+        guards = [convert.below(_point_id(partition), sequence) for partition, sequence in sequences.items()]
+        request = grpc.UpsertPoints(
+            collection_name=self._collection,
+            wait=True,
+            ordering=STRONG,
+            points=[_point(partition, sequence) for partition, sequence in sequences.items()],
+            update_filter=None if back else grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards]),
+        )
+        if sequences:
+            require_completed("Upsert", self._call("Upsert", request).result)
+
+    def _call(self, method: str, request: Any) -> Any:
+        try:
+            return getattr(self._points, method)(request, timeout=self._timeout_s)
+        except rpc.RpcError as error:
+            raise _meant(error, f"{method} of the progress in {self._collection}") from error
+
+
+def _meant(error: Any, during: str) -> Exception:
+    meant = failure(error, during)
+    return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
+
+
+def _point_id(partition: Partition) -> grpc.PointId:
+    """Of a namespace of its own, so that no document's point can have it."""
+    return grpc.PointId(uuid=str(uuid.uuid5(convert.PROGRESS, f"{partition.topic}/{partition.number}")))
+
+
+def _point(partition: Partition, sequence: int) -> grpc.PointStruct:
+    payload = convert.to_payload(dict(zip(FIELDS, (*partition, sequence), strict=True)))
+    none = grpc.Vectors(vectors=grpc.NamedVectors())
+    return grpc.PointStruct(id=_point_id(partition), vectors=none, payload=payload)

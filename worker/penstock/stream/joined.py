@@ -1,0 +1,247 @@
+"""Whether this is still the stream, and still the store, that the worker joined.
+
+Asked at the start, before a batch is written, before its offsets are committed, and every few seconds while nothing
+comes. A no ends the worker before a record of another stream is written or an offset moves: what it says is what to do.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from typing_extensions import override
+
+from penstock.core.documents import EPOCH_SHIFT, epoch_base
+from penstock.core.errors import Misconfigured, OwnershipLost
+from penstock.core.identity import CollectionState, Origin, TopicIdentity
+from penstock.core.ports import Ledger, Membership, Upstream
+from penstock.core.records import Batch, Gap, Partition
+from penstock.stream.retry import Stopped
+
+OnGap = Literal["continue", "stop"]
+
+CONFIRM_S = 1.0
+"""A no is asked for twice: a broker or a node that has just come up may not know yet what the others know."""
+
+REREAD = "`penstock index --from-beginning`, once and with no other worker running, reads the topic anew"
+ELSEWHERE = "set PENSTOCK_QDRANT__COLLECTION to a new name and PENSTOCK_KAFKA__GROUP to a new group"
+
+
+def unfit_origin(remembered: Origin | None, ours: Origin) -> str:
+    """Why a collection that follows one stream is not for a worker of another, and what to do; empty where it is.
+
+    A first origin is welcome, and so is a higher epoch of the same topic.
+    """
+    if remembered is None or remembered == ours or (remembered.epoch < ours.epoch and remembered.topic == ours.topic):
+        return ""
+    if remembered.topic != ours.topic:
+        return f"the collection follows topic {remembered.topic!r}, not {ours.topic!r}: {ELSEWHERE}"
+    if remembered.epoch > ours.epoch:
+        return (
+            f"the collection follows epoch {remembered.epoch} of topic {ours.topic!r}, this worker epoch {ours.epoch}: "
+            f"raise PENSTOCK_INDEX__EPOCH to {remembered.epoch}"
+        )
+    return changed_topic(remembered, TopicIdentity(ours.topic_id, ours.partitions))
+
+
+def changed_topic(joined: Origin, now: TopicIdentity | None) -> str:
+    """What has become of a topic, and what to do; empty where it is the same."""
+    name, following = joined.topic, joined.epoch + 1
+    if now is None:
+        return f"topic {name!r} is gone: make it anew and {_next_epoch(following)}, or correct PENSTOCK_KAFKA__TOPIC"
+    if now.id != joined.topic_id:
+        return f"topic {name!r} was deleted and made anew, so its offsets began again: {_next_epoch(following)}"
+    if joined.partitions not in (0, now.partitions):
+        return (
+            f"topic {name!r} has {now.partitions} partitions, it had {joined.partitions}: events of a document now "
+            "lie in two, whose offsets cannot be compared. Send all documents to a topic that is made anew, and "
+            f"{_next_epoch(following)}; with PENSTOCK_INDEX__ORDER=event any number will do"
+        )
+    return ""
+
+
+def _next_epoch(epoch: int) -> str:
+    return f"set PENSTOCK_INDEX__EPOCH to {epoch}; {REREAD}"
+
+
+def changed_collection(joined: CollectionState, now: CollectionState | None) -> str:
+    """What has become of a collection, and what to do; empty where it is the same. Origins are compared elsewhere."""
+    if now is None:
+        return f"collection {joined.name} is gone: start again to make it; {REREAD}"
+    if now.name != joined.name:
+        return f"the alias now points to {now.name}, not to {joined.name}: start again to write there; {REREAD}"
+    if now.birth != joined.birth or now.model != joined.model:
+        return f"collection {joined.name} was made anew: start again; {REREAD}"
+    if joined.recipe is not None and (
+        now.recipe is None
+        or now.recipe.number < joined.recipe.number
+        or (now.recipe.number == joined.recipe.number and now.recipe.fingerprint != joined.recipe.fingerprint)
+    ):
+        return f"collection {joined.name} was set back: its recipe is {now.recipe}, it was {joined.recipe}; {REREAD}"
+    return ""
+
+
+def lost_progress(expected: Mapping[Partition, int], held: Mapping[Partition, int], epoch: int, *, whose: str) -> str:
+    """Which partitions a collection holds less far than ``whose`` offsets say, and what to do; empty where none is.
+
+    ``expected`` and ``held`` are sequences; one of another epoch says nothing of the offsets of this one.
+    """
+    for partition, sequence in sorted(expected.items()):
+        there = held.get(partition, 0)
+        offset = there - epoch_base(epoch) if there >> EPOCH_SHIFT == epoch else 0
+        if (wanted := sequence - epoch_base(epoch)) > offset:
+            return (
+                f"the collection holds {partition.topic}/{partition.number} up to offset {offset}, {whose} {wanted}: "
+                f"it was emptied, restored, or never got those records. {REREAD}"
+            )
+    return ""
+
+
+def lost_records(gaps: Iterable[Gap], on_gap: OnGap) -> str:
+    """Why a worker may not go on over jumps of its positions, and what to do; empty where it may."""
+    for partition, expected, found in gaps:
+        place = f"{partition.topic}/{partition.number}"
+        if found < expected:
+            return (
+                f"{place} ends before offset {expected}, which was read already: the topic has lost records, and gives "
+                f"their offsets to others. Set PENSTOCK_INDEX__EPOCH one higher; {REREAD}"
+            )
+        if on_gap == "stop":
+            return (
+                f"offsets {expected} to {found - 1} of {place} were removed by the topic's retention before they were "
+                "read: send those documents again, or go on without them by PENSTOCK_INDEX__ON_GAP=continue"
+            )
+    return ""
+
+
+def confirmed(doubt: Callable[[], str], wait: Callable[[float], bool]) -> None:
+    """Raises Misconfigured with what is wrong, if it still is after a moment.
+
+    ``wait`` waits so many seconds, and says whether the worker was told to stop.
+    """
+    if not doubt():
+        return
+    if wait(CONFIRM_S):
+        raise Stopped
+    if reason := doubt():
+        raise Misconfigured(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class OfFile(Membership):
+    """For a file: it has no offsets that outlive a run, but the collection may go."""
+
+    ledger: Ledger
+    collection: CollectionState
+    wait: Callable[[float], bool]
+
+    @override
+    def verify(self, batch: Batch) -> None:
+        self.verify_collection()
+
+    @override
+    def verify_collection(self) -> None:
+        confirmed(lambda: changed_collection(self.collection, self.ledger.state()), self.wait)
+
+    @override
+    def advance(self, batch: Batch) -> None:
+        self.verify_collection()
+
+
+@dataclass(slots=True)
+class OfTopic(Membership):
+    """For a topic: what a worker found when it joined. ``wait`` as in ``confirmed``."""
+
+    upstream: Upstream
+    ledger: Ledger
+    origin: Origin
+    collection: CollectionState
+    on_gap: OnGap
+    wait: Callable[[float], bool]
+    _held: dict[Partition, int] = field(default_factory=dict)
+    _generations: dict[Partition, int] = field(default_factory=dict)
+
+    @override
+    def verify(self, batch: Batch) -> None:
+        """Topic, collection, progress, and the way to the batch's first record."""
+        confirmed(lambda: self._stream() or self._store() or self._progress(batch), self.wait)
+        if reason := lost_records(batch.gaps, self.on_gap):
+            raise Misconfigured(reason)
+
+    @override
+    def verify_collection(self) -> None:
+        confirmed(self._store, self.wait)
+
+    @override
+    def advance(self, batch: Batch) -> None:
+        """Topic and collection once more; then the collection remembers how far it holds the stream."""
+        confirmed(lambda: self._stream() or self._store(), self.wait)
+        if sequences := self._sequences({owned: at.offset for owned, at in batch.positions.items()}):
+            self.ledger.advance(sequences)
+            self._held |= {owned: max(sequence, self._held.get(owned, 0)) for owned, sequence in sequences.items()}
+
+    def _stream(self) -> str:
+        return changed_topic(self.origin, self.upstream.identity())
+
+    def _store(self) -> str:
+        now = self.ledger.state()
+        if now is None or (reason := changed_collection(self.collection, now)):
+            return changed_collection(self.collection, now)
+        if now.origin is None:
+            return f"collection {now.name} follows no stream any more; {REREAD}"
+        reason = unfit_origin(now.origin, self.origin)
+        if now.origin.epoch > self.origin.epoch:
+            raise OwnershipLost(reason)
+        return reason
+
+    def _progress(self, batch: Batch) -> str:
+        """What was committed is asked for first: a worker writes its progress before it commits."""
+        fresh = [owned for owned, at in batch.positions.items() if self._generations.get(owned) != at.generation]
+        expected = dict(self._held)
+        if fresh:
+            committed = self._sequences(self.upstream.committed())
+            expected |= {
+                owned: max(committed[owned], self._held.get(owned, 0)) for owned in fresh if owned in committed
+            }
+        held = self.ledger.read(expected) if expected else {}
+        reason = lost_progress(expected, held, self.origin.epoch, whose="what was committed or written before is")
+        if not reason:
+            self._held = {owned: held.get(owned, sequence) for owned, sequence in expected.items()}
+            self._generations |= {owned: batch.positions[owned].generation for owned in fresh}
+        return reason
+
+    def _sequences(self, offsets: Mapping[Partition, int]) -> dict[Partition, int]:
+        return {owned: epoch_base(self.origin.epoch) + offset for owned, offset in offsets.items()}
+
+
+def join(upstream: Upstream, ledger: Ledger, origin: Origin) -> CollectionState:
+    """At the start, when the collection is there: raises Misconfigured where it and the stream do not fit."""
+    collection = fitting(ledger, origin)
+    base = epoch_base(origin.epoch)
+    committed = {owned: base + offset for owned, offset in upstream.committed().items()}
+    held = ledger.read(committed) if committed else {}
+    if reason := lost_progress(committed, held, origin.epoch, whose="the group has committed"):
+        raise Misconfigured(reason)
+    if collection.origin != origin:
+        ledger.follow(origin)
+    return collection
+
+
+def begin_again(ledger: Ledger, origin: Origin, starts: Mapping[Partition, int]) -> None:
+    """What the collection holds of the stream counts for nothing any more: it is read again from these offsets."""
+    ledger.follow(origin)
+    ledger.advance({owned: epoch_base(origin.epoch) + offset for owned, offset in starts.items()}, back=True)
+
+
+def fitting(ledger: Ledger, origin: Origin) -> CollectionState:
+    """The collection; raises Misconfigured where it follows another stream."""
+    collection = opened(ledger)
+    if reason := unfit_origin(collection.origin, origin):
+        raise Misconfigured(reason)
+    return collection
+
+
+def opened(ledger: Ledger) -> CollectionState:
+    """The collection that was there a moment ago; raises Misconfigured where it is not."""
+    if (state := ledger.state()) is None:
+        raise Misconfigured("the collection went while it was opened: start again")
+    return state
