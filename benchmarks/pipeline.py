@@ -87,6 +87,12 @@ class NullStore:
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
         pass
 
+    def retract(self, points: Sequence[Point]) -> None:
+        pass
+
+    def probe(self) -> None:
+        pass
+
 
 class Result:
     """One run of the pipeline."""

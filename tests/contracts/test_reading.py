@@ -186,7 +186,7 @@ class Requests:
     def __init__(self) -> None:
         self.seen: list[grpc.QueryPoints] = []
 
-    def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float) -> grpc.QueryBatchResponse:  # noqa: ARG002, N802
+    def QueryBatch(self, request: grpc.QueryBatchPoints) -> grpc.QueryBatchResponse:  # noqa: N802
         self.seen += request.query_points
         return grpc.QueryBatchResponse(result=[grpc.BatchResult() for _ in request.query_points])
 

@@ -122,6 +122,13 @@ def test_the_largest_orders_are_told_apart(store: Store) -> None:
     assert version(store) == most
 
 
+def test_what_is_retracted_is_gone_and_no_other_version_of_it(store: Store) -> None:
+    store.upsert([point(5), point(5, index=1), point(5, name="newer", sequence=2), point(5, name="recut", recipe=2)])
+    store.retract([point(5), point(5, index=2), point(5, name="newer"), point(5, name="recut"), point(4, index=1)])
+    left = [KEY, *(ChunkKey("acme", name, n) for name, n in (("a/b", 1), ("newer", 0), ("recut", 0)))]
+    assert set(store.read(left)) == set(left[1:])
+
+
 def test_a_tombstone_replaces_a_document_and_is_replaced_by_a_newer_one(store: Store) -> None:
     store.upsert([point(1), point(2, text=None)])
     assert store.read([KEY])[KEY].deleted

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import grpc
 import pytest
 
 from penstock.adapters.qdrant.connection import Connection
@@ -186,8 +187,6 @@ def test_a_signal_drains_and_commits_and_exits_0(
 def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
     broker: str, minilm: Path, tmp_path: Path, store_server: StoreServer
 ) -> None:
-    import grpc
-
     kafka = new_topic(broker)
     produce(kafka, [document(f"doc/{n}") for n in range(10)])
     port = store_server.port
@@ -229,6 +228,20 @@ def test_a_second_signal_ends_at_once_and_an_outage_of_qdrant_is_waited_out(
         assert process.wait(SECONDS) == 0, log.read_text()
     assert committed(kafka) == {0: 10}
     assert '"dead_lettered": 0' in log.read_text()
+
+
+def test_an_api_key_that_qdrant_refuses_ends_the_worker_and_is_not_waited_for(
+    minilm: Path, tmp_path: Path, store_server: StoreServer
+) -> None:
+    store_server.before = lambda _method, _request: grpc.StatusCode.UNAUTHENTICATED
+    (tmp_path / "events.jsonl").write_bytes(document("a")[1])
+    port = store_server.port
+    variables = {
+        "MODEL__BUNDLE": minilm, "QDRANT__PATH": "", "QDRANT__URL": f"http://127.0.0.1:{port}",
+        "QDRANT__GRPC_PORT": port, "QDRANT__API_KEY": "wrong", "QDRANT__ALLOW_INSECURE": "true",
+    }  # fmt: skip
+    said = one_line(penstock(tmp_path, "index", "--from", "events.jsonl", variables=variables), 2)
+    assert "correct PENSTOCK_QDRANT__API_KEY" in said
 
 
 def test_config_hides_secrets(tmp_path: Path) -> None:

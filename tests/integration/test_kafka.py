@@ -8,10 +8,12 @@ import time
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
+from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from kafka import KafkaProducer
+from kafka import KafkaAdminClient, KafkaProducer
+from kafka.admin import NewTopic
 from kafka.errors import KafkaTimeoutError
 
 from penstock.adapters.kafka.connection import connect_consumer, connect_producer
@@ -284,6 +286,51 @@ def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(broker: st
     (found,) = read_all(settings, settings.dead_letters)
     assert found.value is None
     assert dict(found.headers)["penstock.value.dropped"] == b"3000000"
+
+
+MUCH = 1_500_000
+LARGE = {
+    "headers": Record(Partition("t", 0), 4, b"key", b"value", (("h", b"x" * MUCH), ("none", None))),
+    "key": Record(Partition("t", 0), 4, b"k" * MUCH, b"value"),
+    "everything": Record(Partition("t", 0), 4, b"k" * MUCH, b"v" * MUCH, (("h", b"x" * MUCH),)),
+    "no key": Record(Partition("t", 0), 4, None, b"v", (("h", b"x" * MUCH),)),
+}
+
+
+@pytest.mark.parametrize("part", LARGE)
+def test_the_last_resort_is_a_letter_of_our_own_headers_with_sizes_and_hashes(broker: str, part: str) -> None:
+    """A worker that could not place its letter would crash at it for ever."""
+    settings, record = new_topic(broker), LARGE[part]
+    check_topic(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    letters.put([Letter(record, InvalidEvent("whatever"), "decode")])
+    letters.close(5)
+    (found,) = read_all(settings, settings.dead_letters)
+    headers = dict(found.headers)
+    assert (found.key, found.value) == (None, b"")
+    assert headers["__connect.errors.offset"] == b"4"
+    for name, content in (("key", record.key), ("value", record.value)):
+        told = headers.get(f"penstock.{name}.dropped"), headers.get(f"penstock.{name}.sha256")
+        wanted = None if content is None else (str(len(content)).encode(), sha256(content).hexdigest().encode())
+        assert told == (wanted or (None, None))
+    assert int(headers["penstock.headers.dropped"]) >= sum(len(value or b"") for _, value in record.headers)
+
+
+def test_a_compacted_topic_takes_no_letter_without_a_key_and_that_is_told(broker: str) -> None:
+    settings = new_topic(broker)
+    with closing(KafkaAdminClient(bootstrap_servers=broker)) as admin:
+        admin.create_topics([NewTopic(settings.dead_letters, 1, 1, topic_configs={"cleanup.policy": "compact"})])
+    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    with pytest.raises(Misconfigured, match="takes no record without a key"):
+        letters.put([Letter(Record(Partition(settings.topic, 0), 0, None, b"x"), InvalidEvent("no"), "decode")])
+    letters.close(5)
+
+
+def test_a_session_that_the_broker_finds_too_short_ends_the_worker(broker: str) -> None:
+    settings = new_topic(broker, session_timeout_s=0.2)
+    produce(settings, [document("a")])
+    with pytest.raises(Misconfigured, match="PENSTOCK_KAFKA__SESSION_TIMEOUT_S"):
+        Running(settings, MemoryStore()).join()
 
 
 def test_a_missing_topic_is_named(broker: str) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -36,6 +37,7 @@ class Flaky:
     def __init__(self, store: MemoryStore, plan: Sequence[str]) -> None:
         self.store = store
         self.plan = list(plan)
+        self.full = False
 
     def _call(self, work: object) -> None:
         fate = self.plan.pop(0) if self.plan else "well"
@@ -59,6 +61,14 @@ class Flaky:
 
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
         self._call(lambda: self.store.sweep(anchors))
+
+    def retract(self, points: Sequence[Point]) -> None:
+        self._call(lambda: self.store.retract(points))
+
+    def probe(self) -> None:
+        if self.full:
+            raise Refused("nothing is taken")
+        self._call(self.store.probe)
 
 
 def run(source: MemorySource, store: object, letters: MemoryDeadLetters | None = None) -> Reporter:
@@ -144,15 +154,16 @@ def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_ind
     assert report.totals == Counter({Outcome.INDEXED: 18, Outcome.DEAD_LETTERED: 2})
 
 
-def test_a_store_that_refuses_every_document_of_a_batch_ends_the_worker() -> None:
-    source, letters = MemorySource(), MemoryDeadLetters()
+@pytest.mark.parametrize("most", [1, 500])
+def test_a_store_that_takes_nothing_ends_the_worker_however_small_the_polls_are(most: int) -> None:
+    source, letters = MemorySource(most=most), MemoryDeadLetters()
     for n in range(12):
         source.append(str(n).encode(), body(str(n), "poison"))
+    store: Any = Flaky(MemoryStore(), [])
+    store.full = True
     stream = Stream(source, letters, DocumentRules())
-    with pytest.raises(StageFailed, match="refuses every one of 12 documents"):
-        IndexWorker(IndexSettings(), stream, unchanging, Flaky(MemoryStore(), []), CHUNKS, 1, HashEmbedder()).run(
-            threading.Event()
-        )
+    with pytest.raises(StageFailed, match="the store takes no document at all: nothing is taken"):
+        IndexWorker(IndexSettings(), stream, unchanging, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert letters.letters == []
     assert source.committed == {}
 

@@ -108,6 +108,10 @@ class Stored:
         """Whether this gives way to a point of that order and recipe. Every guard in the store is this rule."""
         return (self.order, self.recipe) < (order, recipe)
 
+    def same(self, order: Order, recipe: int) -> bool:
+        """Whether this was written for the same event by the same rules."""
+        return (self.order, self.recipe) == (order, recipe)
+
     def newer(self, order: Order, recipe: int) -> bool:
         """Whether a point of that order and recipe gives way to this."""
         return (self.order, self.recipe) > (order, recipe)

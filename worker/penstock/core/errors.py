@@ -6,11 +6,21 @@ class InvalidEvent(Exception):
 
 
 class Refused(InvalidEvent):
-    """The store calls the request itself wrong; sent again it would be refused again."""
+    """The store calls the request itself wrong; sent again it would be refused again.
+
+    It is about a document only if the store takes others.
+    """
 
 
 class Unavailable(Exception):
-    """A service is away: the same call is made again later, for ever, and nothing is let go."""
+    """A service is away: the same call is made again later, for ever, and nothing is let go.
+
+    ``retry_after_s`` is the least pause, where the service names one.
+    """
+
+    def __init__(self, reason: str, retry_after_s: float = 0.0) -> None:
+        super().__init__(reason)
+        self.retry_after_s = retry_after_s
 
 
 class Overdue(Unavailable):

@@ -131,7 +131,10 @@ class VectorStore(Protocol):
     """Where points live. Every write is guarded by the order of what is there, see ``Stored.older``."""
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
-        """What is stored of these points; those that are not there are left out."""
+        """What is stored of these points; those that are not there are left out.
+
+        A refusal is about no document: Misconfigured.
+        """
 
     def upsert(self, points: Sequence[Point]) -> None:
         """Write each point that is new or whose stored form is older. Durable on return.
@@ -140,13 +143,25 @@ class VectorStore(Protocol):
         """
 
     def patch(self, points: Sequence[Point]) -> None:
-        """Renew order and payload, but no vector, of each stored point that is older and holds the same hash.
+        """Renew order and payload of each stored point that is older and holds the same hash; its vector stays.
 
         Durable on return; raises Refused like ``upsert``.
         """
 
+    def retract(self, points: Sequence[Point]) -> None:
+        """Remove each point that is of the same order and recipe: its document is given up.
+
+        A refusal is about no document: Misconfigured.
+        """
+
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
-        """Remove every point of these documents that is older than the anchor given."""
+        """Remove every point of these documents that is older than the anchor given.
+
+        A refusal is about no document: Misconfigured.
+        """
+
+    def probe(self) -> None:
+        """Write something that the store must take, and remove it: raises Refused where it takes nothing."""
 
 
 class Searcher(Protocol):
@@ -155,7 +170,7 @@ class Searcher(Protocol):
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """For each, the points nearest to its vector, nearest first: of its tenant, no tombstone, not expired.
 
-        Points that a newer version of their document has left behind may be among them. Raises Refused when a
+        Points of other versions of their document than that of its anchor may be among them. Raises Refused when a
         request is wrong.
         """
 

@@ -53,11 +53,17 @@ class Hit(NamedTuple):
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
-    """The hits that belong to their document as it is now: its anchor lives, and they are not older than it."""
+    """The hits that belong to their document as it is now: its anchor lives, and they are of the same event.
+
+    An older one was left behind, a newer one belongs to a version that is being written, or was given up half-way. One
+    that a newer recipe cut of the same event counts: its writer may have gone before it came to the anchor.
+    """
     kept = []
     for hit in hits:
         anchor = anchors.get(ChunkKey(hit.key.tenant, hit.key.document, 0))
-        if anchor is not None and not anchor.deleted and not hit.stored.older(anchor.order, anchor.recipe):
+        if anchor is None or anchor.deleted or hit.stored.order != anchor.order:
+            continue
+        if hit.stored.recipe >= anchor.recipe:
             kept.append(hit)
     return kept
 

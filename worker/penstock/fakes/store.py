@@ -48,12 +48,24 @@ class MemoryStore(VectorStore, Searcher):
                     self.points[point.key] = Point(*same, there.vector)
 
     @override
+    def retract(self, points: Sequence[Point]) -> None:
+        with self._lock:
+            for point in points:
+                there = self.points.get(point.key)
+                if there is not None and stored_form(there).same(point.event.order, point.recipe):
+                    del self.points[point.key]
+
+    @override
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
         with self._lock:
             for key, point in list(self.points.items()):
                 anchor = anchors.get(point.event.key)
                 if anchor is not None and stored_form(point).older(anchor.order, anchor.recipe):
                     del self.points[key]
+
+    @override
+    def probe(self) -> None:
+        """It takes everything."""
 
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:

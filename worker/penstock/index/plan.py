@@ -88,6 +88,11 @@ class Write:
         return Point(self.event, index, self.recipe, hashes, self.chunks[index], vector)
 
     @property
+    def points(self) -> list[Point]:
+        """Of all chunks, or the tombstone."""
+        return [self.point(index) for index in range(len(self.chunks) or 1)]
+
+    @property
     def missing(self) -> tuple[int, ...]:
         """Indices of the chunks that need a vector and have none yet."""
         have = self.vectors or {}

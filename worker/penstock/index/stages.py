@@ -16,9 +16,6 @@ from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
 from penstock.stream.retry import Retry
 
-SUSPICIOUS = 10
-"""So many documents in a batch, all refused: that is not about the documents."""
-
 
 @dataclass(slots=True)
 class IndexWork(Work):
@@ -205,12 +202,7 @@ class WriteOut:
     def __call__(self, work: IndexWork) -> IndexWork:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
         self.joined.verify(work.batch)
-        before = len(work.letters)
         self._write(work, work.writes, work.settled)
-        refused = len(work.letters) - before
-        if refused == len(work.writes) >= SUSPICIOUS:
-            last = work.letters[-1].error
-            raise Misconfigured(f"the store refuses every one of {refused} documents; the last one: {last}")
         if work.letters:
             self.dead_letters.put(work.letters)
         self.joined.advance(work.batch)
@@ -224,9 +216,20 @@ class WriteOut:
             work.outcomes.update(outcomes.values())
         except Refused as error:
             if len(writes) == 1:
+                self._require_others(error)
+                self.store.retract(writes[0].points)
                 work.give_up(writes[0].event.record, error, "write")
                 self._write(work, [], settled)
                 return
             middle = len(writes) // 2
             self._write(work, writes[:middle], settled)
             self._write(work, writes[middle:], {})
+
+    def _require_others(self, refusal: Refused) -> None:
+        """A refusal is about a document only where the store takes something that it must take."""
+        try:
+            self.store.probe()
+        except Refused as error:
+            raise Misconfigured(
+                f"the store takes no document at all: {error}; first it refused one: {refusal}"
+            ) from error

@@ -12,7 +12,7 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.core.documents import ChunkKey, DocumentKey, Op, Stored
-from penstock.core.errors import Refused, Unavailable
+from penstock.core.errors import Unavailable
 from penstock.core.ports import VectorStore
 from penstock.core.records import Outcome
 from penstock.index.plan import Write, settle
@@ -69,16 +69,9 @@ def steps(
     if waiting:
         raise Unavailable(f"{len(waiting)} documents were written {MOST_ROUNDS} times and are not read back")
     if anchors:
-        _sweep(store, anchors)
+        store.sweep(anchors)
         yield
     return outcomes
-
-
-def _sweep(store: VectorStore, anchors: Mapping[DocumentKey, Stored]) -> None:
-    try:
-        store.sweep(anchors)
-    except Refused as error:  # no document is to blame: all of them are written
-        raise Unavailable(f"cannot clean up: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,6 @@ class Retry:
 
     def pause_s(self, error: Unavailable, failures: int) -> float:
         """Reports a failure, and says how long to wait after it."""
-        pause = self.delay(failures)
+        pause = max(self.delay(failures), error.retry_after_s)
         self.report(error, failures, pause)
         return pause

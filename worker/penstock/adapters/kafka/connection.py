@@ -27,8 +27,33 @@ REFUSALS = (
     kafka_errors.UnsupportedSaslMechanismError,
     kafka_errors.KafkaConfigurationError,
     kafka_errors.InvalidTopicError,
+    kafka_errors.InvalidSessionTimeoutError,
+    kafka_errors.InvalidGroupIdError,
+    kafka_errors.InconsistentGroupProtocolError,
+    kafka_errors.InvalidRecordError,
+    kafka_errors.InvalidTimestampError,
+    kafka_errors.InvalidRequiredAcksError,
+    kafka_errors.InvalidPartitionsError,
+    kafka_errors.InvalidReplicationFactorError,
+    kafka_errors.InvalidReplicationAssignmentError,
+    kafka_errors.InvalidConfigurationError,
+    kafka_errors.PolicyViolationError,
+    kafka_errors.SecurityDisabledError,
+    kafka_errors.UnsupportedVersionError,
+    kafka_errors.UnsupportedForMessageFormatError,
+    kafka_errors.UnsupportedCodecError,
 )
 """What waiting will not mend."""
+
+HINTS = {
+    kafka_errors.InvalidSessionTimeoutError: "PENSTOCK_KAFKA__SESSION_TIMEOUT_S is outside of what the broker allows "
+    "(group.min.session.timeout.ms to group.max.session.timeout.ms)",
+    kafka_errors.InvalidGroupIdError: "PENSTOCK_KAFKA__GROUP is no name for a group",
+    kafka_errors.InconsistentGroupProtocolError: "members of another kind are in the group: set another "
+    "PENSTOCK_KAFKA__GROUP",
+    kafka_errors.InvalidRecordError: "a compacted topic takes no record without a key",
+}
+"""What to do, where the error itself does not say it."""
 
 
 def one_line(error: Exception) -> str:
@@ -40,7 +65,8 @@ def one_line(error: Exception) -> str:
 def failure(error: kafka_errors.KafkaError, what: str, refusing: str = "") -> Misconfigured | Unavailable:
     """A library error as what the worker does about it, told of ``what``, in other words where that is ``refusing``."""
     if isinstance(error, REFUSALS):
-        return Misconfigured(f"{refusing or f'{what} refuses'}: {one_line(error)}")
+        hint = HINTS.get(type(error))
+        return Misconfigured(f"{refusing or f'{what} refuses'}: {one_line(error)}{f': {hint}' if hint else ''}")
     return Unavailable(f"{what}: {one_line(error)}")
 
 

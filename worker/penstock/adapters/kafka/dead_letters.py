@@ -1,6 +1,7 @@
 """The dead letter topic."""
 
-from collections.abc import Sequence
+import hashlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from kafka import KafkaProducer
@@ -10,11 +11,13 @@ from kafka.producer.future import FutureRecordMetadata
 from typing_extensions import override
 
 from penstock.adapters.kafka.connection import failure
+from penstock.core.errors import Misconfigured
 from penstock.core.ports import DeadLetters
-from penstock.core.records import Letter
+from penstock.core.records import Headers, Letter
 
 REQUEST_S = 10.0
 LONGEST_MESSAGE = 2000
+TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLargeError)
 
 
 class KafkaDeadLetters(DeadLetters):
@@ -29,48 +32,86 @@ class KafkaDeadLetters(DeadLetters):
 
     @override
     def put(self, letters: Sequence[Letter]) -> None:
-        """A letter that is too large for the topic goes without its value, and says so."""
-        sent = [(letter, self._send(letter)) for letter in letters]
-        for letter, future in sent:
-            try:
-                self._await(future)
-            except kafka_errors.MessageSizeTooLargeError:
-                self._await(self._send(letter, without_value=True))
+        """A letter that is too large for the topic goes without its value, and at last with nothing of its own.
+
+        What was left out is told by its size and its SHA-256.
+        """
+        left = list(letters)
+        for form in FORMS:
+            sent = [(letter, self._send(letter, form)) for letter in left]
+            left = [letter for letter, future in sent if not self._fits(future)]
+        if left:
+            raise Misconfigured(
+                f"{self._name} takes not even a letter without its content: raise its max.message.bytes"
+            )
 
     @override
     def close(self, timeout_s: float) -> None:
         self._producer.close(timeout=timeout_s)
 
-    def _send(self, letter: Letter, *, without_value: bool = False) -> Any:
+    def _send(self, letter: Letter, form: "Form") -> Any:
         """A future; one that has failed when the client itself finds the letter too large."""
-        record, more = letter.record, []
-        value = record.value
-        if without_value:
-            value, more = None, [("penstock.value.dropped", str(len(record.value or b"")).encode())]
-        if value is None and record.key is None:  # the library sends no record without both
-            value, more = b"", [*more, ("penstock.value.null", b"true")]
-        original = [(name, header or b"") for name, header in record.headers]  # nor null headers
-        headers = [*original, *error_headers(letter, self._sequence_base), *more]
+        key, value, headers = form(letter, error_headers(letter, self._sequence_base))
         try:
-            return self._producer.send(self._topic, key=record.key, value=value, headers=headers)
-        except kafka_errors.MessageSizeTooLargeError as error:
+            return self._producer.send(self._topic, key=key, value=value, headers=headers)
+        except TOO_LARGE as error:
             return Future().failure(error)
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name, self._name) from error
 
-    def _await(self, future: Any) -> None:
+    def _fits(self, future: Any) -> bool:
         try:
             if isinstance(future, FutureRecordMetadata):
                 future.get(timeout=REQUEST_S)
             elif future.failed():
                 raise future.exception
-        except kafka_errors.MessageSizeTooLargeError:
-            raise
+        except TOO_LARGE:
+            return False
         except kafka_errors.KafkaError as error:
             raise failure(error, self._name, self._name) from error
+        return True
 
 
-def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]:
+def whole(letter: Letter, errors: Headers) -> "Parts":
+    """Everything as it was."""
+    return _sendable(letter.record.key, letter.record.value, [*letter.record.headers, *errors])
+
+
+def without_value(letter: Letter, errors: Headers) -> "Parts":
+    """All but the value."""
+    record = letter.record
+    return _sendable(record.key, None, [*record.headers, *errors, *_dropped("value", record.value)])
+
+
+def bare(letter: Letter, errors: Headers) -> "Parts":
+    """Our own headers, and what would have stood beside them as sizes and hashes."""
+    record = letter.record
+    theirs = b"".join(name.encode() + b"\0" + (value or b"") + b"\0" for name, value in record.headers)
+    told = [*_dropped("key", record.key), *_dropped("value", record.value), *_dropped("headers", theirs)]
+    return _sendable(None, None, [*errors, *told])
+
+
+Parts = tuple[bytes | None, bytes | None, list[tuple[str, bytes]]]
+Form = Callable[[Letter, Headers], Parts]
+FORMS: tuple[Form, ...] = (whole, without_value, bare)
+
+
+def _sendable(key: bytes | None, value: bytes | None, headers: Sequence[tuple[str, bytes | None]]) -> Parts:
+    """The library sends no record without key and value, and no header without a value."""
+    filled = [(name, header or b"") for name, header in headers]
+    if key is None and value is None:
+        return None, b"", [*filled, ("penstock.value.null", b"true")]
+    return key, value, filled
+
+
+def _dropped(what: str, content: bytes | None) -> list[tuple[str, bytes]]:
+    if content is None:
+        return []
+    size, digest = str(len(content)).encode(), hashlib.sha256(content).hexdigest().encode()
+    return [(f"penstock.{what}.dropped", size), (f"penstock.{what}.sha256", digest)]
+
+
+def error_headers(letter: Letter, sequence_base: int) -> Headers:
     """The headers of Kafka Connect's dead letter queues (KIP-298), and the order of the first delivery."""
     partition = letter.record.partition
     headers = {
@@ -82,4 +123,4 @@ def error_headers(letter: Letter, sequence_base: int) -> list[tuple[str, bytes]]
         "__connect.errors.exception.message": str(letter.error)[:LONGEST_MESSAGE],
         "penstock.sequence": str(sequence_base + letter.record.offset),
     }
-    return [(name, value.encode()) for name, value in headers.items()]
+    return tuple((name, value.encode()) for name, value in headers.items())

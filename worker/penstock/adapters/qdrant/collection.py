@@ -5,12 +5,11 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
-import grpc as rpc
 from qdrant_client import grpc
 
 from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
-from penstock.adapters.qdrant.store import failure
 from penstock.core.errors import Misconfigured, Refused, Unavailable
 from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
 
@@ -26,10 +25,8 @@ class NoCollection(Misconfigured):
 
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a collection or an alias of that name; raises Unavailable, or Misconfigured when refused."""
-    try:
+    with about_no_document():
         return resolve(connection.collections, name) is not None
-    except rpc.RpcError as error:
-        raise _opening_failure(error, name) from error
 
 
 def open_collection(connection: Connection, name: str, identity: ModelIdentity, full: int = 0) -> Collection:
@@ -40,7 +37,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
     """
     service = connection.collections
     shape = convert.Shape(identity.dimension, full)
-    try:
+    with about_no_document():
         actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
@@ -56,8 +53,6 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
                 f"{full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
             )
         connection.index_fields(actual)
-    except rpc.RpcError as error:
-        raise _opening_failure(error, name) from error
     return Collection(actual, shape)
 
 
@@ -68,7 +63,7 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
     same event; numbers can be compared where fingerprints cannot.
     """
     service = connection.collections
-    try:
+    with about_no_document():
         newest = describe(service, collection)[0].get(RECIPE) or {"number": 0, "fingerprint": ""}
         if newest["fingerprint"] == fingerprint:
             return int(newest["number"])
@@ -77,28 +72,18 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
         service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
         if describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
             raise Unavailable(f"another worker numbers its recipe in collection {collection}")
-    except rpc.RpcError as error:
-        raise _opening_failure(error, collection) from error
     return number
 
 
 def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
     """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
-    try:
+    with about_no_document():
         actual = resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")
         metadata, full = describe(connection.collections, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
-    except rpc.RpcError as error:
-        raise _opening_failure(error, name) from error
     return Collection(actual, convert.Shape(identity.dimension, full))
-
-
-def _opening_failure(error: Any, name: str) -> Exception:
-    """Before the first point there is no document that a refusal could be about."""
-    meant = failure(error, f"opening collection {name}")
-    return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
 
 
 def resolve(service: Any, name: str) -> str | None:
@@ -127,7 +112,7 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         )
         try:
             service.Create(request)
-        except rpc.RpcError:
+        except (Refused, Unavailable):  # another worker may have been faster
             if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
                 raise
     connection.index_fields(actual)

@@ -1,13 +1,14 @@
 """Reaching Qdrant: a server, or the embedded one, as the services of its gRPC API."""
 
+import warnings
 from collections.abc import Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from qdrant_client import QdrantClient, grpc
 
 from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.channel import OPTIONS, Channel, Remote, Services
 from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.filters import FieldType
@@ -34,22 +35,8 @@ INDEXED: Mapping[str, FieldType] = {
 }
 """What guards, readers and filters look at."""
 
-RECONNECT = {"grpc.initial_reconnect_backoff_ms": 100, "grpc.max_reconnect_backoff_ms": 2000}
-"""The library's own pauses grow to two minutes: so long a server that is back would still be away."""
-
 MEMORY = Path(":memory:")
 """As embedded folder: keep nothing."""
-
-
-class WithDeadline:
-    """A gRPC service whose calls have a deadline: a server that vanished would otherwise be waited for for ever."""
-
-    def __init__(self, service: Any, timeout_s: float) -> None:
-        self._service, self._timeout_s = service, timeout_s
-
-    def __getattr__(self, name: str) -> Any:
-        """One of the service's calls."""
-        return partial(getattr(self._service, name), timeout=self._timeout_s)
 
 
 QUANTIZED = {
@@ -68,30 +55,17 @@ class Collection(NamedTuple):
 
 
 class Connection:
-    """A Qdrant server, or the embedded one, as the two services of its gRPC API."""
+    """A Qdrant server, or the embedded one, as the two services of its gRPC API: ``points`` and ``collections``."""
 
     def __init__(self, settings: QdrantSettings) -> None:
         """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured)."""
         self._settings = settings
         memory = settings.path == MEMORY
-        self._local = LocalQdrant(None if memory else settings.path) if settings.path else None
-        self._client = None if self._local else self._connect(settings)
-
-    @property
-    def points(self) -> Any:
-        """The Points service."""
-        return self._local.points if self._local else self._remote.grpc_points
-
-    @property
-    def collections(self) -> Any:
-        """The Collections service; each of its calls ends in time."""
-        service = self._local.collections if self._local else self._remote.grpc_collections
-        return WithDeadline(service, self._settings.timeout_s)
-
-    @property
-    def timeout_s(self) -> float:
-        """Longest wait for one answer."""
-        return self._settings.timeout_s
+        self._services: Services = (
+            LocalQdrant(None if memory else settings.path) if settings.path else Remote(lambda: _connect(settings))
+        )
+        channel = Channel(self._services, settings.timeout_s)
+        self.points, self.collections = channel.service("points"), channel.service("collections")
 
     @property
     def layout(self) -> dict[str, Any]:
@@ -109,7 +83,6 @@ class Connection:
             self.points,
             collection.name,
             collection.shape,
-            timeout_s=self._settings.timeout_s,
             points_per_request=self._settings.points_per_request,
             requests_in_flight=self._settings.requests_in_flight,
         )
@@ -123,8 +96,7 @@ class Connection:
                 field_name=field,
                 field_type=KINDS[kind],
                 field_index_params=params,
-            ),
-            timeout=self._settings.timeout_s,
+            )
         )
 
     def index_fields(self, collection: str) -> None:
@@ -137,19 +109,12 @@ class Connection:
 
     def close(self) -> None:
         """Release the connection, or the folder."""
-        if self._local:
-            self._local.close()
-        else:
-            self._remote.close()
+        self._services.close()
 
-    @property
-    def _remote(self) -> QdrantClient:
-        if self._client is None:
-            raise ValueError("this connection is embedded. This is a bug.")
-        return self._client
 
-    @staticmethod
-    def _connect(settings: QdrantSettings) -> QdrantClient:
+def _connect(settings: QdrantSettings) -> QdrantClient:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that a key over http is readable is the settings' business
         return QdrantClient(
             url=settings.url,
             grpc_port=settings.grpc_port,
@@ -157,5 +122,5 @@ class Connection:
             api_key=settings.api_key.get_secret_value() or None,
             timeout=max(1, round(settings.timeout_s)),
             check_compatibility=False,
-            grpc_options=dict(RECONNECT),
+            grpc_options=dict(OPTIONS),
         )

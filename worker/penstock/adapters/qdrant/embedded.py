@@ -72,6 +72,9 @@ class LocalQdrant:
                 code = rpc.StatusCode.NOT_FOUND if missing else rpc.StatusCode.INVALID_ARGUMENT
                 raise LocalError(code, str(error)) from error
 
+    def renew(self) -> None:
+        """Nothing is between this and its caller."""
+
     def close(self) -> None:
         """Release the folder."""
         with self._lock:
@@ -98,17 +101,6 @@ class LocalPoints:
         self._local.run(upsert)
         return grpc.PointsOperationResponse(result=_completed())
 
-    def UpdateBatch(self, request: grpc.UpdateBatchPoints, timeout: float | None = None) -> grpc.UpdateBatchResponse:
-        def patch(client: QdrantClient) -> None:
-            for operation in request.operations:
-                change = operation.set_payload
-                ids = _matching(client, request.collection_name, change.points_selector)
-                if ids:
-                    client.set_payload(request.collection_name, GrpcToRest.convert_payload(change.payload), ids)
-
-        self._local.run(patch)
-        return grpc.UpdateBatchResponse(result=[_completed() for _ in request.operations])
-
     def Delete(self, request: grpc.DeletePoints, timeout: float | None = None) -> grpc.PointsOperationResponse:
         def delete(client: QdrantClient) -> None:
             ids = _matching(client, request.collection_name, request.points)
@@ -121,7 +113,10 @@ class LocalPoints:
     def Get(self, request: grpc.GetPoints, timeout: float | None = None) -> grpc.GetResponse:
         ids = [GrpcToRest.convert_point_id(point_id) for point_id in request.ids]
         include = GrpcToRest.convert_with_payload_selector(request.with_payload)
-        points = self._local.run(lambda client: client.retrieve(request.collection_name, ids, with_payload=include))
+        vectors = list(request.with_vectors.include.names) or False
+        points = self._local.run(
+            lambda client: client.retrieve(request.collection_name, ids, with_payload=include, with_vectors=vectors)
+        )
         return grpc.GetResponse(result=[RestToGrpc.convert_retrieved_point(point) for point in points])
 
     def Scroll(self, request: grpc.ScrollPoints, timeout: float | None = None) -> grpc.ScrollResponse:
@@ -245,7 +240,9 @@ def _nearest(client: QdrantClient, request: grpc.QueryPoints, limit: int, **aske
 
 
 def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[models.ExtendedPointId]:
-    """The ids that a filter names and whose points it accepts."""
+    """The ids that are listed, or those that a filter names and whose points it accepts."""
+    if selector.HasField("points"):
+        return [GrpcToRest.convert_point_id(point_id) for point_id in selector.points.ids]
     where = GrpcToRest.convert_filter(selector.filter)
     named: list[models.ExtendedPointId] = list(_named(where))
     points = client.retrieve(collection, named, with_payload=True) if named else []

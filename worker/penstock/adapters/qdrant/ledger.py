@@ -4,17 +4,16 @@ import uuid
 from collections.abc import Collection as Some
 from collections.abc import Mapping
 from dataclasses import asdict
-from typing import Any
 
-import grpc as rpc
 from qdrant_client import grpc
 from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.collection import ORIGIN, describe, resolve, state_of
 from penstock.adapters.qdrant.connection import Collection, Connection
-from penstock.adapters.qdrant.store import MAJORITY, STRONG, failure, require_completed
-from penstock.core.errors import Misconfigured, Missing, Refused
+from penstock.adapters.qdrant.store import MAJORITY, STRONG, require_completed
+from penstock.core.errors import Missing
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import Ledger
 from penstock.core.records import Partition
@@ -33,26 +32,21 @@ class QdrantLedger(Ledger):
         """``name`` is what readers use, ``collection`` what is written."""
         self._collections, self._points = connection.collections, connection.points
         self._name, self._collection = name, collection.name
-        self._timeout_s = connection.timeout_s
 
     @override
     def state(self) -> CollectionState | None:
         try:
-            actual = resolve(self._collections, self._name)
-            return None if actual is None else state_of(actual, describe(self._collections, actual)[0])
-        except rpc.RpcError as error:
-            meant = _meant(error, f"looking at collection {self._name}")
-            if isinstance(meant, Missing):  # it went between the two questions
-                return None
-            raise meant from error
+            with about_no_document():
+                actual = resolve(self._collections, self._name)
+                return None if actual is None else state_of(actual, describe(self._collections, actual)[0])
+        except Missing:  # it went between the two questions
+            return None
 
     @override
     def follow(self, origin: Origin) -> None:
         kept = convert.to_payload({ORIGIN: asdict(origin)})
-        try:
+        with about_no_document():
             self._collections.Update(grpc.UpdateCollection(collection_name=self._collection, metadata=kept))
-        except rpc.RpcError as error:
-            raise _meant(error, f"writing the origin of {self._collection}") from error
 
     @override
     def read(self, partitions: Some[Partition]) -> dict[Partition, int]:
@@ -64,8 +58,8 @@ class QdrantLedger(Ledger):
             with_payload=convert.fields(FIELDS),
             read_consistency=MAJORITY,
         )
-        found = self._call("Get", request).result
-        payloads = [convert.payload_of(point.payload) for point in found]
+        with about_no_document():
+            payloads = [convert.payload_of(point.payload) for point in self._points.Get(request).result]
         return {Partition(held["topic"], held["partition"]): held["sequence"] for held in payloads}
 
     @override
@@ -79,18 +73,8 @@ class QdrantLedger(Ledger):
             update_filter=None if back else grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards]),
         )
         if sequences:
-            require_completed("Upsert", self._call("Upsert", request).result)
-
-    def _call(self, method: str, request: Any) -> Any:
-        try:
-            return getattr(self._points, method)(request, timeout=self._timeout_s)
-        except rpc.RpcError as error:
-            raise _meant(error, f"{method} of the progress in {self._collection}") from error
-
-
-def _meant(error: Any, during: str) -> Exception:
-    meant = failure(error, during)
-    return Misconfigured(str(meant)) if isinstance(meant, Refused) else meant
+            with about_no_document():
+                require_completed("Upsert", self._points.Upsert(request).result)
 
 
 def _point_id(partition: Partition) -> grpc.PointId:

@@ -4,11 +4,12 @@ import uuid
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import numpy as np
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
-from penstock.core.documents import ChunkKey, DocumentKey, Order, Point, Stored
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored
 from penstock.core.queries import Hit
 from penstock.core.vectors import Vector, truncate
 
@@ -42,6 +43,11 @@ class Shape(NamedTuple):
     def widest(self) -> int:
         """What is to be computed; the shorter one is its beginning."""
         return max(self)
+
+    @property
+    def names(self) -> list[str]:
+        """Of the vectors that a point has."""
+        return [VECTOR, FULL] if self.full else [VECTOR]
 
     def named(self, vector: Vector) -> dict[str, Vector]:
         """The vectors of a point, each of length 1."""
@@ -119,27 +125,60 @@ def documents_only() -> grpc.Filter:
     return grpc.Filter(must_not=[nameless])
 
 
-def upsert_guard(points: Sequence[Point]) -> grpc.Filter:
-    """One filter for a request of many documents: each point only where it is older than its own document."""
+def upsert_guards(points: Sequence[Point]) -> list[grpc.Condition]:
+    """For each point: only where it is older than its document. Points of a document share theirs."""
     documents: dict[tuple[DocumentKey, Order, int], list[grpc.PointId]] = {}
     for point in points:
         documents.setdefault((point.event.key, point.event.order, point.recipe), []).append(point_id(point.key))
-    guards = [guarded(ids, order, recipe) for (_, order, recipe), ids in documents.items()]
-    return grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
+    guards = {of: grpc.Condition(filter=guarded(ids, of[1], of[2])) for of, ids in documents.items()}
+    return [guards[point.event.key, point.event.order, point.recipe] for point in points]
 
 
-def patch_message(point: Point, indexed_at: str) -> grpc.PointsUpdateOperation:
-    """New order and payload for a stored point that is older and holds the same text; its vector stays."""
+def patch_guards(points: Sequence[Point]) -> list[grpc.Condition]:
+    """For each point: only where it is older and still holds the same text."""
+    return [
+        grpc.Condition(
+            filter=guarded([point_id(point.key)], point.event.order, point.recipe, _keyword("hash", _text(point).hash))
+        )
+        for point in points
+    ]
+
+
+def exactly(point: Point) -> grpc.Condition:
+    """The point, where it was written for the same event by the same rules."""
+    order = point.event.order
+    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=[point_id(point.key)]))
+    same = [_equals("version", order.version), _equals("sequence", order.sequence), _equals("recipe", point.recipe)]
+    return grpc.Condition(filter=grpc.Filter(must=[only, *same]))
+
+
+def holds(there: grpc.RetrievedPoint | None, point: Point) -> bool:
+    """Whether the stored point has a vector of the same text."""
+    return there is not None and there.payload["hash"].string_value == _text(point).hash
+
+
+def kept_message(point: Point, there: grpc.RetrievedPoint, indexed_at: str) -> grpc.PointStruct:
+    """The whole point, with the vectors that are stored."""
+    stored_vectors = there.vectors.vectors.vectors
+    named = {name: vector_of(there, name) for name in stored_vectors}
+    payload = payload_to_grpc(point_payload(point, indexed_at))
+    return grpc.PointStruct(id=point_id(point.key), vectors=convert_vector_struct(named), payload=payload)
+
+
+def probe(shape: Shape) -> tuple[grpc.PointStruct, grpc.Condition]:
+    """A point of no tenant and no document, like any other to the store, and its guard."""
+    at = grpc.PointId(uuid=str(uuid.uuid5(PROGRESS, "probe")))
+    unit = np.zeros(shape.widest, np.float32)
+    unit[0] = 1.0
+    payload = payload_to_grpc({"version": 0, "sequence": 0, "recipe": 0})
+    message = grpc.PointStruct(id=at, vectors=convert_vector_struct(shape.named(unit)), payload=payload)
+    return message, grpc.Condition(filter=guarded([at], Order(1, 1), 1))
+
+
+def _text(point: Point) -> Chunk:
     if point.chunk is None:
         raise ValueError("a tombstone cannot be patched: it keeps no vector. This is a bug.")
-    same = _keyword("hash", point.chunk.hash)
-    where = guarded([point_id(point.key)], point.event.order, point.recipe, same)
-    return grpc.PointsUpdateOperation(
-        set_payload=grpc.PointsUpdateOperation.SetPayload(
-            payload=payload_to_grpc(point_payload(point, indexed_at)),
-            points_selector=grpc.PointsSelector(filter=where),
-        )
-    )
+    return point.chunk
 
 
 def of_documents(tenant: str, documents: Iterable[str]) -> grpc.Filter:

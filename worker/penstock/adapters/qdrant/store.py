@@ -3,18 +3,17 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from itertools import islice
 from typing import Any, TypeVar
 
-import grpc as rpc
 import numpy as np
 from qdrant_client import grpc
 from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living, readable
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
-from penstock.core.errors import Missing, Overdue, Refused, Unavailable
+from penstock.core.errors import Overdue, Unavailable
 from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup, owned
 from penstock.core.vectors import Vector
@@ -22,17 +21,14 @@ from penstock.core.vectors import Vector
 T = TypeVar("T")
 
 SCROLL_PAGE = 1000
+REQUEST_BYTES = 8 << 20
+"""Of points in one request: few enough for a slow disk to write in the time that is waited for an answer."""
+
 OVERSAMPLED = 3
 """Candidates of short vectors, per one wanted, that full vectors score."""
 
 STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
 MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
-
-_WRONG_REQUEST = (
-    rpc.StatusCode.INVALID_ARGUMENT,
-    rpc.StatusCode.OUT_OF_RANGE,
-)
-"""What is about the request. FAILED_PRECONDITION is not: a server that is locked for writes answers so."""
 
 
 class QdrantStore(VectorStore, Searcher):
@@ -48,7 +44,6 @@ class QdrantStore(VectorStore, Searcher):
         collection: str,
         shape: convert.Shape,
         *,
-        timeout_s: float = 30.0,
         points_per_request: int = 256,
         requests_in_flight: int = 4,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
@@ -60,7 +55,6 @@ class QdrantStore(VectorStore, Searcher):
         self._points = points
         self._collection = collection
         self._shape = shape
-        self._timeout_s = timeout_s
         self._size = points_per_request
         self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
         self._now = now
@@ -68,37 +62,53 @@ class QdrantStore(VectorStore, Searcher):
     @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         stored: dict[ChunkKey, Stored] = {}
-        for part in self._each(self._get, _slices(keys, self._size * 4)):
-            stored |= part
+        with about_no_document():
+            for part in self._each(self._get, _slices(keys, self._size * 4)):
+                stored |= part
         return stored
 
     @override
     def upsert(self, points: Sequence[Point]) -> None:
-        self._all(self._upsert, _slices(points, self._size))
+        at = self._stamp()
+        self._write([convert.upsert_message(point, self._shape, at) for point in points], convert.upsert_guards(points))
 
     @override
     def patch(self, points: Sequence[Point]) -> None:
-        self._all(self._patch, _slices(points, self._size))
+        """Whole points, with the vectors that are there: a change of payload alone costs a server nine times that."""
+        ids = [convert.point_id(point.key) for point in points]
+        there: dict[str, grpc.RetrievedPoint] = {}
+        with about_no_document():
+            for part in self._each(self._get_vectors, _slices(ids, self._size)):
+                there |= part
+        at = self._stamp()
+        kept = [point for point in points if convert.holds(there.get(convert.point_id(point.key).uuid), point)]
+        messages = [convert.kept_message(point, there[convert.point_id(point.key).uuid], at) for point in kept]
+        self._write(messages, convert.patch_guards(kept))
+
+    @override
+    def probe(self) -> None:
+        """By a point that no reader meets."""
+        message, guard = convert.probe(self._shape)
+        self._update("Upsert", grpc.UpsertPoints, points=[message], update_filter=grpc.Filter(should=[guard]))
+        doomed = grpc.PointsIdsList(ids=[message.id])
+        self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(points=doomed))
+
+    @override
+    def retract(self, points: Sequence[Point]) -> None:
+        with about_no_document():
+            for part in _slices(points, self._size):
+                any_of = grpc.Filter(should=[convert.exactly(point) for point in part])
+                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
     @override
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
         """Finds first, and deletes only what is still older by then."""
-        tenants: dict[str, list[DocumentKey]] = {}
-        for key in anchors:
-            tenants.setdefault(key.tenant, []).append(key)
-        doomed: dict[DocumentKey, list[grpc.PointId]] = {}
-        for tenant, keys in tenants.items():
-            for part in _slices(keys, self._size * 4):
-                where = convert.of_documents(tenant, [key.document for key in part])
-                for point in self._scroll(where, convert.SWEEP_FIELDS):
-                    key = DocumentKey(tenant, point.payload["document"].string_value)
-                    there = convert.stored(convert.payload_of(point.payload))
-                    if there.older(anchors[key].order, anchors[key].recipe):
-                        doomed.setdefault(key, []).append(point.id)
-        for group in _slices(list(doomed.items()), self._size):
-            guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group]
-            any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
-            self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
+        with about_no_document():
+            doomed = self._left_behind(anchors)
+            for group in _slices(list(doomed.items()), self._size):
+                guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group]
+                any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
+                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
@@ -108,7 +118,7 @@ class QdrantStore(VectorStore, Searcher):
             query_points=[self._query(lookup) for lookup in lookups],
             read_consistency=MAJORITY,
         )
-        return [[convert.hit(point) for point in part.result] for part in self._call("QueryBatch", batch).result]
+        return [[convert.hit(point) for point in part.result] for part in self._points.QueryBatch(batch).result]
 
     def vectors(self, tenant: str) -> tuple[list[Hit], Vector]:
         """Every chunk of a tenant that readers may see, scored 0, and its widest vector: ``[chunks, widest]``.
@@ -129,6 +139,22 @@ class QdrantStore(VectorStore, Searcher):
         hits = [convert.hit(point) for point in self._scroll(convert.documents_only(), convert.HIT_FIELDS)]
         return owned(hits, {hit.key: hit.stored for hit in hits if hit.key.chunk == 0})
 
+    def _left_behind(self, anchors: Mapping[DocumentKey, Stored]) -> dict[DocumentKey, list[grpc.PointId]]:
+        """The points of these documents that are older than their anchor."""
+        tenants: dict[str, list[DocumentKey]] = {}
+        for key in anchors:
+            tenants.setdefault(key.tenant, []).append(key)
+        doomed: dict[DocumentKey, list[grpc.PointId]] = {}
+        for tenant, keys in tenants.items():
+            for part in _slices(keys, self._size * 4):
+                where = convert.of_documents(tenant, [key.document for key in part])
+                for point in self._scroll(where, convert.SWEEP_FIELDS):
+                    key = DocumentKey(tenant, point.payload["document"].string_value)
+                    there = convert.stored(convert.payload_of(point.payload))
+                    if there.older(anchors[key].order, anchors[key].recipe):
+                        doomed.setdefault(key, []).append(point.id)
+        return doomed
+
     def _get(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         ids = {key: convert.point_id(key) for key in keys}
         request = grpc.GetPoints(
@@ -137,7 +163,7 @@ class QdrantStore(VectorStore, Searcher):
             with_payload=convert.fields(convert.STORED_FIELDS),
             read_consistency=MAJORITY,
         )
-        points = {point.id.uuid: point for point in self._call("Get", request).result}
+        points = {point.id.uuid: point for point in self._points.Get(request).result}
         return {
             key: convert.stored(convert.payload_of(points[point_id.uuid].payload))
             for key, point_id in ids.items()
@@ -159,19 +185,36 @@ class QdrantStore(VectorStore, Searcher):
             **first,
         )
 
-    def _upsert(self, points: Sequence[Point]) -> None:
-        at = self._stamp()
-        self._update(
-            "Upsert",
-            grpc.UpsertPoints,
-            points=[convert.upsert_message(point, self._shape, at) for point in points],
-            update_filter=convert.upsert_guard(points),
+    def _get_vectors(self, ids: Sequence[grpc.PointId]) -> dict[str, grpc.RetrievedPoint]:
+        request = grpc.GetPoints(
+            collection_name=self._collection,
+            ids=ids,
+            with_payload=convert.fields(("hash",)),
+            with_vectors=convert.vectors(self._shape.names),
+            read_consistency=MAJORITY,
         )
+        return {point.id.uuid: point for point in self._points.Get(request).result}
 
-    def _patch(self, points: Sequence[Point]) -> None:
-        at = self._stamp()
-        operations = [convert.patch_message(point, at) for point in points]
-        self._update("UpdateBatch", grpc.UpdateBatchPoints, operations=operations)
+    def _write(self, messages: Sequence[grpc.PointStruct], guards: Sequence[grpc.Condition]) -> None:
+        """Each under its guard, in requests of so many points and so many bytes."""
+        pairs = list(zip(messages, guards, strict=True))
+        for _ in self._each(
+            self._upsert, in_requests(pairs, self._size, REQUEST_BYTES, lambda pair: pair[0].ByteSize())
+        ):
+            pass
+
+    def _upsert(self, pairs: Sequence[tuple[grpc.PointStruct, grpc.Condition]]) -> None:
+        """Halved where it takes the server too long: sent again whole it would never end."""
+        messages, guards = zip(*pairs, strict=True)
+        any_of = grpc.Filter(should=list({guard.SerializeToString(): guard for guard in guards}.values()))
+        try:
+            self._update("Upsert", grpc.UpsertPoints, points=messages, update_filter=any_of)
+        except Overdue:
+            if len(pairs) == 1:
+                raise
+            middle = len(pairs) // 2
+            self._upsert(pairs[:middle])
+            self._upsert(pairs[middle:])
 
     def _scroll(self, where: grpc.Filter, names: Sequence[str], vector: str = "") -> Iterator[grpc.RetrievedPoint]:
         """All points that a filter accepts, page by page, with the vector of that name."""
@@ -186,7 +229,7 @@ class QdrantStore(VectorStore, Searcher):
                 with_vectors=convert.vectors([vector] if vector else []),
                 read_consistency=MAJORITY,
             )
-            page = self._call("Scroll", request)
+            page = self._points.Scroll(request)
             yield from page.result
             if not page.HasField("next_page_offset"):
                 return
@@ -195,20 +238,7 @@ class QdrantStore(VectorStore, Searcher):
     def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
         """A durable write."""
         request = message(collection_name=self._collection, wait=True, ordering=STRONG, **content)
-        answer = self._call(method, request).result
-        results = [answer] if method != "UpdateBatch" else list(answer)
-        for result in results:
-            require_completed(method, result)
-
-    def _call(self, method: str, request: Any) -> Any:
-        try:
-            return getattr(self._points, method)(request, timeout=self._timeout_s)
-        except rpc.RpcError as error:
-            raise failure(error, f"{method} on {self._collection}") from error
-
-    def _all(self, action: Callable[[Sequence[Point]], None], parts: Sequence[Sequence[Point]]) -> None:
-        for _ in self._each(action, parts):
-            pass
+        require_completed(method, getattr(self._points, method)(request).result)
 
     def _each(self, action: Callable[[Sequence[Any]], T], parts: Sequence[Sequence[Any]]) -> Iterator[T]:
         """The parts' results in order, a few requests in flight."""
@@ -230,17 +260,19 @@ def require_completed(method: str, result: grpc.UpdateResult) -> None:
         raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
 
 
-def failure(error: Any, during: str) -> Unavailable | Refused:
-    """What a gRPC error means for the worker."""
-    code, details = error.code(), (error.details() or "").splitlines() or [""]
-    line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
-    if code == rpc.StatusCode.DEADLINE_EXCEEDED:
-        return Overdue(line)
-    if code == rpc.StatusCode.NOT_FOUND:
-        return Missing(line)
-    return Refused(line) if code in _WRONG_REQUEST else Unavailable(line)
-
-
 def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    each = iter(items)
-    return [part for _ in range(0, len(items), size) if (part := tuple(islice(each, size)))]
+    return in_requests(items, size, size, lambda _: 1)
+
+
+def in_requests(items: Sequence[T], most: int, most_weight: int, weigh: Callable[[T], int]) -> list[Sequence[T]]:
+    """In their order, at most so many together and so heavy; what is heavier alone is alone."""
+    parts: list[list[T]] = []
+    weight = most_weight
+    for item in items:
+        its_own = weigh(item)
+        if not parts or len(parts[-1]) == most or weight + its_own > most_weight:
+            parts.append([])
+            weight = 0
+        parts[-1].append(item)
+        weight += its_own
+    return list(parts)
