@@ -13,11 +13,12 @@ from pathlib import Path
 
 import pytest
 from kafka import KafkaAdminClient, KafkaProducer
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaTimeoutError
 
 from penstock.adapters.kafka.connection import connect_consumer, connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
+from penstock.adapters.kafka.decompression import MOST_BYTES
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic, create_topic
 from penstock.assembly.index import IndexWorker
@@ -331,6 +332,27 @@ def test_a_session_that_the_broker_finds_too_short_ends_the_worker(broker: str) 
     produce(settings, [document("a")])
     with pytest.raises(Misconfigured, match="PENSTOCK_KAFKA__SESSION_TIMEOUT_S"):
         Running(settings, MemoryStore()).join()
+
+
+@pytest.mark.parametrize("codec", ["gzip", "snappy", "lz4", "zstd"])
+def test_a_batch_that_would_unpack_to_too_much_is_a_letter_and_the_stream_goes_on(broker: str, codec: str) -> None:
+    """Some kilobytes on the topic may stand for a gigabyte of memory in the worker."""
+    settings = new_topic(broker)
+    bomb = b"{" + b" " * (MOST_BYTES + 1000)
+    produce(settings, [document("a")])
+    if codec == "snappy":
+        with closing(KafkaAdminClient(bootstrap_servers=broker)) as admin:
+            resource = ConfigResource(ConfigResourceType.TOPIC, settings.topic, {"max.message.bytes": str(90 << 20)})
+            admin.alter_configs([resource])
+    produce(settings, [("b", bomb)], compression_type=codec, max_request_size=200 << 20)
+    produce(settings, [document("c")])
+    letters = MemoryDeadLetters()
+    stream = Stream(source(settings), letters, DocumentRules())
+    store = MemoryStore()
+    report = IndexWorker(IndexSettings(), stream, unchanging, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())
+    assert report.totals == Counter({Outcome.INDEXED: 2, Outcome.DEAD_LETTERED: 1})
+    assert "larger than 67108864 bytes when it is unpacked" in str(letters.letters[0].error)
+    assert len(letters.letters[0].record.value or b"") < len(bomb)
 
 
 def test_a_missing_topic_is_named(broker: str) -> None:

@@ -3,17 +3,25 @@
 import io
 import re
 import threading
+import time
 from collections import Counter
+from collections.abc import Sequence
+from contextlib import suppress
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from penstock.assembly import stream as assembly
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.assembly.monitor import Monitor
+from penstock.core.documents import ChunkKey, Stored
+from penstock.core.errors import Unavailable
 from penstock.core.queries import Answer, Query
 from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
+from penstock.core.vectors import Vector
 from penstock.core.work import Work
 from penstock.events.document import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
@@ -25,6 +33,7 @@ from penstock.observe.live import Reporter, live
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, MonitorSettings
+from tests.conftest import wait_until
 
 HERE = Partition("documents", 0)
 
@@ -94,7 +103,7 @@ def test_a_worker_is_alive_until_its_loop_has_not_turned_for_too_long() -> None:
     assert health.answer("/healthz")[0] == 200
     now[0] = 1061.0
     status, body, _ = health.answer("/healthz")
-    assert (status, body) == (503, b'{"status":"stuck","seconds":61}')
+    assert (status, body) == (503, b'{"status":"stuck","where":"loop","seconds":61}')
     health.turn()
     assert health.answer("/healthz")[0] == 200
     assert health.answer("/startz") == (503, b'{"started":false}', b"application/json")
@@ -116,6 +125,65 @@ def test_busy_time_of_passes_that_overlap_counts_once() -> None:
         now[0] = 4.0
     now[0] = 9.0
     assert usage.read() == (2, 8, 12, 4.0)
+
+
+def test_a_pass_that_does_not_end_is_seen_while_it_hangs_and_failures_in_a_row_are_counted() -> None:
+    now = [0.0]
+    usage = Usage(clock=lambda: now[0])
+    assert usage.longest_s() == 0.0
+    with usage.counted(3, 4):
+        now[0] = 5.0
+        with usage.counted(3, 4):
+            now[0] = 7.0
+            assert usage.longest_s() == 7.0
+    for _ in range(2):
+        with suppress(ValueError), usage.counted(1, 1):
+            raise ValueError
+    assert usage.failed_in_a_row == 2
+    with usage.counted(1, 1):
+        pass
+    assert usage.failed_in_a_row == 0
+
+
+def test_a_worker_whose_embedding_hangs_is_stuck_and_one_that_waits_for_a_service_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """/healthz stayed 200 for ever: the loop turned beside the pass that did not end."""
+    monkeypatch.setattr(assembly, "backoff", lambda _failures, _spread: 0.01)
+    go_on, hanging, away = threading.Event(), threading.Event(), threading.Event()
+
+    class Hanging(HashEmbedder):
+        def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+            hanging.set()
+            assert go_on.wait(30)
+            return super().embed(texts)
+
+    class Away(MemoryStore):
+        def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
+            if not away.is_set():
+                raise Unavailable("away")
+            return super().read(keys)
+
+    monitor = Monitor.of("documents", MonitorSettings(hang_s=0.3))
+    source = MemorySource()
+    source.append(b"a", b'{"id": "a", "text": "some words"}')
+    stream = Stream(source, MemoryDeadLetters(), DocumentRules())
+    chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
+    worker = IndexWorker(IndexSettings(), stream, unchanging, Away(), chunks, 1, Hanging(), monitor)
+    running = threading.Thread(target=worker.run, args=(threading.Event(),))
+    running.start()
+    health = monitor.health
+    deadline = time.monotonic() + 1.0
+    while time.monotonic() < deadline:
+        assert health.answer("/healthz")[0] == 200, "an outage is waited out"
+        time.sleep(0.02)
+    away.set()
+    assert hanging.wait(10)
+    wait_until(lambda: health.answer("/healthz")[0] == 503)
+    assert b'"where":"embed"' in health.answer("/healthz")[1]
+    go_on.set()
+    running.join(20)
+    assert health.answer("/healthz")[0] == 200
 
 
 def test_every_record_is_counted_by_what_became_of_it() -> None:

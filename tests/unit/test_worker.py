@@ -16,6 +16,7 @@ from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import InvalidEvent, Refused, Unavailable
+from penstock.core.identity import Origin
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
 from penstock.core.vectors import Vector
 from penstock.events.document import DocumentRules
@@ -29,6 +30,10 @@ from penstock.stream.worker import cut
 
 CHUNKS = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
 SMALL = IndexSettings(batch_bytes=200, drain_timeout_s=5.0)
+
+
+def body(name: str, text: str) -> bytes:
+    return json.dumps({"id": name, "text": text}).encode()
 
 
 class Flaky:
@@ -137,10 +142,6 @@ def test_the_store_ends_as_a_replay_of_the_topic_and_every_record_is_counted(
     assert source.closed
 
 
-def body(name: str, text: str) -> bytes:
-    return json.dumps({"id": name, "text": text}).encode()
-
-
 def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_indexed() -> None:
     source, store, letters = MemorySource(), MemoryStore(), MemoryDeadLetters()
     for n in range(20):
@@ -166,6 +167,45 @@ def test_a_store_that_takes_nothing_ends_the_worker_however_small_the_polls_are(
         IndexWorker(IndexSettings(), stream, unchanging, store, CHUNKS, 1, HashEmbedder()).run(threading.Event())
     assert letters.letters == []
     assert source.committed == {}
+
+
+@pytest.mark.parametrize(
+    ("limits", "events", "ends"),
+    [
+        ({"stop_after_invalid": 20}, [b"no json"] * 30, True),
+        ({"stop_after_invalid": 20}, ([b"no json"] * 19 + [body("a", "words")]) * 5, False),
+        ({"stop_after_invalid": 0}, [b"no json"] * 3000, False),
+        ({"stop_after_invalid": 0, "stop_at_invalid_share": 0.5}, [b"no json", body("a", "words")] * 600, True),
+        ({"stop_after_invalid": 0, "stop_at_invalid_share": 0.6}, [b"no json", body("a", "words")] * 600, False),
+        ({}, [b"no json"] * 999 + [body("a", "words")], False),
+        ({}, [b"no json"] * 1000, True),
+    ],
+)
+def test_a_flood_of_records_that_cannot_be_decoded_ends_the_worker_before_they_are_all_letters(
+    limits: dict[str, float], events: list[bytes], *, ends: bool
+) -> None:
+    source, letters = MemorySource(most=7), MemoryDeadLetters()
+    for value in events:
+        source.append(b"a", value)
+    of_topic = Stream(source, letters, DocumentRules(), Origin("documents", "id", 1, 1))
+    index = IndexSettings.model_validate(limits)
+    worker = IndexWorker(index, of_topic, unchanging, MemoryStore(), CHUNKS, 1, HashEmbedder())
+    if ends:
+        with pytest.raises(StageFailed, match="could not be decoded, the last one: value: Invalid JSON"):
+            worker.run(threading.Event())
+        assert source.committed.get(Partition("documents", 0), 0) < len(events)
+        assert len(letters.letters) < len(events)
+    else:
+        worker.run(threading.Event())
+        assert len(letters.letters) == events.count(b"no json")
+
+
+def test_a_file_is_read_to_its_end_however_many_of_its_lines_are_bad() -> None:
+    source, letters = MemorySource(), MemoryDeadLetters()
+    for _ in range(1500):
+        source.append(b"a", b"no json")
+    run(source, MemoryStore(), letters)
+    assert len(letters.letters) == 1500
 
 
 def test_unchanged_text_is_not_embedded_again_and_its_order_advances() -> None:

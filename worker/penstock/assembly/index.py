@@ -32,10 +32,14 @@ from penstock.observe.live import Reporter
 from penstock.observe.log import log, traces_lost
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
+from penstock.stream.breaker import Breaker
 from penstock.stream.pipeline import Stage
 
 ASK_S = 5.0
 """While nothing comes: is it still the same stream and collection?"""
+
+INVALID_WINDOW = 1000
+"""Records of which a share may be invalid."""
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
@@ -111,7 +115,7 @@ class IndexWorker:
             dead_letters=self.stream.dead_letters,
             stages=self._stages,
             begin=IndexWork,
-            started=lambda pipeline: metrics.watch(watch, pipeline.busy_s, pipeline.waited_s),
+            started=self.monitor.working,
             retried=metrics.retry,
             batch_bytes=self.settings.batch_bytes,
             drain_timeout_s=self.settings.drain_timeout_s,
@@ -122,6 +126,12 @@ class IndexWorker:
             ask_s=ASK_S,
         ).run(stop, bar=bar)
 
+    def _breaker(self) -> Breaker:
+        """For a topic; a file has an end, and whoever reads it looks at its dead letters."""
+        if self.stream.origin is None:
+            return Breaker(0, 0, 0)
+        return Breaker(self.settings.stop_after_invalid, self.settings.stop_at_invalid_share, INVALID_WINDOW)
+
     def _stages(self, retries: Retries) -> list[Stage[IndexWork]]:
         """Prepare, embed, write: an outage of a service is waited out inside each."""
         membership, in_flight = self.membership(retries), InFlight()
@@ -130,7 +140,7 @@ class IndexWorker:
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
         complete = completer(self.chunker, self.embedder)
         return [
-            Stage("prepare", Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight)),
+            Stage("prepare", Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker())),
             Stage("embed", Embed(self.embedder)),
             Stage("write", WriteOut(membership, store, letters, complete, qdrant, in_flight)),
         ]

@@ -1,6 +1,8 @@
 """Models by the settings: verified, on the first provider that works, and what was loaded is in the log."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from penstock.core.errors import Misconfigured
@@ -9,6 +11,7 @@ from penstock.core.ports import Embedder, Tokenizer
 from penstock.models import runtime
 from penstock.models.bundle import Bundle, Manifest, load
 from penstock.models.embedder import OnnxEmbedder
+from penstock.models.forward import Usage
 from penstock.models.reranker import OnnxReranker, PairTokenizer
 from penstock.models.runtime import LoadedGraph, ProviderRequest
 from penstock.models.tokenizer import HubTokenizer
@@ -18,6 +21,8 @@ from penstock.query.requests import ModelBody
 from penstock.settings import ModelSettings, RerankSettings, RuntimeSettings
 
 WARM_UP = "warm up"
+MOST_FAILED = 5
+"""Forward passes in a row; then a query worker ends. An index worker ends with the first, which is a bug."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,12 +99,32 @@ class Models:
         """What metrics say of them."""
         return [self.embedding.info] + ([self.reranker.info] if self.reranker else [])
 
+    @property
+    def usages(self) -> dict[str, Usage]:
+        """What each graph computes, by task."""
+        graphs = {"embedding": self.embedding.loaded} | ({"reranking": self.reranker.loaded} if self.reranker else {})
+        return {task: loaded.forward.usage for task, loaded in graphs.items()}
+
+    def silent(self) -> tuple[str, float]:
+        """The task whose oldest pass is under way for longest, and for how many seconds."""
+        return max(((task, usage.longest_s()) for task, usage in self.usages.items()), key=lambda one: one[1])
+
+    def when_broken(self, end: Callable[[str], None]) -> None:
+        """Calls ``end`` with a reason when passes in a row have failed: an accelerator seldom mends itself."""
+        for task, usage in self.usages.items():
+            usage.ended = partial(_end_if_broken, task, usage, end)
+
     def warm_up(self) -> None:
         """The first pass through a graph takes longer: no query should wait for it."""
         model = self.embedding
         model.embedder.embed(model.tokenizer.encode([model.query_prompt + WARM_UP], model.bundle.manifest.max_tokens))
         if self.reranker is not None:
             self.reranker.reranker.logits(self.reranker.pairs.encode(WARM_UP, [WARM_UP]))
+
+
+def _end_if_broken(task: str, usage: Usage, end: Callable[[str], None]) -> None:
+    if usage.failed_in_a_row >= MOST_FAILED:
+        end(f"{usage.failed_in_a_row} forward passes of the {task} model failed one after the other: see the log")
 
 
 def load_models(model: ModelSettings, rerank: RerankSettings) -> Models:

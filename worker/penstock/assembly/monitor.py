@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 from penstock.adapters.nvml import Gpu
 from penstock.assembly.models import EmbeddingModel
@@ -15,6 +16,7 @@ from penstock.observe.spans import NoTracer, Tracer, batch_span
 from penstock.observe.watch import Watch
 from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.settings import MonitorSettings
+from penstock.stream.pipeline import Pipeline, StageTimer
 
 LEAVE_S = 1.0
 
@@ -27,18 +29,31 @@ class Monitor:
     health: Health
     watch: Watch = field(default_factory=Watch)
     tracer: Tracer = field(default_factory=NoTracer)
+    stages: list[StageTimer] = field(default_factory=list)
 
     @classmethod
     def of(cls, topic: str, settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
         """For a worker that reads this topic; nothing is served yet."""
         metrics = IndexMetrics(topic)
-        health = Health(settings.stall_s, lambda: (metrics.text(), CONTENT_TYPE))
+        health = Health(settings.stall_s, settings.hang_s, lambda: (metrics.text(), CONTENT_TYPE))
         return cls(metrics, health, tracer=tracer or NoTracer())
 
     def loaded(self, model: EmbeddingModel) -> None:
-        """The model is there."""
+        """The model is there; each pass is a sign of life."""
         self.health.started = True
+        model.loaded.forward.usage.ended = self.passed
         count_models(self.metrics, [model.info])
+
+    def working(self, pipeline: Pipeline[Any]) -> None:
+        """The stages are at work."""
+        self.stages.append(pipeline.busy_s)
+        self.metrics.watch(self.watch, pipeline.busy_s, pipeline.waited_s)
+        self.health.silent = pipeline.busy_s.silent
+
+    def passed(self) -> None:
+        """A forward pass has ended."""
+        for busy_s in self.stages:
+            busy_s.sign("embed")
 
     def finished(self, work: Work) -> None:
         """A batch is done: counted and, if somebody collects traces, told as a span."""

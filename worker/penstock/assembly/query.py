@@ -67,6 +67,7 @@ def run_query_worker(
             if settings.http.enabled:
                 server = _listen(settings.http, settings.query, service, event_loop, stop)
                 front.enter_context(closing(server))
+            models.when_broken(shutdown.because)
             models.warm_up()
             count_models(service.metrics, models.infos)
             service.health.started = True
@@ -130,7 +131,7 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         max_concurrency=http.max_concurrency,
         instruction=settings.model.instruction or models.instruction,
         bug=lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
-        health=Health(settings.monitor.stall_s),
+        health=Health(settings.monitor.stall_s, settings.monitor.hang_s, silent=models.silent),
         tracer=tracer,
     )
 

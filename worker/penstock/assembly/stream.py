@@ -35,11 +35,17 @@ class Retries:
     def __init__(self, ended: threading.Event, count: Callable[[str], None] = lambda _: None) -> None:
         """``count`` hears the name of a service at each call that is made again."""
         self.ended = ended
+        self.sign: Callable[[], None] = lambda: None
+        """Hears of the end of every call, once a pipeline is there to hear it."""
         self._count = count
 
     def of(self, service: str = "") -> Retry:
         """For calls of this service, or of several that need no telling apart."""
-        return Retry(lambda failures: backoff(failures, random.random()), partial(self._report, service), self.ended)  # noqa: S311  # no secret
+        delay = lambda failures: backoff(failures, random.random())  # noqa: E731, S311  # no secret
+        return Retry(delay, partial(self._report, service), self.ended, self._ended_call)
+
+    def _ended_call(self) -> None:
+        self.sign()
 
     def _report(self, service: str, error: Unavailable, failures: int, pause_s: float) -> None:
         self._count(service)
@@ -93,6 +99,7 @@ class Loop(Generic[W]):
         close_s = self.drain_timeout_s * CLOSE_SHARE
         retries = Retries(threading.Event(), self.retried)
         pipeline = Pipeline(self.stages(retries), retries.ended, Work.timed)
+        retries.sign = pipeline.sign
         self.started(pipeline)
         with ExitStack() as opened:
             console = Console(stderr=True) if bar else None

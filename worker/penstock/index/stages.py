@@ -14,6 +14,7 @@ from penstock.events.document import DocumentRules, decode
 from penstock.index.chunking import Chunker
 from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
+from penstock.stream.breaker import Breaker
 from penstock.stream.retry import Retry
 
 
@@ -64,6 +65,7 @@ class Prepare:
     chunker: Chunker
     recipe: int
     in_flight: InFlight
+    breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read."""
@@ -84,7 +86,10 @@ class Prepare:
             try:
                 events.append(decode(record, self.rules))
             except InvalidEvent as error:
+                self.breaker.invalid(str(error))
                 work.give_up(record, error, "decode")
+            else:
+                self.breaker.decoded()
         return events
 
     def _plan(

@@ -33,35 +33,48 @@ class Usage:
 
     def __init__(self, clock: Callable[[], float] = time.perf_counter) -> None:
         self._lock, self._clock = threading.Lock(), clock
-        self._passes = self._tokens = self._padded = self._under_way = 0
+        self._passes = self._tokens = self._padded = 0
+        self._began: dict[object, float] = {}
         self._busy_s = self._since = 0.0
+        self.failed_in_a_row = 0
+        """Passes that failed since the last one that did not."""
+        self.ended: Callable[[], None] = lambda: None
+        """Hears of the end of every pass."""
 
     @contextmanager
     def counted(self, tokens: int, padded: int) -> Iterator[None]:
         """Around a pass over so many tokens, with and without their padding; one that fails is not counted."""
+        this = object()
         with self._lock:
-            if self._under_way == 0:
-                self._since = self._clock()
-            self._under_way += 1
+            self._began[this] = self._clock()
+            if len(self._began) == 1:
+                self._since = self._began[this]
         done = False
         try:
             yield
             done = True
         finally:
             with self._lock:
-                self._under_way -= 1
-                if self._under_way == 0:
+                del self._began[this]
+                if not self._began:
                     self._busy_s += self._clock() - self._since
+                self.failed_in_a_row = 0 if done else self.failed_in_a_row + 1
                 if done:
                     self._passes += 1
                     self._tokens += tokens
                     self._padded += padded
+            self.ended()
 
     def read(self) -> tuple[int, int, int, float]:
         """Passes, tokens, tokens with padding, and seconds in which at least one pass was under way."""
         with self._lock:
-            running_s = self._clock() - self._since if self._under_way else 0.0
+            running_s = self._clock() - self._since if self._began else 0.0
             return self._passes, self._tokens, self._padded, self._busy_s + running_s
+
+    def longest_s(self) -> float:
+        """Seconds of the oldest pass that is under way; 0 while none is."""
+        with self._lock:
+            return self._clock() - min(self._began.values()) if self._began else 0.0
 
 
 class Forward:

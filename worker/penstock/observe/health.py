@@ -15,15 +15,18 @@ JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
 
 @dataclass(slots=True)
 class Health:
-    """``stall_s`` is the longest that the loop may take for a turn.
+    """``stall_s`` is the longest that the loop may take for a turn, ``hang_s`` that work which waits for nobody may.
 
-    An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is stuck.
-    ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
+    An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is stuck,
+    and so is one whose forward pass does not end. ``silent`` tells what has given no sign of life for longest, and how
+    many seconds. ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
     """
 
     stall_s: float = 45.0
+    hang_s: float = 300.0
     metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
     clock: Callable[[], float] = time.monotonic
+    silent: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
     started: bool = False
     ready: bool = False
     _turned: float | None = field(default=None, init=False)
@@ -50,9 +53,12 @@ class Health:
         """Status, body and content type."""
         match path:
             case "/healthz":
-                stalled_s = self.stalled_s
-                alive = stalled_s < self.stall_s
-                return (200, b'{"status":"alive"}', JSON) if alive else (503, _stuck(stalled_s), JSON)
+                where, silent_s = self.silent()
+                if self.stalled_s >= self.stall_s:
+                    return 503, _stuck("loop", self.stalled_s), JSON
+                if silent_s >= self.hang_s:
+                    return 503, _stuck(where, silent_s), JSON
+                return 200, b'{"status":"alive"}', JSON
             case "/startz" | "/readyz":
                 word, true = ("started", self.started) if path == "/startz" else ("ready", self.ready)
                 return 200 if true else 503, f'{{"{word}":{str(true).lower()}}}'.encode(), JSON
@@ -63,8 +69,8 @@ class Health:
                 return 404, b"/healthz, /startz, /readyz and /metrics are here\n", TEXT
 
 
-def _stuck(stalled_s: float) -> bytes:
-    return f'{{"status":"stuck","seconds":{stalled_s:.0f}}}'.encode()
+def _stuck(where: str, seconds: float) -> bytes:
+    return f'{{"status":"stuck","where":"{where}","seconds":{seconds:.0f}}}'.encode()
 
 
 def main(environment: Mapping[str, str]) -> int:

@@ -138,6 +138,8 @@ class MonitorSettings(Group):
     """The address to listen on; 0.0.0.0 for all."""
     stall_s: Seconds = 45.0
     """A worker of either kind whose loop takes longer for a turn is stuck: /healthz says so, for a restart."""
+    hang_s: Seconds = 300.0
+    """And so is one whose forward pass, or other work that waits for no service, takes longer."""
 
 
 class TraceSettings(Group):

@@ -29,6 +29,10 @@ class IndexSettings(Group):
     """Raise by one when the topic is made anew or repartitioned, since offsets start again then."""
     on_gap: Literal["continue", "stop"] = "continue"
     """When the topic's retention has removed records before they were read: count them and go on, or end."""
+    stop_after_invalid: Annotated[int, Field(ge=0)] = 1000
+    """End when so many records of a topic in a row cannot be decoded: a bad deploy. 0: never."""
+    stop_at_invalid_share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """End when that share of the latest 1,000 records of a topic cannot be decoded. 0: never."""
     batch_bytes: Count = 2_000_000
     """A poll is cut into batches of about so many bytes."""
     max_event_bytes: Count = 4_000_000

@@ -16,6 +16,9 @@ from penstock.stream.retry import Stopped
 
 T = TypeVar("T")
 
+STAGE = "stage-"
+"""How the names of the stages' threads begin."""
+
 
 @dataclass(frozen=True, slots=True)
 class Stage(Generic[T]):
@@ -38,11 +41,24 @@ class StageTimer(Mapping[str, float]):
         self._clock, self._now_ns, self._lock = clock, now_ns, threading.Lock()
         self._ended = dict.fromkeys(stages, 0.0)
         self._began: dict[str, tuple[float, int]] = {}
+        self._signs: dict[str, float] = {}
 
     def begin(self, stage: str) -> None:
         """Counts from now on."""
         with self._lock:
             self._began[stage] = self._clock(), self._now_ns()
+
+    def sign(self, stage: str) -> None:
+        """A sign of life of a stage that is under way: a call of a service has ended, or a part of its work."""
+        with self._lock:
+            self._signs[stage] = self._clock()
+
+    def silent(self) -> tuple[str, float]:
+        """The stage that has been under way for longest without a sign, and for how many seconds."""
+        with self._lock:
+            now = self._clock()
+            since = {stage: max(began, self._signs.get(stage, began)) for stage, (began, _) in self._began.items()}
+        return max(((stage, now - at) for stage, at in since.items()), key=lambda one: one[1], default=("", 0.0))
 
     def end(self, stage: str) -> Interval:
         """Counts no longer; when it did."""
@@ -93,7 +109,7 @@ class Pipeline(Generic[T]):
         self._failure: tuple[str, BaseException] | None = None
         self.busy_s, self.waited_s = (StageTimer([stage.name for stage in stages]) for _ in range(2))
         self._threads = [
-            threading.Thread(target=self._work, args=(i,), name=f"stage-{stage.name}", daemon=True)
+            threading.Thread(target=self._work, args=(i,), name=f"{STAGE}{stage.name}", daemon=True)
             for i, stage in enumerate(self._stages)
         ]
         for thread in self._threads:
@@ -127,6 +143,12 @@ class Pipeline(Generic[T]):
         with self._changed:
             self._changed.wait_for(lambda: self._failure or self._finished or self._queues[0] is None, timeout_s)
             self._check()
+
+    def sign(self) -> None:
+        """Called by a stage's own thread, when a call of a service has ended, well or not."""
+        stage = threading.current_thread().name.removeprefix(STAGE)
+        if stage in self.busy_s:
+            self.busy_s.sign(stage)
 
     @property
     def idle(self) -> bool:

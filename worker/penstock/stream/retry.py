@@ -28,23 +28,30 @@ class Retry:
     """Repeats calls while a service is away. ``stop`` ends the waiting at once.
 
     ``delay`` maps the number of failures in a row to seconds; ``report`` hears of each failure and its pause, and may
-    end the waiting by raising what waiting will not mend.
+    end the waiting by raising what waiting will not mend. ``sign`` hears of the end of every call, well or not.
     """
 
     delay: Callable[[int], float]
     report: Callable[[Unavailable, int, float], None]
     stop: threading.Event = field(default_factory=threading.Event)
+    sign: Callable[[], None] = lambda: None
 
     def call(self, action: Callable[[], T]) -> T:
         """The action's result, however long it takes; raises Stopped when told to stop meanwhile."""
         failures = 0
         while True:
             try:
-                return action()
+                return self._attempt(action)
             except Unavailable as error:
                 failures += 1
                 if self.stop.wait(self.pause_s(error, failures)):
                     raise Stopped from error
+
+    def _attempt(self, action: Callable[[], T]) -> T:
+        try:
+            return action()
+        finally:
+            self.sign()
 
     def around(self, _method: str, call: Callable[[], T]) -> T:
         """The same, to be put around every call of a port: see ``core/around.py``."""

@@ -17,6 +17,7 @@ from penstock.settings import KafkaSettings
 T = TypeVar("T")
 
 internals.read_answers_before_hangups()
+internals.bound_decompression()
 
 LARGEST_REQUEST = 64 << 20
 """Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""

@@ -13,6 +13,9 @@ from typing import Any
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher, OffsetSpec
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
+from kafka.record import default_records
+
+from penstock.adapters.kafka.decompression import DECODERS
 
 VERSION = "3.0.12"
 
@@ -154,6 +157,15 @@ def _data_first(receive: Receive) -> Receive:
         return (data, None) if data else (data, error)
 
     return received
+
+
+def bound_decompression() -> None:
+    """No batch becomes larger than that; one that would cannot be decoded. Once, for all consumers.
+
+    Assumes: the module of record batches names its decoders, and calls them with the compressed bytes.
+    """
+    for name, bounded in DECODERS.items():
+        setattr(default_records, name, bounded)
 
 
 def hand_out_damaged_batches(consumer: KafkaConsumer) -> None:
