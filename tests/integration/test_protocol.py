@@ -191,7 +191,7 @@ class Schedule:
             complete = completer(CHUNKER, HashEmbedder())
             retry = Retry(lambda _: 0.0, lambda *_: None)
             Prepare(self.rules, store, CHUNKER, recipe, in_flight)(work)
-            Embed(HashEmbedder())(work)
+            Embed(HashEmbedder(), CHUNKER.known, in_flight)(work)
             WriteOut(unchanging(None), store, MemoryDeadLetters(), complete, retry, in_flight)(work)
 
         self.pipe.append((position + count, Turns(stages)))
@@ -308,7 +308,7 @@ def index(store: VectorStore, record: Record) -> None:
         stepped: Any = Stepped(store, turns)
         work, in_flight = IndexWork(Batch((record,), {})), InFlight()
         Prepare(DocumentRules(order="event"), stepped, CHUNKER, 1, in_flight)(work)
-        Embed(HashEmbedder())(work)
+        Embed(HashEmbedder(), CHUNKER.known, in_flight)(work)
         retry, complete = Retry(lambda _: 0.0, lambda *_: None), completer(CHUNKER, HashEmbedder())
         WriteOut(unchanging(None), stepped, MemoryDeadLetters(), complete, retry, in_flight)(work)
 

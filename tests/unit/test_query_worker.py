@@ -4,15 +4,18 @@ import json
 import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 
 from penstock.assembly.stream import Loop, Retries
-from penstock.core.errors import Overdue, Unavailable
+from penstock.core.errors import NotFinite, Overdue, Unavailable
 from penstock.core.queries import Lookup
 from penstock.core.records import OF_QUERIES, Headers, Message, Outcome, Partition
-from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource
+from penstock.core.vectors import Vector
+from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource, OverlapReranker
 from penstock.observe.live import Reporter
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer
@@ -23,6 +26,7 @@ from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, 
 from penstock.stream.pipeline import Stage
 from penstock.stream.retry import Retry
 from tests.unit.test_search import Recorder, encoder, scorer, stored
+from tests.unit.test_worker import Overflowing
 
 MODEL = ModelBody(embedding="m", dimension=8)
 
@@ -192,6 +196,30 @@ def test_a_query_that_takes_the_store_too_long_is_given_up_and_the_others_are_an
     said = {body["id"]: body.get("error", "") for _, body in bench.answers()}
     assert said["fast"] == ""
     assert "no answer in time" in said["slow"]
+
+
+def test_a_query_of_which_the_model_makes_no_number_is_refused_and_the_others_are_answered(bench: Bench) -> None:
+    bench.search = Search(replace(encoder(), embedder=Overflowing()), bench.store, scorer())
+    bench.ask({"query": "water turbine"}, b"k1")
+    bench.ask({"query": "huge"}, b"k2")
+    report = bench.run()
+    assert report.totals == {Outcome.ANSWERED: 1, Outcome.DEAD_LETTERED: 1}
+    assert "made no finite numbers" in str(bench.letters.letters[0].error)
+
+
+def test_where_the_reranker_makes_no_number_the_order_of_the_search_stands_and_that_is_said(bench: Bench) -> None:
+    class Broken(OverlapReranker):
+        def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
+            values = super().logits(pairs)
+            values[0] = np.nan
+            raise NotFinite([0], values)
+
+    bench.search = Search(encoder(), bench.store, scorer(Broken()))
+    bench.ask({"query": "water turbine"}, b"k1")
+    bench.run()
+    ((_, answer),) = bench.answers()
+    assert answer["reranked"] is False
+    assert "made no finite numbers" in answer["not_reranked"]
 
 
 def test_an_outage_of_the_topic_for_answers_is_waited_out(bench: Bench) -> None:

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from penstock.assembly import stream as assembly
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
-from penstock.core.errors import InvalidEvent, Refused, Unavailable
+from penstock.core.errors import InvalidEvent, NotFinite, Refused, Unavailable
 from penstock.core.identity import Origin
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
 from penstock.core.vectors import Vector
@@ -198,6 +199,51 @@ def test_a_flood_of_records_that_cannot_be_decoded_ends_the_worker_before_they_a
     else:
         worker.run(threading.Event())
         assert len(letters.letters) == events.count(b"no json")
+
+
+class Overflowing(HashEmbedder):
+    """Half precision, which some texts overflow: the word "huge", or all there are."""
+
+    def __init__(self, *, whole: bool = False) -> None:
+        super().__init__()
+        self.huge = set(WordTokenizer().encode(["huge"])[0]) - set(WordTokenizer().encode([""])[0])
+        self.whole = whole
+
+    def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+        values = super().embed(texts)
+        rows = [row for row, text in enumerate(texts) if self.whole or self.huge & set(text)]
+        values[rows, 0] = np.nan
+        if rows:
+            raise NotFinite(rows, values)
+        return values
+
+
+@pytest.mark.parametrize("most", [1, 500])
+def test_a_text_of_which_the_model_makes_no_number_is_a_letter_and_its_neighbours_are_indexed(most: int) -> None:
+    """On a server a point of NaN would rank first."""
+    source, store, letters = MemorySource(most=most), MemoryStore(), MemoryDeadLetters()
+    long = " ".join(f"w{n}" for n in range(40))
+    for name, text in (("a", "huge"), ("b", "small"), ("c", f"{long} huge"), ("d", long), ("a", "small again")):
+        source.append(name.encode(), body(name, text))
+    source.append(b"e", body("e", "huge"))
+    stream = Stream(source, letters, DocumentRules())
+    report = IndexWorker(SMALL, stream, unchanging, store, CHUNKS, 1, Overflowing()).run(threading.Event())
+    assert report.totals[Outcome.DEAD_LETTERED] == len(letters.letters) >= 2
+    assert {letter.stage for letter in letters.letters} == {"embed"}
+    assert "made no finite vector of chunk" in str(letters.letters[0].error)
+    assert set(texts(store)) == {"a", "b", "d"}
+    assert all(np.isfinite(point.vector).all() for point in store.points.values() if point.vector is not None)
+
+
+def test_a_model_that_makes_no_number_of_anything_ends_the_worker() -> None:
+    source, letters = MemorySource(), MemoryDeadLetters()
+    source.append(b"a", body("a", "words"))
+    stream = Stream(source, letters, DocumentRules())
+    worker = IndexWorker(SMALL, stream, unchanging, MemoryStore(), CHUNKS, 1, Overflowing(whole=True))
+    with pytest.raises(StageFailed, match="it makes none of any other text, either"):
+        worker.run(threading.Event())
+    assert letters.letters == []
+    assert source.committed == {}
 
 
 def test_a_file_is_read_to_its_end_however_many_of_its_lines_are_bad() -> None:

@@ -141,7 +141,7 @@ class IndexWorker:
         complete = completer(self.chunker, self.embedder)
         return [
             Stage("prepare", Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker())),
-            Stage("embed", Embed(self.embedder)),
+            Stage("embed", Embed(self.embedder, self.chunker.known, in_flight)),
             Stage("write", WriteOut(membership, store, letters, complete, qdrant, in_flight)),
         ]
 

@@ -1,5 +1,10 @@
 """The failures a worker knows, named by what it does about them. Anything else is a bug and ends the process."""
 
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
 
 class InvalidEvent(Exception):
     """A record that can never be indexed becomes a dead letter, and the stream goes on."""
@@ -33,6 +38,19 @@ class Missing(Unavailable):
 
 class OwnershipLost(Exception):
     """Another consumer has taken this worker's place: let go, it does the rest."""
+
+
+class NotFinite(Exception):
+    """A model made numbers of some texts that are none, as half precision does where it overflows.
+
+    ``rows`` are the places of those texts; ``values`` are the model's numbers for all, which the others may use.
+    """
+
+    def __init__(self, rows: Sequence[int], values: NDArray[np.float32]) -> None:
+        super().__init__(
+            f"the model made no finite numbers of {len(rows)} of {len(values)} texts: export it in bf16 or fp32"
+        )
+        self.rows, self.values = tuple(rows), values
 
 
 class Misconfigured(Exception):

@@ -124,7 +124,7 @@ class Embedder(Protocol):
     """Length of the vectors."""
 
     def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
-        """``[len(texts), dimension]`` float32, each row of length 1 and the same in any company."""
+        """``[len(texts), dimension]`` float32, each row of length 1 and the same in any company; raises NotFinite."""
 
 
 class VectorStore(Protocol):
@@ -189,7 +189,7 @@ class Reranker(Protocol):
     """Pairs to how well the document answers the query."""
 
     def logits(self, pairs: Sequence[Sequence[int]]) -> Vector:
-        """``[len(pairs)]`` float32: log-odds, the same for a pair in any company."""
+        """``[len(pairs)]`` float32: log-odds, the same for a pair in any company; raises NotFinite."""
 
 
 class Progress(Protocol):

@@ -17,6 +17,9 @@ SLACK = 2
 """Tokens left free where pieces are joined: there a tokenizer may count differently than in each piece."""
 
 
+KNOWN = "water"
+
+
 @dataclass(frozen=True, slots=True)
 class ChunkRules:
     """How documents are cut. ``size`` and ``overlap`` in tokens; ``prompt`` is the model's for documents."""
@@ -64,6 +67,11 @@ class Chunker:
             for i, chunks in zip(group, self._split([documents[i] for i in group]), strict=True):
                 result[i] = chunks if len(chunks) <= self.rules.most else self._too_long(f"{len(chunks)} chunks")
         return result
+
+    @property
+    def known(self) -> tuple[int, ...]:
+        """The ids of a text that any model knows."""
+        return self.tokenizer.encode([KNOWN], self.rules.size)[0]
 
     def tokens(self, title: str, chunk: Chunk) -> tuple[int, ...]:
         """The ids of a chunk that was made without them."""

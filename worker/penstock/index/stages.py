@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.core.documents import ChunkKey, DocumentKey, Event, Order, Stored
-from penstock.core.errors import InvalidEvent, Misconfigured, Refused
+from penstock.core.errors import InvalidEvent, Misconfigured, NotFinite, Refused
 from penstock.core.ports import DeadLetters, Embedder, Membership, VectorStore
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
@@ -156,15 +156,48 @@ class Embed:
     """Vectors for every chunk that needs one."""
 
     embedder: Embedder
+    known: Sequence[int]
+    """Ids of a text of which any model makes a vector."""
+
+    in_flight: InFlight
 
     def __call__(self, work: IndexWork) -> IndexWork:
-        """Fills in the vectors of the writes, and counts tokens."""
+        """Fills in the vectors of the writes, and counts tokens.
+
+        Raises Misconfigured where the model makes no finite vector of any text.
+        """
         missing = [(w, i) for w, write in enumerate(work.writes) for i in write.missing]
-        if missing:
-            texts = [work.writes[w].chunks[i].tokens for w, i in missing]
-            work.chunks, work.tokens = len(texts), sum(map(len, texts))
+        if not missing:
+            return work
+        texts = [work.writes[w].chunks[i].tokens for w, i in missing]
+        work.chunks, work.tokens = len(texts), sum(map(len, texts))
+        try:
             work.writes = _with_vectors(work.writes, missing, self.embedder.embed(texts))
+        except NotFinite as error:
+            require_others(self.embedder, self.known, error)
+            filled = _with_vectors(work.writes, missing, error.values)
+            broken: dict[int, list[int]] = {}
+            for w, i in (missing[row] for row in error.rows):
+                broken.setdefault(w, []).append(i)
+            for w, chunks in broken.items():
+                work.give_up(filled[w].event.record, InvalidEvent(no_vector(chunks)), "embed")
+            self.in_flight.leave([work.writes[w] for w in broken])
+            work.writes = [write for w, write in enumerate(filled) if w not in broken]
         return work
+
+
+def require_others(embedder: Embedder, known: Sequence[int], error: NotFinite) -> None:
+    """It is about a text only where the model makes a vector of another; raises Misconfigured where it does not."""
+    try:
+        embedder.embed([known])
+    except NotFinite:
+        raise Misconfigured(f"{error}; it makes none of any other text, either") from error
+
+
+def no_vector(chunks: Sequence[int]) -> str:
+    """Why a document is given up."""
+    named = ", ".join(map(str, chunks))
+    return f"the model made no finite vector of chunk {named}: cut it otherwise, or export the model in bf16 or fp32"
 
 
 def _with_vectors(writes: Sequence[Write], places: Sequence[tuple[int, int]], rows: Vector) -> list[Write]:
@@ -219,16 +252,21 @@ class WriteOut:
         try:
             outcomes = self.retry.call(lambda: write(self.store, writes, self.complete, settled))
             work.outcomes.update(outcomes.values())
-        except Refused as error:
+        except (Refused, NotFinite) as error:
             if len(writes) == 1:
-                self._require_others(error)
-                self.store.retract(writes[0].points)
-                work.give_up(writes[0].event.record, error, "write")
+                self._give_up(work, writes[0], error)
                 self._write(work, [], settled)
                 return
             middle = len(writes) // 2
             self._write(work, writes[:middle], settled)
             self._write(work, writes[middle:], {})
+
+    def _give_up(self, work: IndexWork, write: Write, error: Refused | NotFinite) -> None:
+        """A refusal is about a document only where the store takes something that it must take."""
+        if isinstance(error, Refused):
+            self._require_others(error)
+        self.store.retract(write.points)
+        work.give_up(write.event.record, error if isinstance(error, Refused) else InvalidEvent(str(error)), "write")
 
     def _require_others(self, refusal: Refused) -> None:
         """A refusal is about a document only where the store takes something that it must take."""

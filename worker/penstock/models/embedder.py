@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from typing_extensions import override
 
+from penstock.core.errors import NotFinite
 from penstock.core.ports import Embedder
 from penstock.core.vectors import Vector, truncate
 from penstock.models.forward import Forward
@@ -24,4 +25,7 @@ class OnnxEmbedder(Embedder):
 
     @override
     def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
-        return truncate(self._forward.run(texts), self.dimension)
+        try:
+            return truncate(self._forward.run(texts), self.dimension)
+        except NotFinite as error:
+            raise NotFinite(error.rows, truncate(error.values, self.dimension)) from None

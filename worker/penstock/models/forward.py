@@ -9,7 +9,7 @@ from typing import Protocol
 
 import numpy as np
 
-from penstock.core.errors import Misconfigured
+from penstock.core.errors import Misconfigured, NotFinite
 from penstock.core.vectors import Vector
 from penstock.models.batches import plan_batches, round_up
 from penstock.models.session import Feeds, OutOfMemory
@@ -119,12 +119,15 @@ class Forward:
         return 1 - sum(lengths) / computed if computed else 0.0
 
     def run(self, texts: Sequence[Sequence[int]]) -> Vector:
-        """``[len(texts), width of the graph's output]``, in the order of the texts."""
+        """``[len(texts), width of the graph's output]``, in the order of the texts; raises NotFinite."""
         joined = np.empty((len(texts), self._session.width), dtype=np.float32)
         with ThreadPoolExecutor(self._passes) as pool:
             for done in pool.map(lambda batch: self._run(batch, texts), self.batches([len(text) for text in texts])):
                 for batch, values in done:
                     joined[batch] = values
+        finite = np.isfinite(joined).all(axis=1)
+        if not finite.all():
+            raise NotFinite(np.flatnonzero(~finite).tolist(), joined)
         return joined
 
     def _run(self, batch: list[int], texts: Sequence[Sequence[int]]) -> list[tuple[list[int], Vector]]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from penstock.core.errors import InvalidEvent
+from penstock.core.errors import InvalidEvent, NotFinite
 from penstock.core.ports import Embedder, PairEncoder, Progress, Reranker, Searcher, Tokenizer
 from penstock.core.queries import Answer, Hit, Lookup, Query
 from penstock.core.records import Place
@@ -223,6 +223,8 @@ class Search:
                 scores = await self.rank.submit([pairs[i] for i in by_length])
         except TimeoutError:
             return None, NO_TIME
+        except NotFinite as error:
+            return None, f"reranking failed: {error}"
         logits = dict(zip(by_length, scores, strict=True))
         return [logits[i] for i in range(len(pairs))], ""
 

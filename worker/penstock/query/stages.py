@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Literal, TypeVar
 
-from penstock.core.errors import InvalidEvent, Overdue, Refused, Unavailable
+from penstock.core.errors import InvalidEvent, NotFinite, Overdue, Refused, Unavailable
 from penstock.core.ports import DeadLetters, Replies
 from penstock.core.queries import Answer, Query
 from penstock.core.records import Message, Outcome, Record
@@ -241,6 +241,8 @@ def drop(work: QueryWork, pending: PendingQuery, error: BaseException, stage: st
         work.outcomes[Outcome.TOO_LATE] += 1
         work.late.append(pending.record)
         work.refusals.append(message(pending.record, pending.topic, ReplyBody(id=pending.query.id, error=str(error))))
+    elif isinstance(error, NotFinite):
+        refuse(work, pending.record, pending.topic, InvalidEvent(str(error)), stage, pending.query.id)
     elif isinstance(error, InvalidEvent):
         refuse(work, pending.record, pending.topic, error, stage, pending.query.id)
     else:

@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse, Response
 
-from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
+from penstock.core.errors import InvalidEvent, Misconfigured, NotFinite, Unavailable
 from penstock.query.search import TooLate
 
 BUSY_S, AWAY_S, STARTING_S = 1, 2, 5
@@ -29,6 +29,7 @@ KINDS: Mapping[str, Kind] = {
     "too_large": Kind(413, "The body is too large."),
     "internal": Kind(500, "A bug; the worker's log has more."),
     "misconfigured": Kind(500, "The worker's settings do not fit; the message says which."),
+    "model_failed": Kind(500, "The model made no finite numbers of this text."),
     "busy": Kind(503, "Too many requests are under way.", BUSY_S),
     "unavailable": Kind(503, "The store is away.", AWAY_S),
     "starting": Kind(503, "The worker is starting.", STARTING_S),
@@ -40,6 +41,7 @@ KIND_OF: Mapping[type[Exception], str] = {
     Unavailable: "unavailable",
     TooLate: "too_late",
     Misconfigured: "misconfigured",
+    NotFinite: "model_failed",
 }
 """Failures of the work itself."""
 
