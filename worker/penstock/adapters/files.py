@@ -83,6 +83,14 @@ class FileSource(Source):
         self._committed = max(self._committed, positions[self._partition].offset)
 
     @override
+    def settled(self) -> bool:
+        return True
+
+    @override
+    def excuse(self) -> None:
+        """A run that ends is run again by whoever reads its end."""
+
+    @override
     def remaining(self) -> int | None:
         """In lines."""
         if self._ended:

@@ -97,7 +97,7 @@ class Loop(Generic[W]):
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; then everything is closed, what stands at the end first."""
         close_s = self.drain_timeout_s * CLOSE_SHARE
-        retries = Retries(threading.Event(), self.retried)
+        retries = Retries(threading.Event(), self._retried)
         pipeline = Pipeline(self.stages(retries), retries.ended, Work.timed)
         retries.sign = pipeline.sign
         self.started(pipeline)
@@ -121,6 +121,10 @@ class Loop(Generic[W]):
                 ask_s=self.ask_s,
             ).run(stop)
         return reporter
+
+    def _retried(self, service: str) -> None:
+        self.retried(service)
+        self.source.excuse()
 
     def _left(self) -> int | None:
         remaining = self.source.remaining()

@@ -33,6 +33,15 @@ class Source(Protocol):
         sent with a later poll.
         """
 
+    def settled(self) -> bool:
+        """Whether every position that was to be committed is, or is no longer this consumer's."""
+
+    def excuse(self) -> None:
+        """A service is away, so what is under way waits: should the process end now, no record is to blame.
+
+        May be called by any thread.
+        """
+
     def remaining(self) -> int | None:
         """Records still to come until the end that this source stops at; 0 when all are committed.
 

@@ -66,12 +66,14 @@ class Gap(NamedTuple):
 class Batch:
     """Records in offset order per partition, and the positions that may be committed once all are done.
 
-    ``gaps`` are the jumps that came before these records.
+    ``gaps`` are the jumps that came before these records. With ``alone`` each goes by itself, its position committed
+    before the next one is touched: one of them has killed workers.
     """
 
     records: tuple[Record, ...]
     positions: Mapping[Partition, Position]
     gaps: tuple[Gap, ...] = ()
+    alone: bool = False
 
 
 @dataclass(frozen=True, slots=True)

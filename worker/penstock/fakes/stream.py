@@ -73,6 +73,14 @@ class MemorySource(Source):
                 self.committed[partition] = position.offset
 
     @override
+    def settled(self) -> bool:
+        return True
+
+    @override
+    def excuse(self) -> None:
+        pass
+
+    @override
     def remaining(self) -> int | None:
         if not self._once:
             return None

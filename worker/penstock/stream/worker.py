@@ -82,13 +82,16 @@ class StreamWorker(Generic[W]):
             return
         self._failures = 0
         if batch is not None:
-            self._in_hand.extend(cut(batch, self.batch_bytes))
+            self._in_hand.extend(cut(batch, 0 if batch.alone else self.batch_bytes))
         elif not hold and self.pipeline.idle and self.clock() - self._offered_s > self.ask_s:
             self._in_hand.append(Batch((), {}))
 
     def _hand_over(self, wait_s: float) -> None:
         """Put the next batch in; while there is no room, wait for some and keep the membership."""
-        if self.pipeline.offer(self.begin(self._in_hand[0])):
+        if self._in_hand[0].alone and not (self.pipeline.idle and self.source.settled()):
+            self._commit(wait_s)
+            self._poll(0.0, hold=True)
+        elif self.pipeline.offer(self.begin(self._in_hand[0])):
             self._in_hand.popleft()
             self._offered_s = self.clock()
         else:
@@ -115,14 +118,14 @@ class StreamWorker(Generic[W]):
 def cut(batch: Batch, most_bytes: int) -> Iterator[Batch]:
     """A poll in slices of about so many bytes, in its own order; each with the positions that follow it.
 
-    A record larger than that is a slice of its own. Positions that no record led to go with the last slice,
-    gaps with the first.
+    A record larger than that is a slice of its own, and so is every one where that is 0. Positions that no record led
+    to go with the last slice, gaps with the first.
     """
     slices: list[list[Record]] = [[]]
     size = 0
     for record in batch.records:
         length = len(record.value or b"")
-        if slices[-1] and size + length > most_bytes:
+        if slices[-1] and (size + length > most_bytes or most_bytes == 0):
             slices.append([])
             size = 0
         slices[-1].append(record)
@@ -131,7 +134,7 @@ def cut(batch: Batch, most_bytes: int) -> Iterator[Batch]:
     cuts: list[Batch] = []
     for records in reversed(slices):
         positions = following if not cuts else {record.partition: following[record.partition] for record in records}
-        cuts.append(Batch(tuple(records), dict(positions)))
+        cuts.append(Batch(tuple(records), dict(positions), alone=batch.alone))
         for record in reversed(records):
             following[record.partition] = Position(record.offset, following[record.partition].generation)
     cuts[-1] = replace(cuts[-1], gaps=batch.gaps)

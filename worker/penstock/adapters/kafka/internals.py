@@ -103,8 +103,15 @@ def ask_for_ends(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], 
 
 def fetch_committed(consumer: KafkaConsumer, partitions: Sequence[TopicPartition], timeout_ms: int) -> dict[Any, int]:
     """What the group has committed of these. Assumes: the coordinator asks once for all, the public call for each."""
+    return {partition: offset for partition, (offset, _) in fetch_marks(consumer, partitions, timeout_ms).items()}
+
+
+def fetch_marks(
+    consumer: KafkaConsumer, partitions: Sequence[TopicPartition], timeout_ms: int
+) -> dict[TopicPartition, tuple[int, str]]:
+    """As ``fetch_committed``, each with what stands beside it."""
     committed = consumer._coordinator.fetch_committed_offsets(partitions, timeout_ms=timeout_ms)
-    return {partition: stored.offset for partition, stored in committed.items()}
+    return {owned: (at.offset, at.metadata) for owned, at in committed.items() if at.offset >= 0}
 
 
 @contextmanager

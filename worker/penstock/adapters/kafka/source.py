@@ -5,6 +5,7 @@ own IO thread while that one waits in ``poll``, and must not wait themselves; th
 take long; and a commit's callback comes from within a later poll.
 """
 
+import threading
 import time
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -16,15 +17,15 @@ from kafka.structs import OffsetAndMetadata
 from typing_extensions import override
 
 from penstock.adapters.kafka import internals
-from penstock.adapters.kafka.connection import failure, one_line
-from penstock.core.errors import OwnershipLost, Unavailable
+from penstock.adapters.kafka.connection import failure
+from penstock.adapters.kafka.end import GROUP_TIMEOUT_MS, End
+from penstock.adapters.kafka.suspects import REACH_IN_POLLS, Suspects
+from penstock.core.errors import OwnershipLost
 from penstock.core.ports import Source
 from penstock.core.records import Batch, Gap, Partition, Position, Record
 from penstock.observe.watch import Watch
 
 COMMIT_RETRY_S = 0.2
-GROUP_CHECK_S = 0.5
-GROUP_TIMEOUT_MS = 1000
 ENDS_S = 2.0
 """While holding, ask so often where the partitions end; otherwise each answer to a fetch tells."""
 JOIN_POLL_S = 0.25
@@ -54,14 +55,14 @@ class KafkaSource(Source):
         self._generations: dict[TopicPartition, int] = {}
         self._assignments = 0
         self._seen: dict[TopicPartition, int] = {}
+        self._suspects = Suspects(consumer, consumer.config["max_poll_records"] * REACH_IN_POLLS)
+        self._excuse = threading.Event()
         self._gaps: deque[Gap] = deque()
         self._holding = False
         self._pending: dict[Partition, Position] = {}
         self._sent: dict[Partition, Position] | None = None
         self._not_before = 0.0
-        self._done: dict[TopicPartition, int] = {}
-        self._group_checked = -GROUP_CHECK_S
-        self._ends = self._end_offsets(topic) if once else None
+        self._end = End(consumer, topic, clock) if once else None
         consumer.subscribe([topic], listener=_Listener(self._assigned, self._revoked, self._watch))
 
     @override
@@ -82,12 +83,16 @@ class KafkaSource(Source):
         except kafka_errors.KafkaError as error:
             raise failure(error, "Kafka") from error
         mine = {
-            owned: [_record(raw) for raw in records] for owned, records in polled.items() if owned in self._generations
+            owned: self._suspects.begin(owned, [_record(raw) for raw in records])
+            for owned, records in polled.items()
+            if owned in self._generations
         }
         self._update_watch(positions, mine)
         if not positions:
             return None
-        return Batch(tuple(record for records in mine.values() for record in records), positions, self._new_gaps())
+        records = tuple(record for records in mine.values() for record in records)
+        alone = any(self._suspects.alone(TopicPartition(*record.partition), record.offset) for record in records)
+        return Batch(records, positions, self._new_gaps(), alone)
 
     @override
     def commit(self, positions: Mapping[Partition, Position]) -> None:
@@ -95,21 +100,23 @@ class KafkaSource(Source):
         self._pending.update(positions)
 
     @override
+    def settled(self) -> bool:
+        return not self._pending and self._sent is None
+
+    @override
+    def excuse(self) -> None:
+        self._excuse.set()
+
+    @override
     def remaining(self) -> int | None:
         """What other members of the group have committed counts as done."""
-        if self._ends is None:
-            return None
-        others = [owned for owned in self._not_done() if owned not in self._generations]
-        if others and self._clock() - self._group_checked >= GROUP_CHECK_S:
-            self._group_checked = self._clock()
-            self._learn_committed(others)
-        return sum(self._not_done().values())
+        return None if self._end is None else self._end.remaining(self._generations)
 
     @override
     def close(self, timeout_s: float) -> None:
         deadline = self._clock() + timeout_s
         left = {**(self._sent or {}), **self._pending}
-        offsets = self._current(left)
+        offsets = self._suspects.excused() | self._current(left)
         try:
             if offsets:
                 self._consumer.commit(offsets, timeout_ms=int(max(1.0, timeout_s * 500)))
@@ -187,6 +194,10 @@ class KafkaSource(Source):
 
     def _send_commit(self) -> None:
         """Send what is pending, one request at a time, so that no commit overtakes another."""
+        if self._excuse.is_set() and self._sent is None:
+            self._excuse.clear()
+            if excused := self._suspects.excused():
+                self._consumer.commit_async(excused)
         if not self._pending or self._sent is not None or self._clock() < self._not_before:
             return
         offsets = self._current(self._pending)
@@ -207,40 +218,17 @@ class KafkaSource(Source):
             return
         self._watch.commits["done"] += 1
         for owned, committed in offsets.items():
-            self._done[owned] = max(self._done.get(owned, 0), committed.offset)
+            if self._end is not None:
+                self._end.committed(owned, committed.offset)
             self._watch.committed(Partition(*owned), committed.offset)
 
     def _current(self, positions: Mapping[Partition, Position]) -> dict[TopicPartition, OffsetAndMetadata]:
         """Without those of an assignment that is over: its offset could be moved back."""
         return {
-            TopicPartition(*partition): OffsetAndMetadata(position.offset, "", -1)
+            TopicPartition(*partition): self._suspects.commit_of(TopicPartition(*partition), position.offset)
             for partition, position in positions.items()
             if self._generations.get(TopicPartition(*partition)) == position.generation
         }
-
-    def _not_done(self) -> dict[TopicPartition, int]:
-        """How much is to be done in each partition that is not done."""
-        left = {owned: end - self._done.get(owned, 0) for owned, end in (self._ends or {}).items()}
-        return {owned: count for owned, count in left.items() if count > 0}
-
-    def _learn_committed(self, others: Sequence[TopicPartition]) -> None:
-        """Ask what other members have committed; not for long, since polling waits meanwhile."""
-        try:
-            committed = internals.fetch_committed(self._consumer, others, GROUP_TIMEOUT_MS)
-        except kafka_errors.KafkaError:
-            return
-        for owned, offset in committed.items():
-            self._done[owned] = max(self._done.get(owned, 0), offset)
-
-    def _end_offsets(self, topic: str) -> dict[TopicPartition, int]:
-        try:
-            numbers = self._consumer.partitions_for_topic(topic) or ()
-            ends = self._consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
-        except KeyError as error:  # the library's answer for a partition that has no leader
-            raise Unavailable(f"Kafka: {error.args[0]} has no leader") from error
-        except kafka_errors.KafkaError as error:
-            raise Unavailable(f"Kafka: {one_line(error)}") from error
-        return dict(ends)
 
     def _assigned(self, partitions: Collection[TopicPartition]) -> None:
         for owned in partitions:
