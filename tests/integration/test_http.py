@@ -128,6 +128,8 @@ def test_a_search_is_answered_by_the_schema(here: ServedWorker) -> None:
         ("/v1/search", {"query": "x", "filter": {"field": "secret", "equals": 1}}, 400, "no field 'secret'"),
         ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "equals": [1]}}, 400, "filter.equals"),
         ("/v1/search", {"query": "x", "fliter": {}}, 400, "fliter"),
+        ("/v1/search", {"query": "x", "filter": {"all": None}}, 400, "null is no condition"),
+        ("/v1/search", None, 400, "Input should be an object"),
         ("/v1/search", b"x" * 1_000_001, 413, "larger than 1000000 bytes"),
         ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "any_of": [True] * 6000}}, 400, "at most 5000"),
         ("/v1/search", {"query": "x", "filter": {"any": [{"all": [1] * 4000}] * 9}}, 400, "more than 10000 parts"),
@@ -292,6 +294,18 @@ def test_a_bug_is_told_as_such_and_ends_one_request_only() -> None:
         answer = here.post("/v1/search", {"query": "water"})
         assert (answer.status_code, "NoneType" in answer.text, len(here.bugs)) == (500, False, 1)
         store.store = documents()
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_a_bug_in_reading_a_request_is_that_requests_own_error() -> None:
+    broken: Any = None
+    with served(Recorder(documents()), scorer()) as here:
+        sound, here.service.limits = here.service.limits, Limits(most_characters=broken)
+        answer = here.post("/v1/search", {"query": "water"})
+        assert (answer.status_code, len(here.bugs)) == (400, 1)
+        assert "cannot be read: TypeError" in answer.json()["error"]["message"]
+        assert 'penstock_unforeseen_total{where="search"} 1.0' in here.client.get("/metrics").text
+        here.service.limits = sound
         assert here.post("/v1/search", {"query": "water"}).status_code == 200
 
 

@@ -10,6 +10,10 @@ class InvalidEvent(Exception):
     """A record that can never be indexed becomes a dead letter, and the stream goes on."""
 
 
+class Unforeseen(InvalidEvent):
+    """Reading what came from outside raised an error that nobody planned, its cause: our bug, and yet its letter."""
+
+
 class Refused(InvalidEvent):
     """The store calls the request itself wrong; sent again it would be refused again.
 

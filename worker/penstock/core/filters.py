@@ -12,7 +12,7 @@ import operator
 import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
     AfterValidator,
@@ -29,6 +29,8 @@ from pydantic import (
 )
 
 from penstock.core.errors import InvalidEvent
+
+T = TypeVar("T")
 
 FieldType = Literal["keyword", "integer", "float", "bool", "datetime"]
 
@@ -65,6 +67,7 @@ Number = Integer | Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Word = Annotated[StrictStr, Field(max_length=1024)]
 Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 Scalar = StrictBool | Number | Word
+Some = Annotated[tuple[T, ...], Field(min_length=1)]
 
 
 def not_endless(value: object) -> object:
@@ -122,13 +125,11 @@ class Filter(_Part):
 
     field: str | None = None
     equals: Scalar | None = None
-    any_of: Annotated[
-        tuple[Integer, ...] | tuple[Word, ...] | None, BeforeValidator(not_endless), Field(min_length=1)
-    ] = None
+    any_of: Annotated[Some[Integer] | Some[Word] | None, BeforeValidator(not_endless)] = None
     range: Range | None = None
     exists: StrictBool | None = None
-    all: Annotated[tuple["Filter", ...] | None, BeforeValidator(not_endless), Field(min_length=1)] = None
-    any: Annotated[tuple["Filter", ...] | None, BeforeValidator(not_endless), Field(min_length=1)] = None
+    all: Annotated[Some["Filter"] | None, BeforeValidator(not_endless)] = None
+    any: Annotated[Some["Filter"] | None, BeforeValidator(not_endless)] = None
     negated: "Filter | None" = Field(default=None, alias="not")
 
     @property

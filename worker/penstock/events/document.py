@@ -11,7 +11,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
 from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Record
-from penstock.events.validation import parse
+from penstock.events.validation import parse, untrusted
 
 TenantFrom = Literal["key", "header", "fixed", "none"]
 OrderBy = Literal["offset", "event"]
@@ -57,6 +57,7 @@ class DocumentRules:
     keyed: bool = True
 
 
+@untrusted
 def decode(record: Record, rules: DocumentRules) -> Event:
     """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
     if record.damage:

@@ -1,17 +1,41 @@
-"""JSON bodies read by their models: whoever sent a wrong one gets one line that says where it is wrong."""
+"""What comes from outside, read: whoever sent something wrong gets one line that says where it is wrong."""
 
-from typing import TypeVar
+from collections.abc import Callable
+from functools import wraps
+from typing import ParamSpec, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from penstock.core.errors import InvalidEvent
+from penstock.core.errors import InvalidEvent, Unforeseen
 
 M = TypeVar("M", bound=BaseModel)
+P = ParamSpec("P")
+T = TypeVar("T")
 
 FAULTS_SHOWN = 3
 LONGEST_LINE, LONGEST_NAME = 600, 80
 
 
+def untrusted(read: Callable[P, T]) -> Callable[P, T]:
+    """For what reads a record or a request: whatever it raises is about that one, and ends no process.
+
+    Raises InvalidEvent as it is, Unforeseen for anything else that is an error of the reading.
+    """
+
+    @wraps(read)
+    def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
+        try:
+            return read(*args, **kwargs)
+        except (InvalidEvent, MemoryError):  # no memory: that is about this process
+            raise
+        except Exception as error:
+            said = " ".join(str(error).split())[:LONGEST_NAME]
+            raise Unforeseen(f"cannot be read: {type(error).__name__}: {said}") from error
+
+    return guarded
+
+
+@untrusted
 def parse(model: type[M], value: bytes) -> M:
     """A body as its model has it; raises InvalidEvent that says what is wrong."""
     try:

@@ -59,6 +59,7 @@ class IndexMetrics(Metrics):
         self._batches.observe(len(records))
         for outcome, count in work.outcomes.items():
             self._records.labels(self._topic, outcome.value).inc(count)
+        self.given_up(work.letters)
         for letter in work.letters:
             self._letters.labels(self._topic, letter.stage, type(letter.error).__name__).inc()
         self._gaps.labels(self._topic).inc(sum(gap.found - gap.expected for gap in work.batch.gaps))

@@ -18,6 +18,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
+from penstock.core.errors import Unforeseen
 from penstock.core.records import Outcome, Record
 from penstock.core.work import Work
 from penstock.observe.log import log
@@ -66,7 +67,8 @@ class Reporter:
         self.totals.update(work.outcomes)
         self.chunks += work.chunks
         self.tokens += work.tokens
-        for letter in work.letters[:LETTERS_LOGGED]:
+        bugs_first = sorted(work.letters, key=lambda letter: not isinstance(letter.error, Unforeseen))
+        for letter in bugs_first[:LETTERS_LOGGED]:
             topic, partition = letter.record.partition
             place = {
                 "topic": topic,
@@ -74,7 +76,8 @@ class Reporter:
                 "offset": letter.record.offset,
                 **_key_and_trace(letter.record),
             }
-            log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300])
+            trace = letter.error.__cause__ if isinstance(letter.error, Unforeseen) else None
+            log.warning("dead_letter", **place, stage=letter.stage, reason=str(letter.error)[:300], exc_info=trace)
         if len(work.letters) > LETTERS_LOGGED:
             log.warning("dead_letters", more=len(work.letters) - LETTERS_LOGGED)
         for gap in work.batch.gaps:

@@ -9,6 +9,8 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from penstock import __version__
+from penstock.core.errors import Unforeseen
+from penstock.core.records import Letter
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 
@@ -48,6 +50,12 @@ class Metrics:
         )  # fmt: skip
         for service in ("kafka", "qdrant"):  # there from the start: the first of them must be a change
             self._retries.labels(service)
+        self._unforeseen = Counter(
+            "penstock_unforeseen",
+            "Records and requests whose reading raised what nobody planned, by stage or endpoint: a bug, see the log.",
+            ["where"], registry=self.registry,
+        )  # fmt: skip
+        self._unforeseen.labels("decode")
 
     def models(self, models: Sequence[ModelInfo]) -> None:
         """These are loaded."""
@@ -62,6 +70,16 @@ class Metrics:
     def retry(self, service: str) -> None:
         """A call failed and is made again."""
         self._retries.labels(service).inc()
+
+    def given_up(self, letters: Sequence[Letter]) -> None:
+        """These records became dead letters."""
+        for letter in letters:
+            if isinstance(letter.error, Unforeseen):
+                self.unforeseen(letter.stage)
+
+    def unforeseen(self, where: str) -> None:
+        """Reading something raised what nobody planned."""
+        self._unforeseen.labels(where).inc()
 
     def text(self) -> bytes:
         """Everything, as Prometheus reads it."""

@@ -21,7 +21,7 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.filters import FieldType, Filter, check, not_vast
 from penstock.core.queries import Answer, Query, Ranked
 from penstock.core.records import Place
-from penstock.events.validation import parse
+from penstock.events.validation import parse, untrusted
 
 Text = StrictStr
 Positive = Annotated[StrictInt, Field(ge=1)]
@@ -109,6 +109,7 @@ class Limits:
     filter_fields: Mapping[str, FieldType] | None = None
 
 
+@untrusted
 def read_query(value: bytes, limits: Limits) -> QueryBody:
     """The body of a query; raises InvalidEvent that says what is wrong."""
     body = parse(QueryBody, value)

@@ -18,6 +18,7 @@ from penstock.core.queries import Answer, Query
 from penstock.core.records import Message, Outcome, Record
 from penstock.core.work import Interval, Work
 from penstock.events.document import header_tenant
+from penstock.events.validation import untrusted
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import Tracer, answer_span, context_of, record_failure
 from penstock.query.requests import Limits, ModelBody, ReplyBody, read_query, to_json, to_query, to_reply
@@ -83,6 +84,7 @@ class Decode:
         return work
 
 
+@untrusted
 def decode(record: Record, rules: QueryRules) -> Query:
     """The query that a record asks; raises InvalidEvent."""
     if record.damage:
@@ -101,6 +103,7 @@ def decode(record: Record, rules: QueryRules) -> Query:
     return to_query(body, rules.limits, name, tenant)
 
 
+@untrusted
 def reply_topic(record: Record, allowed: Sequence[str]) -> str:
     """Where the record's header wants the answer; raises InvalidEvent for a topic that is not allowed."""
     wanted = [value for name, value in record.headers if name == REPLY_TO]
@@ -207,6 +210,7 @@ class Reply:
         for _, answer in answered:
             self.metrics.answer(answer)
         self.metrics.records(work.outcomes)
+        self.metrics.given_up(work.letters)
         return work
 
     def _trace(self, work: QueryWork) -> None:

@@ -11,6 +11,7 @@ from fastapi import Request
 from fastapi.responses import Response
 from starlette.requests import ClientDisconnect
 
+from penstock.core.errors import Unforeseen
 from penstock.core.work import Interval
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, Tracer, request_failure
@@ -89,6 +90,9 @@ class Admission:
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
+            if isinstance(error, Unforeseen):
+                self.metrics.unforeseen(endpoint)
+                self.bug(endpoint, error)
             rejected = rejection(error)
             if rejected is None:
                 self.bug(endpoint, error)
