@@ -117,6 +117,42 @@ def test_moments_are_kept_in_utc() -> None:
     assert event.expires_at == "2027-01-31T11:00:00Z"
 
 
+@pytest.mark.parametrize("field", ["timestamp", "expires_at"])
+@pytest.mark.parametrize(
+    ("moment", "said"),
+    [
+        ("20301231", "not RFC 3339, like .*; this is '20301231'"),
+        ("1767225600", "not RFC 3339"),
+        ("1767225600000", "not RFC 3339"),
+        (1767225600, "not RFC 3339, a string"),
+        ("2026-01-01", "needs a time and a zone"),
+        ("2026-01-01T10:00:00", "needs a zone"),
+        ("2026-01-01T10:00Z", "not RFC 3339"),
+        ("2026-01-01T10:00:00+0100", "not RFC 3339"),
+        ("2026-01-01_10:00:00Z", "not RFC 3339"),
+        ("Thu, 01 Jan 2026 10:00:00 GMT", "not RFC 3339"),
+        ("2026-02-30T10:00:00Z", "no moment of the calendar"),
+        ("", "not RFC 3339"),
+    ],
+)
+def test_a_moment_is_rfc_3339_and_nothing_is_guessed(field: str, moment: object, said: str) -> None:
+    with pytest.raises(InvalidEvent, match=f"{field}: .*{said}"):
+        decode(record({"id": "1", "text": "x", field: moment}), OFFSET)
+
+
+@pytest.mark.parametrize(
+    ("moment", "kept"),
+    [
+        ("2026-01-01T10:00:00.123456789Z", "2026-01-01T10:00:00.123456Z"),
+        ("2026-01-01T10:00:00.5+05:30", "2026-01-01T04:30:00.500000Z"),
+        ("2026-01-01t10:00:00z", "2026-01-01T10:00:00Z"),
+        ("2026-01-01 10:00:00-00:00", "2026-01-01T10:00:00Z"),
+    ],
+)
+def test_all_that_rfc_3339_allows_is_read_to_the_microsecond(moment: str, kept: str) -> None:
+    assert decode(record({"id": "1", "text": "x", "timestamp": moment}), OFFSET).timestamp == kept
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),

@@ -9,6 +9,7 @@ import yaml
 from pydantic import ValidationError
 
 from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.moments import RFC_3339
 from penstock.core.records import Partition, Record
 from penstock.events import schemas
 from penstock.events.document import DocumentRules, decode
@@ -19,14 +20,12 @@ CHECKER = jsonschema.FormatChecker()
 RULES = DocumentRules(tenant_from="header", keyed=False)
 
 BEYOND_SCHEMAS = {
-    "timestamp-without-zone",
-    "filter-moment-without-zone",
+    "expires-at-not-in-the-calendar",
     "filter-mixed-range",
     "filter-moment-before-year-1",
     "filter-moment-after-year-9999",
 }
-"""The format date-time is checked only where a checker is installed; that bounds are alike, or of this calendar, no
-schema says shortly."""
+"""That bounds are alike, or moments of this calendar, no schema says shortly."""
 
 
 def examples(kind: str) -> list[Path]:
@@ -94,9 +93,16 @@ def test_a_hit_without_a_score_is_no_reply() -> None:
 
 
 def test_there_are_examples_of_both_kinds() -> None:
-    for event, valid, invalid in (("document", 8, 20), ("query", 7, 25), ("reply", 3, 3)):
+    for event, valid, invalid in (("document", 9, 28), ("query", 7, 27), ("reply", 3, 3)):
         assert len([path for path in examples("valid") if event_of(path) == event]) >= valid
         assert len([path for path in examples("invalid") if event_of(path) == event]) >= invalid
+
+
+def test_schemas_and_decoder_share_the_rule_for_moments() -> None:
+    for name, owner in (("document.v1", "moment"), ("query.v1", "bound")):
+        definition = json.loads(schemas.text(name))["$defs"][owner]
+        (pattern,) = [part["pattern"] for part in definition.get("anyOf", [definition]) if "pattern" in part]
+        assert pattern == f"^{RFC_3339}$"
 
 
 def test_every_topic_names_schemas_and_examples_that_are_there() -> None:

@@ -51,7 +51,9 @@ QUERY: dict[str, Any] = {
 EMBEDDINGS: dict[str, Any] = {"input": ["a", "b"], "dimensions": 8, "input_type": "query", "instruction": "find"}
 RERANK: dict[str, Any] = {"query": "a", "documents": ["b", {"text": "c"}], "top_n": 1, "return_documents": True}
 
-JUNK = st.sampled_from([None, [], {}, "", " ", 0, -1, 2**63, 2**64, 1e308, True, [None], {"all": None}, {"": {}}])
+JUNK: st.SearchStrategy[object] = st.sampled_from(
+    [None, [], {}, "", " ", 0, -1, 2**63, 2**64, 1e308, True, [None], {"all": None}, {"": {}}]
+)
 
 
 def with_each_part_as(value: Any, junk: Any) -> Iterator[Any]:

@@ -15,8 +15,6 @@ from datetime import UTC, datetime
 from typing import Annotated, Any, Literal, Self, TypeVar
 
 from pydantic import (
-    AfterValidator,
-    AwareDatetime,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -29,6 +27,7 @@ from pydantic import (
 )
 
 from penstock.core.errors import InvalidEvent
+from penstock.core.moments import Moment
 
 T = TypeVar("T")
 
@@ -38,7 +37,6 @@ BUILT_IN: Mapping[str, FieldType] = {"document": "keyword", "language": "keyword
 METADATA = re.compile(r"metadata(\.[\w-]{1,64}){1,8}")
 """A path into the metadata. Nothing in a segment means anything to a store."""
 
-DATE = re.compile(r"\d{4}-\d\d-\d\d[Tt ]")
 COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 DEEPEST = 8
 LONGEST_LIST = 5000
@@ -47,25 +45,9 @@ MOST_PARTS = 10_000
 _INT64 = range(-(2**63), 2**63)
 
 
-def _rfc_3339(value: object) -> object:
-    """Pydantic would take a string of digits for seconds since 1970."""
-    if isinstance(value, str) and not DATE.match(value):
-        raise ValueError("no RFC 3339 date and time")
-    return value
-
-
-def _in_utc(moment: datetime) -> datetime:
-    """Stores count in UTC, from year 1 to 9999."""
-    try:
-        return moment.astimezone(UTC)
-    except OverflowError:
-        raise ValueError("not in the years 1 to 9999 in UTC") from None
-
-
 Integer = Annotated[StrictInt, Field(ge=_INT64.start, lt=_INT64.stop)]
 Number = Integer | Annotated[StrictFloat, Field(allow_inf_nan=False)]
 Word = Annotated[StrictStr, Field(max_length=1024)]
-Moment = Annotated[AwareDatetime, BeforeValidator(_rfc_3339), AfterValidator(_in_utc)]
 Scalar = StrictBool | Number | Word
 Some = Annotated[tuple[T, ...], Field(min_length=1)]
 

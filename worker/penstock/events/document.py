@@ -3,13 +3,13 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
 from penstock.core.errors import InvalidEvent
+from penstock.core.moments import Moment, written
 from penstock.core.records import Record
 from penstock.events.validation import parse, untrusted
 
@@ -34,8 +34,8 @@ class DocumentEvent(BaseModel):
     title: str | None = None
     text: str | None = None
     language: str | None = None
-    timestamp: AwareDatetime | None = None
-    expires_at: AwareDatetime | None = None
+    timestamp: Moment | None = None
+    expires_at: Moment | None = None
     metadata: dict[str, JsonValue] | None = None
 
 
@@ -94,8 +94,8 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         body.title or "",
         body.text,
         body.language,
-        _utc(body.timestamp),
-        _utc(body.expires_at),
+        written(body.timestamp),
+        written(body.expires_at),
         body.metadata or {},
     )
 
@@ -185,10 +185,3 @@ def _check_metadata(value: JsonValue | Mapping[str, Any], path: str = "metadata"
         raise InvalidEvent(f"{path[:80]} is {value}, which JSON and Qdrant do not know")
     elif isinstance(value, int) and value not in _INT64:
         raise InvalidEvent(f"{path[:80]} does not fit into 64 bits")
-
-
-def _utc(moment: datetime | None) -> str | None:
-    try:
-        return None if moment is None else moment.astimezone(UTC).isoformat().replace("+00:00", "Z")
-    except OverflowError:
-        raise InvalidEvent(f"{moment} is not in the years 1 to 9999 in UTC") from None
