@@ -17,6 +17,7 @@ from typing import Protocol
 from typing_extensions import override
 
 from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.formats import compression, foreign
 from penstock.core.ports import DeadLetters, Source
 from penstock.core.records import Batch, Letter, Partition, Position, Record
 
@@ -27,8 +28,6 @@ STDIN = 0
 IDLE_S = 0.05
 LONGEST_LINE = 64 << 20
 QUEUED_LINES = 100
-COMPRESSED = (b"\x1f\x8b", b"\x28\xb5\x2f\xfd", b"BZh", b"\xfd7zXZ")
-"""How gzip, zstd, bzip2 and xz begin, and no JSON does."""
 
 
 class Readable(Protocol):
@@ -156,8 +155,9 @@ def _lines(stream: Readable) -> Iterator[bytes]:
         if block is None:  # a stream that does not wait
             time.sleep(IDLE_S)
             continue
-        if not begun and block.startswith(COMPRESSED):
-            raise OSError("it is compressed; unpack it into `penstock index --from -`, as with gunzip -c")
+        if not begun and (told := foreign(block)):
+            hint = " into `penstock index --from -`, as with gunzip -c" if compression(block) else ""
+            raise OSError(f"it is {told}{hint}")
         begun = True
         first, *others = block.split(b"\n")
         line += first[: max(0, LONGEST_LINE - len(line))]

@@ -99,7 +99,7 @@ def _text(value: Any) -> str:
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
     try:
-        text = path.read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}") from None
     except UnicodeDecodeError as error:

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
 from penstock.core.errors import InvalidEvent
+from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
+from penstock.events.frame import enveloped
 from penstock.events.validation import parse, untrusted
 
 TenantFrom = Literal["key", "header", "fixed", "none"]
@@ -67,7 +69,19 @@ def decode(record: Record, rules: DocumentRules) -> Event:
         return _tombstone(record, rules, sequence)
     if len(record.value) > rules.max_bytes:
         raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
-    body = parse(DocumentEvent, record.value)
+    if without_bom(record.value).strip() in (b"", b"null"):
+        looks = "the text null" if b"null" in record.value else "empty"
+        raise InvalidEvent(f"the value is {looks}: a tombstone is a null value, which is none at all")
+    try:
+        return _event(record, rules, record.value, sequence)
+    except InvalidEvent:
+        if (told := enveloped(record.value)) is None:
+            raise
+        raise InvalidEvent(f"the value is {told}") from None
+
+
+def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
+    body = parse(DocumentEvent, value)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
     _check_key(record, rules, key)
     if body.op == "delete":

@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from penstock.core.errors import InvalidEvent, Unforeseen
+from penstock.core.formats import without_bom
+from penstock.events.frame import misread
 
 M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
@@ -37,11 +39,12 @@ def untrusted(read: Callable[P, T]) -> Callable[P, T]:
 
 @untrusted
 def parse(model: type[M], value: bytes) -> M:
-    """A body as its model has it; raises InvalidEvent that says what is wrong."""
+    """A body as its model has it, be there a byte order mark or not; raises InvalidEvent that says what is wrong."""
     try:
-        return model.model_validate_json(value)
+        return model.model_validate_json(without_bom(value))
     except ValidationError as error:
-        raise InvalidEvent(_explain(error)) from None
+        told = misread(value)
+        raise InvalidEvent(f"the value is {told}" if told else _explain(error)) from None
 
 
 def _explain(error: ValidationError) -> str:

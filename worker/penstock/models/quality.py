@@ -82,7 +82,7 @@ def _document(line: Mapping[str, Any]) -> str:
 
 def _judgments(path: Path) -> Iterator[tuple[str, str]]:
     try:
-        rows = [line.split("\t") for line in path.read_text().splitlines()]
+        rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}") from None
     for number, row in enumerate(rows, 1):
