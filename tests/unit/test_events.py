@@ -12,6 +12,7 @@ from penstock.core.documents import DocumentKey, Op, Order, epoch_base
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Partition, Record
 from penstock.events.document import DocumentRules, decode
+from penstock.events.keys import TenantFrom
 
 OFFSET = DocumentRules()
 EVENT = DocumentRules(order="event")
@@ -117,6 +118,50 @@ def test_moments_are_kept_in_utc() -> None:
     assert event.expires_at == "2027-01-31T11:00:00Z"
 
 
+CANNOT_BE_IDS = [
+    (b'"memo/3"', "the key is JSON in quotes"),
+    (b'{"id": 3}', "the key is a JSON object"),
+    (b'{"schema": {"type": "string"}, "payload": "memo/3"}', "the key is a JSON object"),
+    (b'["memo", 3]', "the key is a JSON list"),
+    (b"\0\0\0\0\x09memo/3", r"the key is in a schema registry's frame \(schema 9"),
+    (b"\0\0\0\0\0\0\0\x03", "control character .0x00 at .*number in binary"),
+    (b"\0\0\0\x03", "control character"),
+    ("memo/3".encode("utf-16-le"), "control character .0x00 at .*UTF-16"),
+    (b"memo/3\n", "control character .0x0a at .*a whole line"),
+    (b"memo\x7f", "control character .0x7f at "),
+    (b"\xac\xed\0\x05t\0\x06memo/3", "not UTF-8"),
+    (b"m" * 1030, "has 10.. characters, at most 1024"),
+]
+
+
+@pytest.mark.parametrize(("key", "said"), CANNOT_BE_IDS)
+@pytest.mark.parametrize("tenant_from", ["none", "key", "fixed"])
+def test_a_tombstone_whose_key_cannot_be_an_id_deletes_nothing_and_says_so(
+    key: bytes, said: str, tenant_from: TenantFrom
+) -> None:
+    rules = DocumentRules(tenant_from=tenant_from, tenant="acme" if tenant_from == "fixed" else "")
+    named = b"acme/" + key if tenant_from == "key" and key.startswith(b"m") else key
+    with pytest.raises(InvalidEvent, match=said):
+        decode(record(None, key=named), rules)
+
+
+@pytest.mark.parametrize("name", ["memo\n3", "memo\x00", '"memo/3"', '{"id":3}'])
+def test_an_id_that_no_tombstone_could_name_is_refused_in_a_body_too(name: str) -> None:
+    with pytest.raises(InvalidEvent, match=r"the id (is JSON|is a JSON|holds a control)"):
+        decode(record({"id": name, "text": "x"}, key=None), DocumentRules(keyed=False))
+
+
+@pytest.mark.parametrize("name", ["17", "null", "[draft] memo", '"3" memos', "{3}", "memo 3", "größe/ñ", "a" * 1024])
+def test_what_may_be_an_id_is_deleted_by_its_key(name: str) -> None:
+    assert decode(record(None, key=name.encode()), OFFSET).key.document == name
+
+
+def test_a_byte_order_mark_before_a_key_is_harmless() -> None:
+    key = b"\xef\xbb\xbfmemo/3"
+    assert decode(record(None, key=key), OFFSET).key.document == "memo/3"
+    assert decode(record({"id": "memo/3", "text": "x"}, key=key), OFFSET).key.document == "memo/3"
+
+
 @pytest.mark.parametrize("field", ["timestamp", "expires_at"])
 @pytest.mark.parametrize(
     ("moment", "said"),
@@ -167,9 +212,14 @@ def test_any_bytes_become_an_event_or_an_invalid_event(value: bytes, key: bytes)
             decode(record(value, key=key), rules)
 
 
+NAMES = st.text(st.characters(exclude_categories=("Cc", "Cs")), min_size=1, max_size=20).filter(
+    lambda name: name[0] not in '"{[\ufeff'
+)
+
+
 @given(
     body=st.fixed_dictionaries(
-        {"id": st.text(min_size=1, max_size=20), "text": st.text(min_size=1).filter(str.strip)},
+        {"id": NAMES, "text": st.text(min_size=1).filter(str.strip)},
         optional={
             "title": st.text(),
             "version": st.integers(0, 2**53 - 1),

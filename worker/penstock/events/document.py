@@ -13,9 +13,9 @@ from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
 from penstock.events.frame import enveloped
+from penstock.events.keys import LONGEST_ID, TenantFrom, check_id, check_key, header_tenant, key_text, split_key
 from penstock.events.validation import parse, untrusted
 
-TenantFrom = Literal["key", "header", "fixed", "none"]
 OrderBy = Literal["offset", "event"]
 
 DEEPEST_METADATA = 16
@@ -29,7 +29,7 @@ class DocumentEvent(BaseModel):
 
     model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
 
-    id: str = Field(min_length=1, max_length=1024)
+    id: str = Field(min_length=1, max_length=LONGEST_ID)
     tenant: str | None = Field(default=None, pattern=f"^{TENANT.pattern}$")
     version: int | None = Field(default=None, ge=0, le=LARGEST_INTEGER)
     op: Literal["upsert", "delete"] | None = None
@@ -82,8 +82,12 @@ def decode(record: Record, rules: DocumentRules) -> Event:
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
     body = parse(DocumentEvent, value)
+    check_id(body.id)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
-    _check_key(record, rules, key)
+    if record.key is not None:
+        check_key(key_text(record.key), key, rules.tenant_from)
+    elif rules.keyed and rules.order == "offset":
+        raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
     if body.op == "delete":
         order, unversioned = _order(rules, body.version, sequence)
         return Event(record, key, order, Op.DELETE, unversioned=unversioned)
@@ -117,18 +121,12 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
 def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
     if record.key is None:
         raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
-    text = _key_text(record.key)
-    tenant = ""
-    if rules.tenant_from == "key":
-        tenant, slash, text = text.partition("/")
-        if not slash or not TENANT.fullmatch(tenant):
-            raise InvalidEvent(f"key {_key_text(record.key)!r} is not tenant/id, as index.tenant_from = key asks")
-    else:
-        tenant = _tenant(record, rules, None)
-    if not text:
-        raise InvalidEvent("the key is empty")
+    text = key_text(record.key)
+    document = split_key(text)[1] if rules.tenant_from == "key" else text
+    check_id(document, "the key")
+    key = DocumentKey(_tenant(record, rules, None), document)
     order, unversioned = _order(rules, None, sequence)
-    return Event(record, DocumentKey(tenant, text), order, Op.DELETE, unversioned=unversioned)
+    return Event(record, key, order, Op.DELETE, unversioned=unversioned)
 
 
 def _order(rules: DocumentRules, version: int | None, sequence: int) -> tuple[Order, bool]:
@@ -146,9 +144,7 @@ def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
         case "header":
             tenant = header_tenant(record, rules.tenant_header)
         case "key":
-            tenant, slash, _ = (_key_text(record.key) if record.key is not None else "").partition("/")
-            if not slash or not TENANT.fullmatch(tenant):
-                raise InvalidEvent("index.tenant_from = key, and the key is not tenant/id")
+            tenant, _ = split_key(key_text(record.key) if record.key is not None else "")
         case "none":
             tenant = ""
             if named is not None:
@@ -156,34 +152,6 @@ def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
     if named is not None and named != tenant:
         raise InvalidEvent(f"the event names tenant {named!r}, its {rules.tenant_from} says {tenant!r}")
     return tenant
-
-
-def header_tenant(record: Record, name: str) -> str:
-    """The tenant that a record's header names; raises InvalidEvent where it names none."""
-    values = [value for header, value in record.headers if header == name]
-    if len(values) != 1 or values[0] is None:
-        raise InvalidEvent(f"tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
-    tenant = values[0].decode("utf-8", "replace")
-    if not TENANT.fullmatch(tenant):
-        raise InvalidEvent(f"header {name!r} holds {tenant[:40]!r}, no tenant (letters, digits, . _ -; up to 128)")
-    return tenant
-
-
-def _check_key(record: Record, rules: DocumentRules, key: DocumentKey) -> None:
-    if record.key is None:
-        if rules.keyed and rules.order == "offset":
-            raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
-        return
-    expected = f"{key.tenant}/{key.document}" if rules.tenant_from == "key" else key.document
-    if (key_text := _key_text(record.key)) != expected:
-        raise InvalidEvent(f"key {key_text[:80]!r} contradicts the body, which says {expected[:80]!r}")
-
-
-def _key_text(key: bytes) -> str:
-    try:
-        return key.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise InvalidEvent(f"the key is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
 def _check_metadata(value: JsonValue | Mapping[str, Any], path: str = "metadata", depth: int = 1) -> None:

@@ -11,6 +11,8 @@ from penstock.core.formats import foreign, without_bom
 MAGIC, FRAME_BYTES = 0, 5
 """Confluent's schema registry: a zero, then the schema's id in four bytes."""
 
+MOST_SCHEMAS = 1 << 24
+
 GLUE, GLUE_BYTES = (b"\x03\x00", b"\x03\x05"), 18
 SHOWN = 20
 PLAIN_CONNECT = "set the converter's schemas.enable = false"
@@ -45,8 +47,8 @@ def misread(value: bytes) -> str | None:
 
 def framed(value: bytes) -> str | None:
     """The frame that a schema registry's serializer puts before a key or a value; None where there is none."""
-    if len(value) > FRAME_BYTES and value[0] == MAGIC and value[1] == MAGIC:
-        number = int.from_bytes(value[1:FRAME_BYTES])
+    number = int.from_bytes(value[1:FRAME_BYTES])
+    if len(value) > FRAME_BYTES and value[0] == MAGIC and 0 < number < MOST_SCHEMAS:
         form = (
             "JSON Schema" if without_bom(value[FRAME_BYTES:]).lstrip().startswith((b"{", b'"')) else "Avro or Protobuf"
         )

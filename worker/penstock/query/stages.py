@@ -17,7 +17,7 @@ from penstock.core.ports import DeadLetters, Replies
 from penstock.core.queries import Answer, Query
 from penstock.core.records import Message, Outcome, Record
 from penstock.core.work import Interval, Work
-from penstock.events.document import header_tenant
+from penstock.events.keys import header_tenant
 from penstock.events.validation import untrusted
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import Tracer, answer_span, context_of, record_failure

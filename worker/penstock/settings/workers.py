@@ -7,7 +7,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from penstock.core.documents import LARGEST_EPOCH, TENANT
-from penstock.events.document import OrderBy, TenantFrom
+from penstock.events.document import OrderBy
+from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds
 
 KEY = re.compile(r"[!-~][ -~]{14,}[!-~]")

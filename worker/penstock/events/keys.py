@@ -1,0 +1,79 @@
+"""Which document a record is about: what its key, its tenant and its id have to be."""
+
+import json
+import re
+from contextlib import suppress
+from typing import Literal
+
+from penstock.core.documents import TENANT, DocumentKey
+from penstock.core.errors import InvalidEvent
+from penstock.core.formats import without_bom
+from penstock.core.records import Record
+from penstock.events.frame import framed
+
+TenantFrom = Literal["key", "header", "fixed", "none"]
+
+LONGEST_ID = 1024
+CONTROL = re.compile(r"[\x00-\x1f\x7f]")
+JSON = {'"': "JSON in quotes", "{": "a JSON object", "[": "a JSON list"}
+SHOWN = 80
+
+
+def key_text(key: bytes) -> str:
+    """A record's key, which names a document; raises InvalidEvent for one that cannot."""
+    if told := framed(key):
+        raise InvalidEvent(f"the key is {told}")
+    try:
+        text = without_bom(key).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise InvalidEvent(f"the key is not UTF-8: {error.reason} at byte {error.start}") from None
+    _check(text, "the key")
+    return text
+
+
+def check_id(text: str, what: str = "the id") -> None:
+    """Raises InvalidEvent for what cannot be a document's id: no tombstone could ever name it."""
+    if not text:
+        raise InvalidEvent(f"{what} is empty")
+    if len(text) > LONGEST_ID:
+        raise InvalidEvent(f"{what} has {len(text)} characters, at most {LONGEST_ID} are allowed")
+    _check(text, what)
+
+
+def _check(text: str, what: str) -> None:
+    if control := CONTROL.search(text):
+        place = f"{ord(control[0]):#04x} at {control.start()}"
+        raise InvalidEvent(
+            f"{what} holds a control character ({place}), and an id has none: is it a number in binary, UTF-16, "
+            f"a whole line? {text[:SHOWN]!r}"
+        )
+    if kind := JSON.get(text[:1]):
+        with suppress(ValueError, RecursionError):
+            json.loads(text)
+            raise InvalidEvent(f"{what} is {kind}, not a plain id (a string serializer writes one): {text[:SHOWN]!r}")
+
+
+def split_key(text: str) -> tuple[str, str]:
+    """Tenant and id of a key that is tenant/id; raises InvalidEvent for one that is not."""
+    tenant, slash, document = text.partition("/")
+    if not slash or not TENANT.fullmatch(tenant):
+        raise InvalidEvent(f"key {text[:SHOWN]!r} is not tenant/id, as index.tenant_from = key asks")
+    return tenant, document
+
+
+def header_tenant(record: Record, name: str) -> str:
+    """The tenant that a record's header names; raises InvalidEvent where it names none."""
+    values = [value for header, value in record.headers if header == name]
+    if len(values) != 1 or values[0] is None:
+        raise InvalidEvent(f"tenant_from = header, and the record has {len(values)} headers {name!r}, not one")
+    tenant = values[0].decode("utf-8", "replace")
+    if not TENANT.fullmatch(tenant):
+        raise InvalidEvent(f"header {name!r} holds {tenant[:40]!r}, no tenant (letters, digits, . _ -; up to 128)")
+    return tenant
+
+
+def check_key(text: str, key: DocumentKey, tenant_from: TenantFrom) -> None:
+    """Raises InvalidEvent for a key that contradicts what the body says."""
+    expected = f"{key.tenant}/{key.document}" if tenant_from == "key" else key.document
+    if text != expected:
+        raise InvalidEvent(f"key {text[:SHOWN]!r} contradicts the body, which says {expected[:SHOWN]!r}")
