@@ -14,7 +14,7 @@ from penstock.core.documents import Op
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.records import Partition, Record
 from penstock.events.document import DocumentRules, decode
-from penstock.events.frame import enveloped, misread
+from penstock.events.frame import enveloped, json_object, misread
 
 BODY = json.dumps({"id": "weir/3", "text": "A weir of stone, moss and fürs Erste kein Holz."}, ensure_ascii=False)
 VALUE = BODY.encode()
@@ -106,7 +106,7 @@ def test_an_object_that_is_wrong_is_told_where_it_is_wrong(value: bytes) -> None
 
 @given(st.binary(max_size=64), st.sampled_from([b"", b"{", b"[", b'"', b"\0\0\0\0\x01", b"\xef\xbb\xbf", b"\xff\xfe"]))
 def test_any_bytes_are_looked_at_without_surprise(value: bytes, begin: bytes) -> None:
-    for looked in (misread(begin + value), enveloped(begin + value)):
+    for looked in (misread(begin + value), enveloped(json_object(begin + value) or {})):
         assert looked is None or "\n" not in looked
 
 
@@ -115,4 +115,4 @@ def test_no_event_is_taken_for_something_else(text: str, metadata: dict[str, str
     for indent in (None, 1):
         value = json.dumps({"id": "1", "text": text, "metadata": metadata}, ensure_ascii=False, indent=indent).encode()
         assert misread(value) is None
-        assert enveloped(value) is None
+        assert enveloped(json_object(value) or {"before": 1, "op": "c"}) is None

@@ -22,11 +22,19 @@ RULES = DocumentRules(tenant_from="header", keyed=False)
 BEYOND_SCHEMAS = {
     "expires-at-not-in-the-calendar",
     "id-is-json-in-quotes",
+    "near-miss-camel-case",
+    "near-miss-capital",
+    "near-miss-op",
+    "near-miss-slip",
+    "near-miss-tenant",
+    "sounds-deleted",
+    "sounds-deleted-by-a-connector",
+    "sounds-deleted-since",
     "filter-mixed-range",
     "filter-moment-before-year-1",
     "filter-moment-after-year-9999",
 }
-"""That bounds are alike, moments of this calendar, and ids no JSON, no schema says shortly."""
+"""What no schema says shortly: bounds are alike, moments of this calendar, ids no JSON, names not nearly known."""
 
 
 def examples(kind: str) -> list[Path]:
@@ -94,7 +102,7 @@ def test_a_hit_without_a_score_is_no_reply() -> None:
 
 
 def test_there_are_examples_of_both_kinds() -> None:
-    for event, valid, invalid in (("document", 9, 30), ("query", 7, 27), ("reply", 3, 3)):
+    for event, valid, invalid in (("document", 10, 38), ("query", 7, 27), ("reply", 3, 3)):
         assert len([path for path in examples("valid") if event_of(path) == event]) >= valid
         assert len([path for path in examples("invalid") if event_of(path) == event]) >= invalid
 

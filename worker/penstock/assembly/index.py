@@ -29,7 +29,7 @@ from penstock.events.document import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
 from penstock.observe.live import Reporter
-from penstock.observe.log import log, traces_lost
+from penstock.observe.log import NamedOnce, log, traces_lost
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
 from penstock.stream.breaker import Breaker
@@ -138,9 +138,11 @@ class IndexWorker:
         qdrant = ending_with(retries.of("qdrant"), membership)
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
+        unread = NamedOnce("unknown_field")
+        prepare = Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker(), unread)
         complete = completer(self.chunker, self.embedder)
         return [
-            Stage("prepare", Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker())),
+            Stage("prepare", prepare),
             Stage("embed", Embed(self.embedder, self.chunker.known, in_flight)),
             Stage("write", WriteOut(membership, store, letters, complete, qdrant, in_flight)),
         ]
@@ -171,6 +173,7 @@ def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Do
         sequence_base=sequence_base,
         max_bytes=settings.max_event_bytes,
         keyed=keyed,
+        unknown_fields=settings.unknown_fields,
     )
 
 

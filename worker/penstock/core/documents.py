@@ -60,7 +60,7 @@ class Event:
 
     ``unversioned`` marks a delete that came without a version where versions decide: it counts as the
     highest version known of its document, which only the store can tell. ``timestamp`` and ``expires_at``
-    are RFC 3339 strings in UTC.
+    are RFC 3339 strings in UTC. ``unknown`` names the body's fields that nobody reads.
     """
 
     record: Record
@@ -74,6 +74,7 @@ class Event:
     expires_at: str | None = None
     metadata: Mapping[str, Any] = field(default_factory=dict)
     unversioned: bool = False
+    unknown: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

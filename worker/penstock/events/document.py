@@ -12,11 +12,13 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
-from penstock.events.frame import enveloped
+from penstock.events.frame import enveloped, json_object
 from penstock.events.keys import LONGEST_ID, TenantFrom, check_id, check_key, header_tenant, key_text, split_key
+from penstock.events.near_miss import near_miss
 from penstock.events.validation import parse, untrusted
 
 OrderBy = Literal["offset", "event"]
+UnknownFields = Literal["refuse_similar", "ignore"]
 
 DEEPEST_METADATA = 16
 """Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
@@ -25,9 +27,9 @@ _INT64 = range(-(2**63), 2**63)
 
 
 class DocumentEvent(BaseModel):
-    """The body of a document event, version 1 (``schemas/document.v1.schema.json``). Unknown fields are ignored."""
+    """The body of a document event, version 1 (``schemas/document.v1.schema.json``). Unknown fields are kept apart."""
 
-    model_config = ConfigDict(strict=True, extra="ignore", frozen=True)
+    model_config = ConfigDict(strict=True, extra="allow", frozen=True)
 
     id: str = Field(min_length=1, max_length=LONGEST_ID)
     tenant: str | None = Field(default=None, pattern=f"^{TENANT.pattern}$")
@@ -57,6 +59,7 @@ class DocumentRules:
     sequence_base: int = 1 << EPOCH_SHIFT
     max_bytes: int = 4_000_000
     keyed: bool = True
+    unknown_fields: UnknownFields = "refuse_similar"
 
 
 @untrusted
@@ -74,15 +77,22 @@ def decode(record: Record, rules: DocumentRules) -> Event:
         raise InvalidEvent(f"the value is {looks}: a tombstone is a null value, which is none at all")
     try:
         return _event(record, rules, record.value, sequence)
-    except InvalidEvent:
-        if (told := enveloped(record.value)) is None:
+    except InvalidEvent as error:
+        if (fields := json_object(record.value)) is None:
             raise
-        raise InvalidEvent(f"the value is {told}") from None
+        if told := enveloped(fields):
+            raise InvalidEvent(f"the value is {told}") from None
+        if (told := _near_miss(fields)) and told not in str(error):
+            raise InvalidEvent(f"{error}; {told}") from None
+        raise
 
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
     body = parse(DocumentEvent, value)
     check_id(body.id)
+    unknown = tuple(body.model_extra or ())
+    if unknown and rules.unknown_fields == "refuse_similar" and (told := _near_miss(dict(body))):
+        raise InvalidEvent(told)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
     if record.key is not None:
         check_key(key_text(record.key), key, rules.tenant_from)
@@ -90,8 +100,15 @@ def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) ->
         raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
     if body.op == "delete":
         order, unversioned = _order(rules, body.version, sequence)
-        return Event(record, key, order, Op.DELETE, unversioned=unversioned)
+        return Event(record, key, order, Op.DELETE, unversioned=unversioned, unknown=unknown)
     return _upsert(record, rules, body, key, sequence)
+
+
+def _near_miss(fields: Mapping[str, Any]) -> str | None:
+    known = DocumentEvent.model_fields
+    unknown = {name: value for name, value in fields.items() if name not in known}
+    given = {name for name in known if fields.get(name) is not None}
+    return near_miss(unknown, given, known, delete=fields.get("op") == "delete")
 
 
 def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
@@ -115,6 +132,7 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         written(body.timestamp),
         written(body.expires_at),
         body.metadata or {},
+        unknown=tuple(body.model_extra or ()),
     )
 
 

@@ -69,16 +69,17 @@ def _no_object(text: bytes) -> str:
     return next((told for first, told in BEGINNINGS.items() if text.startswith(first)), begin)
 
 
-def enveloped(value: bytes) -> str | None:
-    """The envelope that a document lies in, which is not read here; None where there is none."""
+def json_object(value: bytes) -> dict[str, Any] | None:
+    """The fields of a JSON object; None where the value is none."""
     try:
         fields = json.loads(without_bom(value))
     except (ValueError, RecursionError):
         return None
-    return _envelope(fields) if isinstance(fields, dict) else None
+    return fields if isinstance(fields, dict) else None
 
 
-def _envelope(fields: Mapping[str, Any]) -> str | None:
+def enveloped(fields: Mapping[str, Any]) -> str | None:
+    """The envelope that a document lies in, which is not read here; None where there is none."""
     names = fields.keys()
     if names == {"schema", "payload"}:
         if fields["payload"] is None:

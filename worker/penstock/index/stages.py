@@ -1,7 +1,7 @@
 """What each stage of the overlap does with a batch: prepare, embed, write. See ``pipeline.py`` for how they join."""
 
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.core.documents import ChunkKey, DocumentKey, Event, Order, Stored
@@ -58,7 +58,7 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Decode, collapse, recall, plan, chunk and tokenize."""
+    """Decode, collapse, recall, plan, chunk and tokenize. ``unread`` hears of fields that nobody reads."""
 
     rules: DocumentRules
     store: VectorStore
@@ -66,6 +66,7 @@ class Prepare:
     recipe: int
     in_flight: InFlight
     breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
+    unread: Callable[[Sequence[str]], None] = lambda _: None
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read."""
@@ -84,7 +85,9 @@ class Prepare:
         events = []
         for record in work.batch.records:
             try:
-                events.append(decode(record, self.rules))
+                event = decode(record, self.rules)
+                events.append(event)
+                self.unread(event.unknown)
             except InvalidEvent as error:
                 self.breaker.invalid(str(error))
                 work.give_up(record, error, "decode")

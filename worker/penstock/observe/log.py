@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Iterable
 from typing import Any
 
 import structlog
@@ -10,6 +11,8 @@ from penstock.core.errors import Unavailable
 
 FAILURES_LOGGED = 3
 """Failed calls in a row with a line each; then every tenth has one."""
+
+NAMES_LOGGED, LONGEST_NAME = 100, 80
 
 log = structlog.get_logger()
 
@@ -36,6 +39,21 @@ def set_up(level: str, style: str) -> None:
     library.setLevel(logging.INFO if level == "debug" else logging.ERROR)
     library.propagate = level == "debug"
     library.addHandler(logging.NullHandler())
+
+
+class NamedOnce:
+    """Logs a line for each name when it first comes up; of names without end, the first."""
+
+    def __init__(self, event: str) -> None:
+        """``event`` is the lines' name."""
+        self._event, self._seen = event, set[str]()
+
+    def __call__(self, names: Iterable[str]) -> None:
+        """These came up."""
+        for name in names:
+            if name not in self._seen and len(self._seen) < NAMES_LOGGED:
+                self._seen.add(name)
+                log.warning(self._event, name=name[:LONGEST_NAME])
 
 
 def _worth_a_line(failures: int) -> bool:

@@ -7,7 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from penstock.core.documents import LARGEST_EPOCH, TENANT
-from penstock.events.document import OrderBy
+from penstock.events.document import OrderBy, UnknownFields
 from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds
 
@@ -26,6 +26,9 @@ class IndexSettings(Group):
     """The header's name, with tenant_from = header."""
     order: OrderBy = "offset"
     """What makes an event newer: its offset (one topic per collection), or the version that it carries."""
+    unknown_fields: UnknownFields = "refuse_similar"
+    """Fields that nobody reads are passed over, and named once in the log; those that resemble one that is read, or
+    sound like a delete, make the event a dead letter, unless they are to be ignored, too."""
     epoch: Annotated[int, Field(ge=1, le=LARGEST_EPOCH)] = 1
     """Raise by one when the topic is made anew or repartitioned, since offsets start again then."""
     on_gap: Literal["continue", "stop"] = "continue"
