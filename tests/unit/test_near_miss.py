@@ -7,12 +7,13 @@ from typing import Any
 import pytest
 import structlog
 
-from penstock.assembly.index import IndexWorker, Stream
+from penstock.assembly.index import IndexWorker
+from penstock.assembly.membership import Stream
 from penstock.core.documents import Op
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Outcome, Partition, Record
 from penstock.events.document import DocumentRules, UnknownFields, decode
-from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.settings import IndexSettings
 
@@ -127,7 +128,7 @@ def test_a_field_that_nobody_reads_is_named_once_in_the_log() -> None:
         source.append(b"lock/2", json.dumps(LOCK | more).encode())
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
     stream = Stream(source, letters, DocumentRules())
-    worker = IndexWorker(IndexSettings(), stream, MemoryStore(), chunks, 1, HashEmbedder())
+    worker = IndexWorker(IndexSettings(), stream, unchanging, MemoryStore(), chunks, 1, HashEmbedder())
     with structlog.testing.capture_logs() as logged:
         report = worker.run(threading.Event())
     assert +report.totals == {Outcome.INDEXED: 1, Outcome.SUPERSEDED: 3, Outcome.DEAD_LETTERED: 1}

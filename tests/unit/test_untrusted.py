@@ -13,7 +13,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.adapters.qdrant.filters import readable
-from penstock.assembly.index import IndexWorker, Stream
+from penstock.assembly.index import IndexWorker
+from penstock.assembly.membership import Stream
 from penstock.assembly.monitor import Monitor
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.filters import Filter, matches
@@ -21,7 +22,7 @@ from penstock.core.queries import Lookup
 from penstock.core.records import Outcome, Partition, Record
 from penstock.events.document import DocumentRules, decode
 from penstock.events.validation import parse
-from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer
+from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.query import stages
 from penstock.query.http.model_api import EmbeddingsBody, RerankBody
@@ -133,7 +134,7 @@ def test_a_record_whose_reading_is_a_bug_is_a_letter_with_a_stack_trace_and_the_
     broken: Any = None
     stream = Stream(source, letters, DocumentRules(max_bytes=broken))
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
-    worker = IndexWorker(IndexSettings(), stream, MemoryStore(), chunks, 1, HashEmbedder(), monitor)
+    worker = IndexWorker(IndexSettings(), stream, unchanging, MemoryStore(), chunks, 1, HashEmbedder(), monitor)
     with structlog.testing.capture_logs() as logged:
         report = worker.run(threading.Event())
     assert report.totals[Outcome.DEAD_LETTERED] == 1
