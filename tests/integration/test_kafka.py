@@ -327,6 +327,26 @@ def test_a_compacted_topic_takes_no_letter_without_a_key_and_that_is_told(broker
     letters.close(5)
 
 
+def test_what_is_sent_counts_only_when_every_replica_in_sync_has_it(broker: str) -> None:
+    """As the client is told: a broker alone has nobody to wait for."""
+    with closing(connect_producer(new_topic(broker))) as producer:
+        assert (producer.config["acks"], producer.config["enable_idempotence"]) == (-1, False)
+
+
+def test_nothing_is_committed_but_what_is_given_to_commit(broker: str) -> None:
+    """The client's own commits, every five seconds, would be of what nobody has written."""
+    settings = new_topic(broker)
+    produce(settings, [document("a")])
+    reading = source(settings, once=False)
+    wait_until(lambda: reading.poll(0.2) is not None)
+    deadline = time.monotonic() + 6
+    while time.monotonic() < deadline:
+        reading.poll(0.2)
+    assert set(committed(settings).values()) <= {0}
+    reading.close(5)
+    assert set(committed(settings).values()) <= {0}
+
+
 def test_a_session_that_the_broker_finds_too_short_ends_the_worker(broker: str) -> None:
     settings = new_topic(broker, session_timeout_s=0.2)
     produce(settings, [document("a")])

@@ -172,6 +172,7 @@ def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Do
         order=settings.order,
         sequence_base=sequence_base,
         max_bytes=settings.max_event_bytes,
+        max_metadata_bytes=settings.max_metadata_bytes,
         keyed=keyed,
         unknown_fields=settings.unknown_fields,
     )

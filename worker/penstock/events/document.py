@@ -1,5 +1,6 @@
 """Bytes to events: the models that mirror ``schemas/``, and the rules that keys, tenants and versions obey."""
 
+import json
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from penstock.core.records import Record
 from penstock.events.frame import enveloped, json_object
 from penstock.events.keys import LONGEST_ID, TenantFrom, check_id, check_key, header_tenant, key_text, split_key
 from penstock.events.near_miss import near_miss
+from penstock.events.redriven import first_sequence, refuse_shortened
 from penstock.events.validation import parse, untrusted
 
 OrderBy = Literal["offset", "event"]
 UnknownFields = Literal["refuse_similar", "ignore"]
 
+LONGEST_TITLE = 2000
 DEEPEST_METADATA = 16
 """Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
 
@@ -58,6 +61,7 @@ class DocumentRules:
     order: OrderBy = "offset"
     sequence_base: int = 1 << EPOCH_SHIFT
     max_bytes: int = 4_000_000
+    max_metadata_bytes: int = 65_536
     keyed: bool = True
     unknown_fields: UnknownFields = "refuse_similar"
 
@@ -67,7 +71,8 @@ def decode(record: Record, rules: DocumentRules) -> Event:
     """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
     if record.damage:
         raise InvalidEvent(record.damage)
-    sequence = rules.sequence_base + record.offset
+    refuse_shortened(record)
+    sequence = first_sequence(record, rules.sequence_base + record.offset)
     if record.value is None:
         return _tombstone(record, rules, sequence)
     if len(record.value) > rules.max_bytes:
@@ -120,6 +125,7 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         raise InvalidEvent("version is missing, and index.order = event needs one in every upsert")
     if body.metadata:
         _check_metadata(body.metadata)
+    _check_sizes(rules, body, len(record.value or b""))
     order, _ = _order(rules, body.version, sequence)
     return Event(
         record,
@@ -134,6 +140,19 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         body.metadata or {},
         unknown=tuple(body.model_extra or ()),
     )
+
+
+def _check_sizes(rules: DocumentRules, body: DocumentEvent, size: int) -> None:
+    """Of what every chunk of the document repeats, hence a large event a hundred times; ``size`` is the event's."""
+    if len(body.title or "") > LONGEST_TITLE:
+        raise InvalidEvent(f"title has {len(body.title or '')} characters; at most {LONGEST_TITLE} are stored")
+    if body.metadata and size > rules.max_metadata_bytes:
+        measured = len(json.dumps(body.metadata, ensure_ascii=False).encode())
+        if measured > rules.max_metadata_bytes:
+            raise InvalidEvent(
+                f"metadata has {measured} bytes, and every chunk repeats it; index.max_metadata_bytes is "
+                f"{rules.max_metadata_bytes}"
+            )
 
 
 def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:

@@ -41,6 +41,8 @@ class IndexSettings(Group):
     """A poll is cut into batches of about so many bytes."""
     max_event_bytes: Count = 4_000_000
     """Larger values become dead letters."""
+    max_metadata_bytes: Count = 65_536
+    """Documents of larger metadata become dead letters: every chunk of a document repeats it."""
     max_chunks: Count = 500
     """Documents of more chunks become dead letters."""
     chunk_tokens: Annotated[int, Field(ge=16)] = 512
