@@ -2,6 +2,7 @@
 
 (a) 1 KB documents with a null model and a null store, with a null and with a real tokenizer: documents per second.
 (b) the MiniLM bundle into Qdrant: tokens per second against the same model called with the same texts alone.
+(c) a null model into Qdrant: what it costs to ask before every batch whether topic and collection are still the same.
 
 Each figure is the median of three runs; what is compared runs in turn, in one go. Prints a table and writes it to
 benchmarks/results/.
@@ -26,13 +27,17 @@ sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
+from penstock.adapters.kafka.upstream import KafkaUpstream  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
+from penstock.adapters.qdrant.ledger import QdrantLedger  # noqa: E402
 from penstock.assembly.index import IndexWorker  # noqa: E402
-from penstock.assembly.membership import Stream  # noqa: E402
+from penstock.assembly.membership import Joining, Stream  # noqa: E402
 from penstock.assembly.models import EmbeddingModel, load_model  # noqa: E402
+from penstock.assembly.stream import Retries  # noqa: E402
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored  # noqa: E402
-from penstock.core.ports import Embedder, Tokenizer, VectorStore  # noqa: E402
+from penstock.core.identity import ModelIdentity, Origin  # noqa: E402
+from penstock.core.ports import Embedder, Membership, Tokenizer, VectorStore  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
 from penstock.demo.corpus import event_lines  # noqa: E402
@@ -116,17 +121,30 @@ def corpus(count: int) -> list[tuple[str, bytes]]:
     return documents
 
 
-def run(kafka: KafkaSettings, store: VectorStore, tokenizer: Tokenizer, embedder: Embedder, size: int) -> Result:
+Join = Callable[[Stream], Callable[[Retries], Membership]]
+
+
+def run(
+    kafka: KafkaSettings,
+    store: VectorStore,
+    tokenizer: Tokenizer,
+    embedder: Embedder,
+    size: int,
+    join: Join = lambda _: unchanging,
+) -> Result:
     """Everything that the topic holds, once; timed from the first record on, so joining the group does not count."""
     settings = KafkaSettings.model_validate(kafka.model_dump() | {"group": uuid.uuid4().hex})
-    stream = Stream(source(settings), MemoryDeadLetters(), DocumentRules())
+    upstream = KafkaUpstream(settings)
+    known = upstream.identity()
+    origin = Origin.of(kafka.topic, known, 1, "offset") if known else None
+    stream = Stream(source(settings), MemoryDeadLetters(), DocumentRules(), origin, upstream)
     while not stream.source.poll(0.05, hold=True) and not stream.source._generations:  # type: ignore[attr-defined]  # noqa: SLF001
         pass
     chunker = Chunker(tokenizer, ChunkRules(size, 0, title=True, prompt="", most=50))
     started = time.perf_counter()
-    report = IndexWorker(IndexSettings(batch_bytes=500_000), stream, unchanging, store, chunker, 1, embedder).run(
-        threading.Event()
-    )
+    worker = IndexWorker(IndexSettings(batch_bytes=500_000), stream, join(stream), store, chunker, 1, embedder)
+    report = worker.run(threading.Event())
+    upstream.close()
     seconds = report.last_s - started
     return Result(report.totals.total(), report.tokens, seconds, dict(report.busy_s))
 
@@ -209,6 +227,34 @@ def model_bound(broker: str, model: EmbeddingModel, count: int) -> str:
     return table(rows, ("(b) MiniLM fp32 on CPU", "tokens/s", "ratio", "busy"))
 
 
+def asking(broker: str, count: int) -> str:
+    """(c)"""
+    kafka = new_topic(broker, 4, max_poll_records=1000)
+    produce(kafka, corpus(count))
+    results: dict[str, list[Result]] = {"asked nothing": [], "still the same topic and collection?": []}
+    for _ in range(RUNS):
+        for name, runs in results.items():
+            server = StoreServer()
+            connection = Connection(QdrantSettings(url=f"http://127.0.0.1:{server.port}", grpc_port=server.port))
+            identity = ModelIdentity("null", "1", "mean", "", "", NullEmbedder.dimension)
+            made = open_collection(connection, "bench", identity)
+            ledger = QdrantLedger(connection, "bench", made)
+
+            def join(stream: Stream, ledger: QdrantLedger = ledger) -> Callable[[Retries], Membership]:
+                return Joining(stream, ledger, "continue").join(Retries(threading.Event()))
+
+            asked: Join = join if name != "asked nothing" else lambda _: unchanging
+            runs.append(run(kafka, connection.store(made), NullTokenizer(), NullEmbedder(), 512, asked))
+            connection.close()
+            server.stop()
+    alone = median(results["asked nothing"], "documents_s")
+    rows = [
+        (name, f"{median(runs, 'documents_s'):,.0f}", f"{median(runs, 'documents_s') / alone:.2f}", shares(runs))
+        for name, runs in results.items()
+    ]
+    return table(rows, ("(c) null model into Qdrant's stand-in", "documents/s", "ratio", "busy"))
+
+
 def main() -> None:
     """Run both and write the table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -225,6 +271,7 @@ def main() -> None:
                 f"# Pipeline\n\n{machine()}. The broker, the worker and the stand-in for Qdrant share these cores.\n",
                 overhead(broker.bootstrap_servers, model.tokenizer, 40_000 // scale),
                 model_bound(broker.bootstrap_servers, model, 1200 // scale),
+                asking(broker.bootstrap_servers, 10_000 // scale),
             ]
         finally:
             broker.stop()
