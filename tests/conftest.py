@@ -19,6 +19,7 @@ from penstock.models.bundle import load
 from penstock.models.export import optimum
 from penstock.settings import QdrantSettings
 from tests import broker as kafka_broker
+from tests.edge_store import EdgeQdrant
 from tests.kafka_tools import knows_groups
 from tests.store_server import StoreServer
 
@@ -145,7 +146,7 @@ def real_qdrant(url: str) -> QdrantSettings:
     return QdrantSettings.model_validate({"url": url, "grpc_port": grpc_port, "api_key": key, "allow_insecure": True})
 
 
-@pytest.fixture(params=["embedded", "folder", "server"])
+@pytest.fixture(params=["embedded", "folder", "edge", "server"])
 def qdrant(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Connection]:
     """Each way to reach Qdrant."""
     with closing(connect(request.param, request, tmp_path)) as connection:
@@ -161,7 +162,9 @@ def stored(qdrant: QdrantSettings, bundle: Path, dimension: int | None = None) -
 
 
 def connect(way: str, request: pytest.FixtureRequest, folder: Path) -> Connection:
-    """Qdrant in memory, in a folder, or as a server: that at QDRANT_URL, else the stand-in."""
+    """Qdrant in memory, in a folder, its own engine in this process, or a server: at QDRANT_URL, else the stand-in."""
+    if way == "edge":
+        return Connection(QdrantSettings(path=folder / "edge"), EdgeQdrant(folder / "edge"))
     if way != "server":
         return Connection(QdrantSettings(path=folder / "qdrant" if way == "folder" else Path(":memory:")))
     if url := os.environ.get("QDRANT_URL"):

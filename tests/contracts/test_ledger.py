@@ -23,7 +23,7 @@ ORIGIN = Origin("documents", "topic-id", 4, 3)
 FIRST, SECOND = Partition("documents", 0), Partition("documents", 1)
 
 
-@pytest.fixture(params=["memory", "embedded", "folder", "server"])
+@pytest.fixture(params=["memory", "embedded", "folder", "edge", "server"])
 def ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Ledger]:
     """Of a new collection, of each kind."""
     if request.param == "memory":

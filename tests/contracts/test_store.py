@@ -41,7 +41,7 @@ def nearest(store: Searcher, vector: Sequence[float], tenant: str, limit: int, o
     return hits
 
 
-@pytest.fixture(params=["memory", "embedded", "folder", "server"])
+@pytest.fixture(params=["memory", "embedded", "folder", "edge", "server"])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store, of each kind."""
     if request.param == "memory":

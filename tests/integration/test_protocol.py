@@ -29,6 +29,7 @@ from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
 from penstock.settings import QdrantSettings
 from penstock.stream.retry import Retry
+from tests.edge_store import EdgeQdrant
 
 ANCHOR = ChunkKey("", "a", 0)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", HashEmbedder().dimension)
@@ -252,9 +253,11 @@ def test_readers_end_with_the_last_event_on_the_fake(versions: bool, block: int)
 
 
 @pytest.mark.parametrize("versions", [False, True], ids=["by offset", "by version"])
-def test_readers_end_with_the_last_event_on_qdrant(versions: bool) -> None:
-    for seed in range(150):
-        connection = Connection(QdrantSettings(path=Path(":memory:")))
+@pytest.mark.parametrize(("engine", "count"), [("local mode", 150), ("Qdrant's own", 25)])
+def test_readers_end_with_the_last_event_on_qdrant(versions: bool, engine: str, count: int, tmp_path: Path) -> None:
+    for seed in range(count):
+        settings, folder = QdrantSettings(path=Path(":memory:")), tmp_path / str(seed)
+        connection = Connection(settings, EdgeQdrant(folder) if engine == "Qdrant's own" else None)
         store = connection.store(open_collection(connection, "documents", IDENTITY))
         with scheduled(seed, store, versions=versions) as schedule:
             found = {hit.key.chunk: hit.text for hit in store.living()}

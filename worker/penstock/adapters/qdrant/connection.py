@@ -57,11 +57,14 @@ class Collection(NamedTuple):
 class Connection:
     """A Qdrant server, or the embedded one, as the two services of its gRPC API: ``points`` and ``collections``."""
 
-    def __init__(self, settings: QdrantSettings) -> None:
-        """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured)."""
+    def __init__(self, settings: QdrantSettings, services: Services | None = None) -> None:
+        """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured).
+
+        ``services`` take the place of those that the settings name.
+        """
         self._settings = settings
         memory = settings.path == MEMORY
-        self._services: Services = (
+        self._services: Services = services or (
             LocalQdrant(None if memory else settings.path) if settings.path else Remote(lambda: _connect(settings))
         )
         channel = Channel(self._services, settings.timeout_s)
