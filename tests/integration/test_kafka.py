@@ -145,9 +145,32 @@ def test_tombstones_delete_and_stay_deleted(broker: str) -> None:
     produce(settings, [document("a"), document("b"), ("a", None), ("unknown", None)])
     store = MemoryStore()
     report = Running(settings, store).join()
-    assert report.totals == Counter({Outcome.INDEXED: 1, Outcome.SUPERSEDED: 1, Outcome.DELETED: 2})
+    assert report.totals == Counter(
+        {Outcome.INDEXED: 1, Outcome.SUPERSEDED: 1, Outcome.DELETED: 1, Outcome.DELETED_UNKNOWN: 1}
+    )
     assert set(GatedStore.texts(store)) == {"b"}  # type: ignore[arg-type]
     assert store.read([ChunkKey("", "unknown", 0)])[ChunkKey("", "unknown", 0)].deleted
+
+
+def test_deletes_that_are_none_are_dead_letters_and_what_they_meant_lives(broker: str) -> None:
+    settings = new_topic(broker)
+    produce(settings, [document(f"memo/{n}") for n in range(5)])
+    store = MemoryStore()
+    assert Running(settings, store).join().totals == Counter({Outcome.INDEXED: 5})
+    deletes = [
+        ("memo/0", b"null"),
+        ("memo/1", b""),
+        ('"memo/2"', None),
+        ("\0\0\0\0\x07memo/3", None),
+        ("memo/4\n", None),
+    ]
+    produce(settings, [*deletes, ("memo/4", None), ("memo/4", None), ("memo/9", None)])
+    report = Running(settings, store).join()
+    assert report.totals == Counter(
+        {Outcome.DEAD_LETTERED: 5, Outcome.SUPERSEDED: 1, Outcome.DELETED: 1, Outcome.DELETED_UNKNOWN: 1}
+    )
+    assert set(GatedStore.texts(store)) == {f"memo/{n}" for n in range(4)}  # type: ignore[arg-type]
+    assert store.read([ChunkKey("", "memo/9", 0)])[ChunkKey("", "memo/9", 0)].deleted
 
 
 def transactional(settings: KafkaSettings) -> KafkaProducer:

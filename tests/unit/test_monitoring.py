@@ -197,7 +197,7 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
     IndexWorker(IndexSettings(), stream, unchanging, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
     text = monitor.metrics.text().decode()
-    for outcome, count in {"indexed": 2, "superseded": 1, "deleted": 1, "dead_lettered": 1}.items():
+    for outcome, count in {"indexed": 2, "superseded": 1, "deleted_unknown": 1, "dead_lettered": 1}.items():
         assert f'penstock_index_records_total{{outcome="{outcome}",topic="documents"}} {count}.0' in text
     assert 'penstock_index_dead_letters_total{reason="InvalidEvent",stage="decode",topic="documents"} 1.0' in text
     assert 'penstock_index_chunks_total{result="embedded"} 2.0' in text

@@ -143,6 +143,22 @@ def test_the_store_ends_as_a_replay_of_the_topic_and_every_record_is_counted(
     assert source.closed
 
 
+@pytest.mark.parametrize("most", [1, 50])
+def test_a_delete_of_a_document_that_nobody_knows_is_counted_apart_and_its_tombstone_written(most: int) -> None:
+    """Known is what the store holds, a tombstone among it, and what came just before, in the pipe or the same batch."""
+    source, store = MemorySource(most=most), MemoryStore()
+    source.append(b"known", body("known", "word"))
+    for key in (b"known", b"known", b"unknown", b"unknown"):
+        source.append(key, None)
+    together = {Outcome.SUPERSEDED: 3, Outcome.DELETED: 1, Outcome.DELETED_UNKNOWN: 1}
+    one_by_one = {Outcome.INDEXED: 1, Outcome.DELETED: 3, Outcome.DELETED_UNKNOWN: 1}
+    assert +run(source, store).totals == (one_by_one if most == 1 else together)
+    source.append(b"other", None)
+    assert +run(source, store).totals == {Outcome.DELETED_UNKNOWN: 1}
+    for name in ("known", "unknown", "other"):
+        assert store.read([ChunkKey("", name, 0)])[ChunkKey("", name, 0)].deleted
+
+
 def test_what_the_store_refuses_becomes_a_dead_letter_and_its_neighbours_are_indexed() -> None:
     source, store, letters = MemorySource(), MemoryStore(), MemoryDeadLetters()
     for n in range(20):

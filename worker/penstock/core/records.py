@@ -102,6 +102,7 @@ class Outcome(StrEnum):
     UNCHANGED = "unchanged"
     SUPERSEDED = "superseded"
     DELETED = "deleted"
+    DELETED_UNKNOWN = "deleted_unknown"
     ANSWERED = "answered"
     TOO_LATE = "too_late"
     DEAD_LETTERED = "dead_lettered"

@@ -70,7 +70,8 @@ def kept(chunks: Sequence[Chunk], anchor: Stored | None, recipe: int) -> frozens
 class Write:
     """What the store is to hold of a document afterwards; no chunks means a tombstone.
 
-    ``keep`` are the indices of chunks whose vectors are already there, ``vectors`` those of the others.
+    ``keep`` are the indices of chunks whose vectors are already there, ``vectors`` those of the others. ``known`` says
+    whether anything was known of the document before.
     """
 
     event: Event
@@ -78,6 +79,7 @@ class Write:
     chunks: tuple[Chunk, ...] = ()
     keep: frozenset[int] = frozenset()
     vectors: Mapping[int, Vector] | None = None
+    known: bool = True
 
     def point(self, index: int) -> Point:
         """The point of one chunk; index 0 is the anchor, which also holds the hashes of all."""

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from penstock.core.documents import ChunkKey, DocumentKey, Event, Order, Stored
+from penstock.core.documents import ChunkKey, DocumentKey, Event, Op, Order, Stored
 from penstock.core.errors import InvalidEvent, Misconfigured, NotFinite, Refused
 from penstock.core.ports import DeadLetters, Embedder, Membership, VectorStore
 from penstock.core.records import Outcome
@@ -107,6 +107,7 @@ class Prepare:
         known = {key: anchor.order for key, anchor in anchors.items()}
         known |= {key: max(order, known.get(key, order)) for key, order in busy.items()}
         newest, superseded = collapse(events, known)
+        before = known.keys() | {event.key for event in superseded if event.op is Op.UPSERT}
         to_chunk: list[Event] = []
         for event in newest:
             anchor = anchors.get(event.key)
@@ -115,7 +116,7 @@ class Prepare:
                 work.settled[event.key] = anchor
                 work.outcomes[Outcome.SUPERSEDED if step is Step.STALE else Outcome.UNCHANGED] += 1
             elif step is Step.DELETE:
-                work.writes.append(Write(event, recipe))
+                work.writes.append(Write(event, recipe, known=event.key in before))
             elif (whole := self._unchanged(event, anchor if event.key not in busy else None)) is not None:
                 work.writes.append(whole)
             else:

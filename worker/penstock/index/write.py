@@ -141,7 +141,7 @@ def _verdict(write: Write, anchor: Stored | None) -> Outcome | None:
     if anchor.newer(write.event.order, write.recipe):
         return None if _overtaken_by_earlier(write, anchor) else Outcome.SUPERSEDED
     if write.event.op is Op.DELETE:
-        return Outcome.DELETED
+        return Outcome.DELETED if write.known else Outcome.DELETED_UNKNOWN
     return Outcome.UNCHANGED if len(write.keep) == len(write.chunks) else Outcome.INDEXED
 
 

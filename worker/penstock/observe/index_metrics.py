@@ -28,7 +28,10 @@ class IndexMetrics(Metrics):
         super().__init__()
         self._topic, self._clock = topic, clock
         self._records = self._counter(
-            "records", "Records done: indexed, unchanged, superseded, deleted, dead_lettered.", "topic", "outcome"
+            "records",
+            "Records done: indexed, unchanged, superseded, deleted, deleted_unknown, dead_lettered.",
+            "topic",
+            "outcome",
         )
         self._letters = self._counter(
             "dead_letters", "Records given up, by the stage that did and the error.", "topic", "stage", "reason"
