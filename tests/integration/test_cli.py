@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -20,6 +21,8 @@ from tests.conftest import ROOT, running, stored
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
 from tests.store_server import StoreServer
 from tests.workers import PENSTOCK, SECONDS, environment, penstock
+
+SHIPPED = ROOT / "worker" / "penstock" / "data" / "models" / "embedding"
 
 
 def one_line(done: subprocess.CompletedProcess[bytes], code: int) -> str:
@@ -74,6 +77,33 @@ def test_a_file_is_indexed_and_its_bad_lines_become_dead_letters(minilm: Path, t
     again = penstock(tmp_path, "index", "--from", "-", stdin=b"\n".join(good), variables=model)
     assert ended(again)["unchanged"] == 19
     assert ended(again)["indexed"] == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"id,text\nsluice/1,A sluice.\n", "2 of 2 records are dead letters.*begins with 'id,text'"),
+        (b'[{"id": "sluice/1", "text": "A sluice."}]', "1 of 1 records.*a list: send what is in it one by one"),
+        (b"<sluice>\n<id>1</id>\n</sluice>", "3 of 3 records.*XML or HTML"),
+        (b'{"id": "1", "text": "x", "deleted": true}\n', "1 of 1 records.*sounds like a delete"),
+        ('{"id": "1", "text": "x"}'.encode("utf-16"), "cannot read events: it is in UTF-16"),
+        (b"PK\x03\x04\x14", "cannot read events: it is a zip archive"),
+    ],
+)
+def test_a_file_of_which_nothing_can_be_indexed_is_one_line_and_exit_2(
+    content: bytes, said: str, tmp_path: Path
+) -> None:
+    (tmp_path / "events").write_bytes(content)
+    done = penstock(tmp_path, "index", "--from", "events", variables={"MODEL__BUNDLE": SHIPPED})
+    assert re.search(said, one_line(done, 2))
+
+
+def test_a_file_from_windows_is_indexed_and_an_empty_one_is_no_failure(tmp_path: Path) -> None:
+    lines = b"\xef\xbb\xbf" + b"\r\n".join(document(f"doc/{n}")[1] for n in range(2)) + b"\r\n"
+    for stdin, indexed in ((lines, 2), (b"\r\n\n", 0), (b"", 0)):
+        done = penstock(tmp_path, "index", "--from", "-", stdin=stdin, variables={"MODEL__BUNDLE": SHIPPED})
+        assert ended(done)["indexed"] == indexed
+        assert sum(ended(done).values()) == indexed
 
 
 def test_a_pipe_that_stays_open_does_not_keep_it_from_stopping(minilm: Path, tmp_path: Path) -> None:

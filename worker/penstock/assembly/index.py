@@ -22,9 +22,10 @@ from penstock.assembly.monitor import Monitor
 from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
 from penstock.core.documents import epoch_base
+from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
 from penstock.core.ports import Embedder, Membership, VectorStore
-from penstock.core.records import OF_DOCUMENTS
+from penstock.core.records import OF_DOCUMENTS, Outcome
 from penstock.events.document import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
@@ -87,7 +88,26 @@ def run_index_worker(
         monitor.health.ready = True
         store = connection.store(collection)
         worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor)
-        worker.run(stop, bar=bar).summary("ended")
+        report = worker.run(stop, bar=bar)
+        report.summary("ended")
+        if file is not None and not stop.is_set():
+            check_use(report, file)
+
+
+def check_use(report: Reporter, file: str) -> None:
+    """Raises Misconfigured for a file of which every record became a dead letter; an empty one is no failure."""
+    total = report.totals.total()
+    if total and report.totals[Outcome.DEAD_LETTERED] == total:
+        name = "standard input" if file == "-" else file
+        raise Misconfigured(
+            f"nothing of {name} could be indexed: {total} of {total} records are dead letters, in {letters_of(file)}; "
+            f"the first: {report.first_reason}"
+        )
+
+
+def letters_of(file: str) -> Path:
+    """Where the dead letters of a file go, or those of standard input."""
+    return Path("stdin.dlq.jsonl") if file == "-" else Path(f"{file}.dlq.jsonl")
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,7 +179,7 @@ def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once
 
 def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:
     """A file of JSON lines, or standard input; its dead letters go beside it. Raises Misconfigured."""
-    letters = FileDeadLetters(Path("stdin.dlq.jsonl") if path == "-" else Path(f"{path}.dlq.jsonl"))
+    letters = FileDeadLetters(letters_of(path))
     return Stream(open_source(path), letters, rules_for(index, int(now_s * TICKS_PER_S), keyed=False))
 
 

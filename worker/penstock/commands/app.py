@@ -6,7 +6,8 @@ EXIT_BUG, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_FORCED = 1, 2, 3, 130
 
 EPILOG = (
     "Exit codes: 0 done; 1 a bug, nothing was committed that is not stored; 2 a setting, a file or a collection "
-    "does not fit; 3 another consumer took this one's place; 130 ended by a second signal."
+    "does not fit, or nothing of a file could be indexed; 3 another consumer took this one's place; 130 ended by a "
+    "second signal."
 )
 
 WORKERS, SEARCH, MODELS, OPERATION, ABOUT = "Workers", "Search", "Models", "Operation", "About"

@@ -30,7 +30,8 @@ def index_stream(
 
     On a terminal a live line shows how far it is. Runs until SIGTERM or SIGINT: then finishes what is in hand, commits
     and exits 0 within PENSTOCK_INDEX__DRAIN_TIMEOUT_S. A second signal ends it at once. Records that can never be
-    indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl.
+    indexed go to the topic's dead letter topic; with --from, to FILE.dlq.jsonl, and where all records of
+    the file do, the exit code is 2.
 
     When the topic or the collection is no longer the one that it joined, the worker ends with exit code 2 and what to
     do. --from-beginning, while no other worker of the group runs, indexes all that the topic holds once more.

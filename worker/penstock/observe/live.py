@@ -49,7 +49,7 @@ class Reporter:
         """``left`` says how many records are to come, if that is known; ``busy_s`` how long each stage has worked.
 
         ``outcomes`` are those that a record can have; ``console`` is for the live line, instead of sums in the log;
-        ``last_s`` is the clock when the latest batch was done.
+        ``last_s`` is the clock when the latest batch was done, ``first_reason`` why there is a first dead letter.
         """
         self._left = left
         self.busy_s = busy_s
@@ -58,6 +58,7 @@ class Reporter:
         self._started = self._summed_up = self.last_s = clock()
         self.totals: Counter[Outcome] = Counter()
         self.chunks = self.tokens = 0
+        self.first_reason = ""
         self._progress = None if console is None else _progress(console)
         self._task: TaskID | None = None
 
@@ -67,6 +68,8 @@ class Reporter:
         self.totals.update(work.outcomes)
         self.chunks += work.chunks
         self.tokens += work.tokens
+        if work.letters and not self.first_reason:
+            self.first_reason = str(work.letters[0].error)
         bugs_first = sorted(work.letters, key=lambda letter: not isinstance(letter.error, Unforeseen))
         for letter in bugs_first[:LETTERS_LOGGED]:
             topic, partition = letter.record.partition
