@@ -47,6 +47,31 @@ def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("PENSTOCK_QDRANT__API_KEY", "s3cret", "over http"),
         ("PENSTOCK_QDRANT__COLLECTION", "a/b", "qdrant.collection"),
         ("PENSTOCK_MODEL__PROVIDER", "tpu", "model.provider"),
+        ("PENSTOCK_KAFKA__TOPIC", "notes,memos", "kafka.topic: the name of a topic has letters.*one topic, not a list"),
+        ("PENSTOCK_KAFKA__TOPIC", "my notes", "kafka.topic: the name of a topic"),
+        ("PENSTOCK_KAFKA__TOPIC", "notizen.für.alle", "kafka.topic: the name of a topic"),
+        ("PENSTOCK_KAFKA__TOPIC", "..", "kafka.topic: the name of a topic"),
+        ("PENSTOCK_KAFKA__TOPIC", "n" * 250, "kafka.topic: the name of a topic"),
+        ("PENSTOCK_KAFKA__TOPIC", "n" * 246, "<topic>.dlq has more than 249 characters"),
+        ("PENSTOCK_KAFKA__DEAD_LETTER_TOPIC", "documents", "dead_letter_topic is the topic itself"),
+        ("PENSTOCK_KAFKA__DEAD_LETTER_TOPIC", "a/b", "kafka.dead_letter_topic: the name of a topic"),
+        ("PENSTOCK_KAFKA__BOOTSTRAP_SERVERS", "SASL_SSL://kafka:9092", "host:port, comma-separated"),
+        ("PENSTOCK_QUERY__TOPIC", "one,two", "query.topic: the name of a topic.*not a list"),
+        ("PENSTOCK_QUERY__REPLY_TOPIC", "a b", "query.reply_topic: the name of a topic"),
+        ("PENSTOCK_QDRANT__URL", "http://qdrant:6333/s3cret", "url ends with host and port: all traffic is gRPC"),
+        ("PENSTOCK_QDRANT__URL", "http://qdrant:6333/?api-key=s3cret", "url ends with host and port"),
+        ("PENSTOCK_QDRANT__URL", "http://qdrant:6333#s3cret", "url ends with host and port"),
+        (
+            "PENSTOCK_QDRANT__URL",
+            "http://me:s3cret@qdrant:6333",
+            "url is no place for a user or a password: use api_key",
+        ),
+        ("PENSTOCK_QDRANT__URL", "http://s3cret@qdrant:6333", "no place for a user"),
+        ("PENSTOCK_QDRANT__URL", "http://:6333", "url: no host and port"),
+        ("PENSTOCK_QDRANT__URL", "http://qdrant:port", "url: no host and port"),
+        ("PENSTOCK_QDRANT__URL", "http://qdrant:66666", "url: no host and port"),
+        ("PENSTOCK_QDRANT__PATH", "~nobody-of-that-name/points", "there is no such user's home"),
+        ("PENSTOCK_INDEX__UNKNOWN_FIELDS", "keep", "index.unknown_fields"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -101,6 +126,96 @@ def test_a_password_in_the_clear_needs_to_be_asked_for(monkeypatch: pytest.Monke
     loaded = settings.load()
     assert loaded.kafka.sasl_password.get_secret_value() == "s3cret"
     assert "s3cret" not in repr(loaded) + json.dumps(loaded.model_dump(mode="json"))
+
+
+def test_the_letters_of_queries_are_not_read_as_queries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TOPIC", "DEAD_LETTER_TOPIC"):
+        monkeypatch.setenv(f"PENSTOCK_QUERY__{name}", "questions")
+    with pytest.raises(Misconfigured, match="query: dead_letter_topic is the topic itself"):
+        settings.load()
+
+
+@pytest.mark.parametrize("url", ["http://qdrant:6333", "https://qdrant", "http://qdrant:6333/", "http://[::1]:6333"])
+def test_a_server_is_a_host_and_a_port(monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    monkeypatch.setenv("PENSTOCK_QDRANT__URL", url)
+    assert settings.load().qdrant.url == url
+
+
+@pytest.mark.parametrize("cleanup", ["compact", "compact,delete"])
+def test_a_compacted_topic_cannot_be_ordered_by_versions(monkeypatch: pytest.MonkeyPatch, cleanup: str) -> None:
+    monkeypatch.setenv("PENSTOCK_SETUP__CLEANUP", cleanup)
+    assert settings.load().setup.cleanup_for("offset") == cleanup
+    monkeypatch.setenv("PENSTOCK_INDEX__ORDER", "event")
+    with pytest.raises(
+        Misconfigured, match=r"setup\.cleanup: compaction keeps the last event.*leave it empty, or delete"
+    ):
+        settings.load()
+
+
+def test_what_the_broker_may_remove_follows_from_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded = settings.load()
+    assert loaded.setup.cleanup_for(loaded.index.order) == "compact"
+    monkeypatch.setenv("PENSTOCK_INDEX__ORDER", "event")
+    loaded = settings.load()
+    assert loaded.setup.cleanup_for(loaded.index.order) == "delete"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("PENSTOCK_KAFKA__GROUP=s3cret\r\n".encode("utf-16"), r"\.env is in UTF-16: write UTF-8"),
+        ("PENSTOCK_KAFKA__GROUP=s3cret\n".encode("utf-16-le"), r"\.env is in UTF-16"),
+        (
+            "# Schlüssel\nPENSTOCK_KAFKA__GROUP=s3cret\n".encode("latin-1"),
+            r"\.env, line 1: not UTF-8 .byte 0xfc.; Latin-1",
+        ),
+        (b"A=1\n\nPENSTOCK_KAFKA__GROUP: s3cret\n", r"\.env, line 3: write NAME=value \(for PENSTOCK_KAFKA__GROUP\)"),
+        (b"# c\n\nPENSTOCK_KAFKA__GROUP s3cret\n", r"\.env, line 3: write NAME=value \(for PENSTOCK_KAFKA__GROUP\)"),
+        (b"A=1\nPENSTOCK_KAFKA__GROUP\n", r"\.env, line 2: write NAME=value \(for PENSTOCK_KAFKA__GROUP\)"),
+        (b"A=1\nPENSTOCK_KAFKA__GROUP='s3cret\n", r"\.env, line 2: write NAME=value"),
+        (b"s3cret: yaml\nB=2\n- s3cret\n", r"\.env, line 1: write NAME=value; \.env, line 3: write NAME=value"),
+    ],
+)
+def test_a_dotenv_is_read_whole_or_not_at_all_and_never_shown(content: bytes, said: str) -> None:
+    Path(".env").write_bytes(content)
+    with pytest.raises(Misconfigured, match=said) as caught:
+        settings.load()
+    assert "s3cret" not in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_a_dotenv_may_hold_beside_settings() -> None:
+    lines = (
+        "\ufeffPENSTOCK_KAFKA__GROUP='größe'\r\n\r\n# more\r\nexport OTHER=1\r\nFLAG\r\nPENSTOCK_KAFKA__CLIENT_ID=\r\n"
+    )
+    Path(".env").write_bytes(lines.encode())
+    assert settings.load().kafka.group == "größe"
+    assert settings.origins() == {"PENSTOCK_KAFKA__GROUP": ".env"}
+
+
+def test_a_path_may_begin_at_home(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Every setting that is a path, and the two variables that are no settings."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    paths = [name for name, _, _ in settings.variables() if _is_path(name)]
+    assert len(paths) >= 9
+    for name in paths:
+        monkeypatch.setenv(name, "~/there")
+    monkeypatch.setenv("PENSTOCK_CONFIG", "~/penstock.toml")
+    (tmp_path / "penstock.toml").write_text('[kafka]\ngroup = "at-home"\n')
+    mounted(tmp_path / "secrets", PENSTOCK_KAFKA__CLIENT_ID="mounted")
+    monkeypatch.setenv("PENSTOCK_SECRETS", "~/secrets")
+    loaded = settings.load()
+    for name in paths:
+        group, field = name.removeprefix("PENSTOCK_").lower().split("__")
+        assert getattr(getattr(loaded, group), field) == tmp_path / "there", name
+    assert (loaded.kafka.group, loaded.kafka.client_id) == ("at-home", "mounted")
+
+
+def _is_path(name: str) -> bool:
+    group, field = name.removeprefix("PENSTOCK_").lower().split("__")
+    model = settings.Settings.model_fields[group].annotation
+    assert model is not None
+    return "Path" in str(model.model_fields[field].annotation)
 
 
 def test_every_setting_says_what_it_means() -> None:

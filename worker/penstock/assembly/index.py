@@ -88,16 +88,14 @@ def run_index_worker(
         monitor.health.ready = True
         store = connection.store(collection)
         worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor)
-        report = worker.run(stop, bar=bar)
-        report.summary("ended")
-        if file is not None and not stop.is_set():
-            check_use(report, file)
+        conclude(worker.run(stop, bar=bar), None if stop.is_set() else file)
 
 
-def check_use(report: Reporter, file: str) -> None:
-    """Raises Misconfigured for a file of which every record became a dead letter; an empty one is no failure."""
+def conclude(report: Reporter, file: str | None) -> None:
+    """Sums up; raises Misconfigured for a file whose records all became dead letters. An empty one is no failure."""
+    report.summary("ended")
     total = report.totals.total()
-    if total and report.totals[Outcome.DEAD_LETTERED] == total:
+    if file is not None and total and report.totals[Outcome.DEAD_LETTERED] == total:
         name = "standard input" if file == "-" else file
         raise Misconfigured(
             f"nothing of {name} could be indexed: {total} of {total} records are dead letters, in {letters_of(file)}; "

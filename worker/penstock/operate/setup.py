@@ -23,10 +23,13 @@ class SetupStep(NamedTuple):
     made: bool
 
 
-def topic_specs(kafka: KafkaSettings, query: QuerySettings, setup: SetupSettings) -> list[TopicSpec]:
-    """The topics that workers with these settings read and write, that of the documents first."""
-    kept: dict[str, str] = {"cleanup.policy": setup.cleanup}
-    if "compact" in setup.cleanup:  # a tombstone must outlive the longest outage of a worker
+def topic_specs(kafka: KafkaSettings, query: QuerySettings, setup: SetupSettings, cleanup: str) -> list[TopicSpec]:
+    """The topics that workers with these settings read and write, that of the documents first.
+
+    ``cleanup`` is the policy of that one.
+    """
+    kept: dict[str, str] = {"cleanup.policy": cleanup}
+    if "compact" in cleanup:  # a tombstone must outlive the longest outage of a worker
         kept["delete.retention.ms"] = str(7 * 24 * 3600 * 1000)
     topics = [
         TopicSpec(kafka.topic, setup.partitions, setup.replication_factor, kept, exact=True),

@@ -9,7 +9,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Self
 
-from dotenv import dotenv_values
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
@@ -22,6 +21,7 @@ from pydantic_settings import (
 )
 
 from penstock.core.errors import Misconfigured
+from penstock.settings import dotenv
 from penstock.settings.group import Group
 from penstock.settings.models import ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
@@ -70,7 +70,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
+        env_file=dotenv.FILE,
+        env_file_encoding=dotenv.ENCODING,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -94,6 +95,11 @@ class Settings(BaseSettings):
         documents = {self.kafka.topic, self.kafka.dead_letters}
         if self.query.topic and documents & {self.query.topic, self.query.dead_letters, *self.query.replies}:
             raise ValueError("query: queries, answers and documents need topics of their own")
+        if self.index.order == "event" and "compact" in self.setup.cleanup:
+            raise ValueError(
+                "setup.cleanup: compaction keeps the last event of a document, which with index.order = event need not "
+                "be the newest: leave it empty, or delete"
+            )
         return self
 
     @classmethod
@@ -106,23 +112,23 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line before environment before ``.env`` before secrets before the TOML file."""
-        file = TomlConfigSettingsSource(settings_cls, os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+        file = TomlConfigSettingsSource(settings_cls, _file())
         return init_settings, env_settings, dotenv_settings, _secrets(settings_cls), file
 
 
 def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Settings:
     """Read the settings; raises Misconfigured that names every fault in one line."""
     faults = list(_unknown_variables(os.environ, "the environment"))
-    faults += _unknown_variables(_dotenv(), ".env")
-    file, folder = os.environ.get(FILE_VARIABLE), os.environ.get(SECRETS_VARIABLE)
-    if file and not Path(file).is_file():
+    faults += _unknown_variables(dotenv.read(PREFIX), dotenv.FILE)
+    file, folder = _file(), _folder()
+    if os.environ.get(FILE_VARIABLE) and not file.is_file():
         faults.append(f"{FILE_VARIABLE}: there is no file {file}")
-    if folder and not Path(folder).is_dir():
+    if folder and not folder.is_dir():
         faults.append(f"{SECRETS_VARIABLE}: there is no folder {folder}")
     if faults:
         raise Misconfigured("; ".join(faults))
     try:
-        faults += _unknown_variables(_secret_files(), folder or "")
+        faults += _unknown_variables(_secret_files(), str(folder))
         faults += _unknown_groups()
         given = {group: dict(fields) for group, fields in (overrides or {}).items() if fields}
         settings = Settings(**given)  # type: ignore[arg-type]  # validated by pydantic
@@ -131,7 +137,7 @@ def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Setting
     except SettingsError as error:
         faults.append(f'{error}: a variable that holds a map is JSON, like {{"name": "value"}}')
     except ValueError as error:  # the TOML file does not parse
-        faults.append(f"{file or DEFAULT_FILE}: {error}")
+        faults.append(f"{file}: {error}")
     if faults:
         raise Misconfigured("; ".join(faults))
     return settings
@@ -147,31 +153,36 @@ def variables() -> Iterator[tuple[str, str, str]]:
 
 def origins() -> dict[str, str]:
     """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
-    file = os.environ.get(FILE_VARIABLE) or DEFAULT_FILE
+    file = str(_file())
     written = TomlConfigSettingsSource(Settings, file)()
     origin = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
     for values, where in (
-        (_secret_files(), os.environ.get(SECRETS_VARIABLE, "")),
-        (_dotenv(), ".env"),
+        (_secret_files(), str(_folder())),
+        (dotenv.read(PREFIX), dotenv.FILE),
         (os.environ, "environment"),
     ):
         origin |= {name.upper(): where for name, value in values.items() if value}
     return {name: origin[name] for name, _, _ in variables() if name in origin}
 
 
-def _dotenv() -> dict[str, str]:
-    return {name: value or "" for name, value in dotenv_values(".env").items()}
+def _file() -> Path:
+    return Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE).expanduser()
+
+
+def _folder() -> Path | None:
+    named = os.environ.get(SECRETS_VARIABLE)
+    return Path(named).expanduser() if named else None
 
 
 def _secrets(settings_cls: type[BaseSettings]) -> NestedSecretsSettingsSource:
-    folder = os.environ.get(SECRETS_VARIABLE) or None
-    return NestedSecretsSettingsSource(SecretsSettingsSource(settings_cls), secrets_dir=folder, secrets_prefix=PREFIX)
+    given = SecretsSettingsSource(settings_cls)
+    return NestedSecretsSettingsSource(given, secrets_dir=_folder(), secrets_prefix=PREFIX)
 
 
 def _secret_files() -> Mapping[str, str]:
-    folder = os.environ.get(SECRETS_VARIABLE)
+    folder = _folder()
     try:
-        return NestedSecretsSettingsSource.load_secrets(Path(folder).resolve()) if folder else {}
+        return NestedSecretsSettingsSource.load_secrets(folder.resolve()) if folder else {}
     except UnicodeDecodeError:
         raise Misconfigured(f"{SECRETS_VARIABLE}: a file in {folder} is no UTF-8 text") from None
 
@@ -190,7 +201,7 @@ def _unknown_variables(environment: Mapping[str, str], where: str) -> Iterator[s
 
 
 def _unknown_groups() -> Iterator[str]:
-    path = Path(os.environ.get(FILE_VARIABLE) or DEFAULT_FILE)
+    path = _file()
     for name in TomlConfigSettingsSource(Settings, path)():
         if name not in _groups():
             yield f"[{name}] in {path} is no group of settings{_suggest(name, list(_groups()))}"

@@ -1,11 +1,47 @@
 """What groups of settings have in common."""
 
+import re
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
+
+LONGEST_TOPIC = 249
+TOPIC = r"^[A-Za-z0-9._-]{0,249}$"
+
+
+def _topic(name: object) -> object:
+    """Kafka's rule, told in words."""
+    if isinstance(name, str) and (not re.fullmatch(TOPIC[1:-1], name) or name in (".", "..")):
+        one = "; it is one topic, not a list" if "," in name else ""
+        raise ValueError(f"the name of a topic has letters, digits and . _ - only, at most 249{one}")
+    return name
+
+
+def check_dead_letters(topic: str, letters: str) -> None:
+    """Raises ValueError where a topic's dead letters would be read again, or have a name that is too long."""
+    if letters == topic:
+        raise ValueError("dead_letter_topic is the topic itself: its letters would be read and given up for ever")
+    if len(letters) > LONGEST_TOPIC:
+        raise ValueError(f"dead_letter_topic: <topic>.dlq has more than {LONGEST_TOPIC} characters: name another")
+
+
+Topic = Annotated[str, BeforeValidator(_topic), Field(pattern=TOPIC)]
+"""Or nothing."""
+
+
+def _at_home(path: Path) -> Path:
+    try:
+        return path.expanduser()
+    except RuntimeError:
+        raise ValueError(f"{path}: there is no such user's home") from None
+
+
+PathAtHome = Annotated[Path, AfterValidator(_at_home)]
+"""A path that may begin with ~, as in a shell."""
 
 
 class Group(BaseModel):

@@ -1,11 +1,10 @@
 """The models, and what they run on."""
 
-from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import Field
 
-from penstock.settings.group import Count, Group
+from penstock.settings.group import Count, Group, PathAtHome
 
 PROVIDER = "(tensorrt|cuda|cpu)"
 
@@ -13,7 +12,7 @@ PROVIDER = "(tensorrt|cuda|cpu)"
 class RuntimeSettings(Group):
     """How a model runs."""
 
-    bundle: Path | None = None
+    bundle: PathAtHome | None = None
     """Folder of a model bundle, made by penstock export."""
     provider: str = Field(default="cuda,cpu", pattern=f"^{PROVIDER}(,{PROVIDER})*$")
     """Execution providers of ONNX Runtime to try, in this order: tensorrt, cuda, cpu."""
@@ -29,7 +28,7 @@ class RuntimeSettings(Group):
     """Let threads on CPU wait actively: less time for a single short text, on cores that nobody else needs."""
     gpu_memory_mb: Annotated[int, Field(ge=0)] = 0
     """Most GPU memory that ONNX Runtime may reserve; 0 means no limit."""
-    engine_cache: Path | None = None
+    engine_cache: PathAtHome | None = None
     """Folder for TensorRT's engines, which take minutes to build."""
     engine_lengths: str = Field(default="128,512,2048", pattern=r"^[1-9]\d*(,[1-9]\d*)*$")
     """TensorRT's engines, one up to each length; each holds the weights once more. Other shapes go through CUDA."""

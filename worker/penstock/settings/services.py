@@ -1,14 +1,14 @@
 """Kafka, Qdrant, and what a worker tells of itself."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
 from penstock.core.filters import METADATA, FieldType
-from penstock.settings.group import Count, Group, Seconds
+from penstock.events.document import OrderBy
+from penstock.settings.group import Count, Group, PathAtHome, Seconds, Topic, check_dead_letters
 
 
 class KafkaSettings(Group):
@@ -16,9 +16,9 @@ class KafkaSettings(Group):
 
     bootstrap_servers: str = "localhost:9092"
     """Comma-separated host:port of the brokers to ask first."""
-    topic: str = "documents"
+    topic: Topic = "documents"
     """The topic that document events are read from."""
-    dead_letter_topic: str = ""
+    dead_letter_topic: Topic = ""
     """Where records go that can never be indexed; empty means <topic>.dlq."""
     group: str = "penstock-index"
     """The consumer group; workers of one group share the topic's partitions."""
@@ -36,13 +36,13 @@ class KafkaSettings(Group):
     """User name for SASL."""
     sasl_password: SecretStr = SecretStr("")
     """Password for SASL."""
-    sasl_token_file: Path | None = None
+    sasl_token_file: PathAtHome | None = None
     """File that holds the token for OAUTHBEARER; read anew at each login, so that whoever renews it is followed."""
-    ssl_ca_file: Path | None = None
+    ssl_ca_file: PathAtHome | None = None
     """PEM file of the authorities to trust; the system's when empty."""
-    ssl_certificate_file: Path | None = None
+    ssl_certificate_file: PathAtHome | None = None
     """PEM file of this client's certificate, for mutual TLS."""
-    ssl_key_file: Path | None = None
+    ssl_key_file: PathAtHome | None = None
     """PEM file of this client's key."""
     ssl_key_password: SecretStr = SecretStr("")
     """Password of the key file."""
@@ -55,6 +55,15 @@ class KafkaSettings(Group):
     def dead_letters(self) -> str:
         """The dead letter topic's name."""
         return self.dead_letter_topic or f"{self.topic}.dlq"
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if not self.topic:
+            raise ValueError("topic: is empty")
+        if "/" in self.bootstrap_servers:
+            raise ValueError("bootstrap_servers: host:port, comma-separated; how to talk to them is security_protocol")
+        check_dead_letters(self.topic, self.dead_letters)
+        return self
 
     @model_validator(mode="after")
     def _safe(self) -> Self:
@@ -80,7 +89,7 @@ class QdrantSettings(Group):
     """http(s)://host[:port] of a server; https means TLS for gRPC, too."""
     grpc_port: Annotated[int, Field(ge=1, le=65535)] = 6334
     """The server's gRPC port; all traffic goes there."""
-    path: Path | None = None
+    path: PathAtHome | None = None
     """A folder for an embedded store in this process, instead of a server: for trying things out. Or :memory:."""
     api_key: SecretStr = SecretStr("")
     """API key or token of the server."""
@@ -110,11 +119,27 @@ class QdrantSettings(Group):
         for field in self.filter_fields:
             if not METADATA.fullmatch(f"metadata.{field}"):
                 raise ValueError(f"filter_fields: {field!r} is no field: letters, digits, _ and -, joined by dots")
-        if not self.url.startswith(("http://", "https://")):
-            raise ValueError("url must begin with http:// or https://")
+        check_server(self.url)
         if self.api_key.get_secret_value() and self.url.startswith("http://") and not self.allow_insecure:
             raise ValueError("an api_key over http is readable by anyone: use https, or set allow_insecure")
         return self
+
+
+def check_server(url: str) -> None:
+    """Raises ValueError, which does not show the URL, unless it is http(s)://host[:port] and no more."""
+    if not url.startswith(("http://", "https://")):
+        raise ValueError("url must begin with http:// or https://")
+    try:
+        parts = urlsplit(url)
+        named = parts.hostname and parts.port != 0
+    except ValueError:
+        named = False
+    if not named:
+        raise ValueError("url: no host and port, as in http://qdrant:6333")
+    if parts.username is not None or parts.password is not None:
+        raise ValueError("url is no place for a user or a password: use api_key")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise ValueError("url ends with host and port: all traffic is gRPC, which knows no path and no query")
 
 
 class SetupSettings(Group):
@@ -124,9 +149,14 @@ class SetupSettings(Group):
     """Partitions of the topics of documents and queries: the most workers that can share one."""
     replication_factor: Annotated[int, Field(ge=-1)] = -1
     """Copies of each partition; -1 leaves it to the broker."""
-    cleanup: Literal["compact", "delete", "compact,delete"] = "compact"
-    """What the broker may remove of the documents' topic: compact keeps the latest event of each document for ever, so
-    that another model can index them all."""
+    cleanup: Literal["", "compact", "delete", "compact,delete"] = ""
+    """What the broker may remove of the documents' topic: compact keeps the last event of each document for ever, so
+    that another model can index them all; not with index.order = event, where the last one need not be the newest.
+    Empty: compact, or delete with index.order = event."""
+
+    def cleanup_for(self, order: OrderBy) -> str:
+        """The topic's cleanup.policy."""
+        return self.cleanup or ("compact" if order == "offset" else "delete")
 
 
 class MonitorSettings(Group):

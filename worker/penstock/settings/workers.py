@@ -9,10 +9,9 @@ from pydantic import Field, SecretStr, field_validator, model_validator
 from penstock.core.documents import LARGEST_EPOCH, TENANT
 from penstock.events.document import OrderBy, UnknownFields
 from penstock.events.keys import TenantFrom
-from penstock.settings.group import Count, Group, Seconds
+from penstock.settings.group import Count, Group, Seconds, Topic, check_dead_letters
 
 KEY = re.compile(r"[!-~][ -~]{14,}[!-~]")
-Topic = Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{0,249}$")]
 
 
 class IndexSettings(Group):
@@ -133,6 +132,8 @@ class QuerySettings(Group):
             raise ValueError("tenant: letters, digits and . _ - only, at most 128")
         if (self.tenant_from == "fixed") != bool(self.tenant):
             raise ValueError("tenant and tenant_from = fixed go together")
+        if self.topic:
+            check_dead_letters(self.topic, self.dead_letters)
         if self.topic and not self.reply_topic:
             raise ValueError("queries on a topic need a reply_topic")
         if {self.topic, self.dead_letters} & set(self.replies) and self.topic:
