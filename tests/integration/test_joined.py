@@ -287,6 +287,19 @@ def test_the_group_goes_back_only_while_nobody_works(site: Site) -> None:
     assert committed(site.kafka) == {0: DOCUMENTS}
 
 
+@pytest.mark.parametrize("anew", [True, False], ids=["made anew", "deleted"])
+def test_a_query_worker_whose_topic_is_another_or_gone_ends(site: Site, *, anew: bool) -> None:
+    site.send("old")
+    assert site.once()[0] == 0
+    queries = Site(new_topic(site.kafka.bootstrap_servers), site.qdrant, site.change, site.folder)
+    asked = {"QUERY__TOPIC": queries.kafka.topic, "QUERY__GROUP": queries.kafka.topic, "HTTP__ENABLED": "false"}
+    env = environment(**site.variables(RERANK__ENABLED="false", QUERY__REPLY_TOPIC=f"{site.name}-replies", **asked))
+    with worker("query", env=env, cwd=site.folder) as running:
+        running.until("started")
+        queries.make_topic_anew() if anew else queries.delete_topic()
+        assert ("was deleted and made anew" if anew else "is gone") in ended(running)
+
+
 @pytest.mark.parametrize("on_gap", ["continue", "stop"])
 def test_records_that_retention_removed_before_they_were_read_are_told(site: Site, on_gap: str) -> None:
     site.send("read")

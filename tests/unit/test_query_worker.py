@@ -15,7 +15,7 @@ from penstock.core.errors import NotFinite, Overdue, Unavailable
 from penstock.core.queries import Lookup
 from penstock.core.records import OF_QUERIES, Headers, Message, Outcome, Partition
 from penstock.core.vectors import Vector
-from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource, OverlapReranker
+from penstock.fakes import MemoryDeadLetters, MemoryProgress, MemoryReplies, MemorySource, OverlapReranker, unchanging
 from penstock.observe.live import Reporter
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer
@@ -67,12 +67,14 @@ class Bench:
 
     def run(self) -> Reporter:
         def stages(retries: Retries) -> list[Stage[QueryWork]]:
-            retry = Retry(lambda _: 0.01, lambda *_: None, retries.ended)
+            retry, _metrics = Retry(lambda _: 0.01, lambda *_: None, retries.ended), self.metrics
             return [
                 Stage("decode", Decode(self.rules)),
                 Stage("retrieve", Retrieve(self.search, self.event_loop.run, retry)),
                 Stage("rerank", Rerank(self.search, self.event_loop.run)),
-                Stage("reply", Reply(self.replies, self.letters, retry, MODEL, self.metrics, NoTracer())),
+                Stage(
+                    "reply", Reply(unchanging(None), self.replies, self.letters, retry, MODEL, self.metrics, NoTracer())
+                ),
             ]
 
         return Loop(

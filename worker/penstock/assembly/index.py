@@ -16,7 +16,7 @@ from penstock.adapters.opentelemetry import open_tracer
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
-from penstock.assembly.membership import Joining, Stream, ending_with
+from penstock.assembly.membership import ASK_S, Joining, Stream, ending_with
 from penstock.assembly.models import EmbeddingModel, load_model
 from penstock.assembly.monitor import Monitor
 from penstock.assembly.stream import Loop, Retries, join_topic
@@ -35,9 +35,6 @@ from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
 from penstock.stream.breaker import Breaker
 from penstock.stream.pipeline import Stage
-
-ASK_S = 5.0
-"""While nothing comes: is it still the same stream and collection?"""
 
 INVALID_WINDOW = 1000
 """Records of which a share may be invalid."""

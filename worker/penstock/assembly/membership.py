@@ -17,6 +17,9 @@ from penstock.stream import joined
 from penstock.stream.joined import OfFile, OfTopic, OnGap
 from penstock.stream.retry import Retry
 
+ASK_S = 5.0
+"""While nothing comes: is it still the same topic and collection?"""
+
 
 class Stream(NamedTuple):
     """A stream that is open: where records come from and dead letters go, how records are read, what orders them."""

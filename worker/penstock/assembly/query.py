@@ -14,12 +14,16 @@ from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.replies import KafkaReplies
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.adapters.kafka.topics import check_topic, make_topics
+from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.opentelemetry import open_tracer
+from penstock.assembly.membership import ASK_S
 from penstock.assembly.models import Models
 from penstock.assembly.monitor import count_models
 from penstock.assembly.search import following, limits_of, make_search, reader
 from penstock.assembly.stream import Loop, Retries, join_topic
+from penstock.core.around import around_calls
 from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.identity import TopicIdentity
 from penstock.core.records import OF_QUERIES
 from penstock.observe.health import Health
 from penstock.observe.live import live
@@ -33,6 +37,7 @@ from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.search import Search
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
 from penstock.settings import HttpSettings, KafkaSettings, QuerySettings, Settings
+from penstock.stream.joined import OfQueries
 from penstock.stream.pipeline import Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
 
@@ -186,17 +191,19 @@ def _follow_topic(
     service.metrics.lag = watch.lag
     with ExitStack() as opened:
         topics = partial(_open_topics, kafka, rules, watch, once=once)
-        source, letters, replies = Retries(stop).of("kafka").call(topics)
+        source, letters, replies, known = Retries(stop).of("kafka").call(topics)
         opened.callback(replies.close, query.drain_timeout_s * CLOSE_SHARE)
+        upstream = opened.enter_context(closing(KafkaUpstream(kafka)))
         log.info("started", source=kafka.topic, replies=rules.replies[0])
 
         def stages(retries: Retries) -> list[Stage[QueryWork]]:
-            kafka, model, metrics = retries.of("kafka"), service.model, service.metrics
+            away, model, metrics = retries.of("kafka"), service.model, service.metrics
+            joined = OfQueries(around_calls(upstream, away.around), kafka.topic, known, retries.ended.wait)
             return [
                 Stage("decode", Decode(rules)),
                 Stage("retrieve", Retrieve(search, event_loop.run, retries.of("qdrant"))),
                 Stage("rerank", Rerank(search, event_loop.run)),
-                Stage("reply", Reply(replies, letters, kafka, model, metrics, service.tracer)),
+                Stage("reply", Reply(joined, replies, letters, away, model, metrics, service.tracer)),
             ]
 
         Loop(
@@ -209,18 +216,19 @@ def _follow_topic(
             drain_timeout_s=query.drain_timeout_s,
             outcomes=OF_QUERIES,
             turned=service.health.turn,
+            ask_s=ASK_S,
         ).run(stop).summary("ended")
 
 
 def _open_topics(
     kafka: KafkaSettings, rules: QueryRules, watch: Watch, *, once: bool
-) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies]:
+) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies, TopicIdentity]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
-    check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
+    known = check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
     make_topics(kafka, rules.replies)
     with ExitStack() as opened:
         replies = KafkaReplies(connect_producer(kafka))
         opened.callback(replies.close, 0.0)
         source, letters = join_topic(kafka, 0, watch, once=once)
         opened.pop_all()
-    return source, letters, replies
+    return source, letters, replies, known

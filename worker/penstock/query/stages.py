@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any, Literal, TypeVar
 
 from penstock.core.errors import InvalidEvent, NotFinite, Overdue, Refused, Unavailable
-from penstock.core.ports import DeadLetters, Replies
+from penstock.core.ports import DeadLetters, Membership, Replies
 from penstock.core.queries import Answer, Query
 from penstock.core.records import Message, Outcome, Record
 from penstock.core.work import Interval, Work
@@ -179,8 +179,9 @@ class Rerank:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """Sends the answers, then the dead letters; both wait out an outage."""
+    """Sends the answers, then the dead letters; both wait out an outage. Last it asks for the topic."""
 
+    joined: Membership
     replies: Replies
     dead_letters: DeadLetters
     retry: Retry
@@ -211,6 +212,7 @@ class Reply:
             self.metrics.answer(answer)
         self.metrics.records(work.outcomes)
         self.metrics.given_up(work.letters)
+        self.joined.advance(work.batch)
         return work
 
     def _trace(self, work: QueryWork) -> None:

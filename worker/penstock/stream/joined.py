@@ -147,6 +147,34 @@ class OfFile(Membership):
         self.verify_collection()
 
 
+@dataclass(frozen=True, slots=True)
+class OfQueries(Membership):
+    """For a topic of queries: it may grow, but what was committed says nothing of another one of the same name."""
+
+    upstream: Upstream
+    topic: str
+    joined: TopicIdentity
+    wait: Callable[[float], bool]
+
+    @override
+    def verify(self, batch: Batch) -> None:
+        confirmed(self._doubt, self.wait)
+
+    @override
+    def verify_collection(self) -> None:
+        """Readers follow the alias, see ``adapters/qdrant/alias.py``."""
+
+    @override
+    def advance(self, batch: Batch) -> None:
+        self.verify(batch)
+
+    def _doubt(self) -> str:
+        now = self.upstream.identity()
+        if now is None:
+            return f"topic {self.topic!r} is gone: make it anew, or correct PENSTOCK_QUERY__TOPIC"
+        return "" if now.id == self.joined.id else f"topic {self.topic!r} was deleted and made anew: start again"
+
+
 @dataclass(slots=True)
 class OfTopic(Membership):
     """For a topic: what a worker found when it joined. ``wait`` as in ``confirmed``."""
