@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from penstock.adapters.kafka.topics import TopicSpec, ensure
 from penstock.adapters.qdrant.connection import Connection
 from penstock.events import schemas
 from penstock.settings import KafkaSettings, QdrantSettings
@@ -173,6 +175,17 @@ def test_a_missing_topic_is_one_line(broker: str, minilm: Path, tmp_path: Path) 
     kafka = KafkaSettings(bootstrap_servers=broker, topic="nowhere")
     done = penstock(tmp_path, "index", "--once", variables=kafka_variables(kafka, minilm))
     assert "topic 'nowhere' does not exist" in one_line(done, 2)
+
+
+def test_a_compacted_topic_ordered_by_versions_is_one_line(broker: str, tmp_path: Path) -> None:
+    kafka = KafkaSettings(bootstrap_servers=broker, topic=f"documents-{uuid.uuid4().hex[:8]}")
+    ensure(kafka, [TopicSpec(kafka.topic, 1, -1, {"cleanup.policy": "compact"})])
+    variables = kafka_variables(kafka, SHIPPED, INDEX__ORDER="event")
+    assert "is compacted, which keeps the last" in one_line(
+        penstock(tmp_path, "index", "--once", variables=variables), 2
+    )
+    variables["INDEX__ORDER"] = "offset"
+    assert ended(penstock(tmp_path, "index", "--once", variables=variables))["indexed"] == 0
 
 
 def test_bad_records_of_a_topic_become_dead_letters_and_the_stream_goes_on(

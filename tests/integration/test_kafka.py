@@ -5,9 +5,10 @@ import json
 import socket
 import threading
 import time
+import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing, contextmanager, suppress
+from contextlib import closing, contextmanager, nullcontext, suppress
 from hashlib import sha256
 from pathlib import Path
 
@@ -20,7 +21,7 @@ from penstock.adapters.kafka.connection import connect_consumer, connect_produce
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.decompression import MOST_BYTES
 from penstock.adapters.kafka.source import KafkaSource
-from penstock.adapters.kafka.topics import check_topic, create_topic
+from penstock.adapters.kafka.topics import TopicSpec, check_topic, compacts, create_topic, ensure
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
@@ -171,6 +172,27 @@ def test_deletes_that_are_none_are_dead_letters_and_what_they_meant_lives(broker
     )
     assert set(GatedStore.texts(store)) == {f"memo/{n}" for n in range(4)}  # type: ignore[arg-type]
     assert store.read([ChunkKey("", "memo/9", 0)])[ChunkKey("", "memo/9", 0)].deleted
+
+
+@pytest.mark.parametrize(
+    ("policy", "compacted"), [("compact", True), ("compact,delete", True), ("delete", False), (None, False)]
+)
+def test_a_topic_whose_events_are_ordered_by_versions_may_not_be_compacted(
+    broker: str, policy: str | None, compacted: bool
+) -> None:
+    """Without a policy of its own it has the broker's, which is delete."""
+    settings = KafkaSettings(bootstrap_servers=broker, topic=f"documents-{uuid.uuid4().hex[:8]}")
+    config = {} if policy is None else {"cleanup.policy": policy}
+    ensure(settings, [TopicSpec(settings.topic, 1, -1, config)])
+    check_topic(settings)
+    with pytest.raises(Misconfigured, match=r"is compacted.*cleanup\.policy = delete") if compacted else nullcontext():
+        check_topic(settings, versions=True)
+
+
+def test_where_the_broker_does_not_tell_its_policy_nothing_is_concluded() -> None:
+    assert compacts({}) is None
+    assert compacts({"cleanup.policy": {"value": "delete, compact"}})
+    assert compacts({"cleanup.policy": {"value": "delete"}}) is False
 
 
 def transactional(settings: KafkaSettings) -> KafkaProducer:

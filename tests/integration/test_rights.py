@@ -102,6 +102,19 @@ def test_an_index_worker_needs_three_rights(own_broker: Broker, tmp_path: Path) 
     assert (committed(kafka), len(read_all(kafka, f"{kafka.topic}.dlq"))) == ({0: 2}, 1)
 
 
+def test_to_see_whether_the_topic_is_compacted_takes_one_more_right_and_the_worker_says_so(
+    own_broker: Broker, tmp_path: Path
+) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, INDEX)
+    variables = login(own_broker, kafka) | {"INDEX__ORDER": "event"}
+    done = penstock(tmp_path, "index", "--once", variables=variables)
+    assert done.returncode == 0, done.stderr
+    assert b"compaction_unknown" in done.stderr
+    grant(kafka, [Right(ResourceType.TOPIC, "{}", ACLOperation.DESCRIBE_CONFIGS)])
+    assert b"compaction_unknown" not in penstock(tmp_path, "index", "--once", variables=variables).stderr
+
+
 @pytest.mark.parametrize("missing", range(len(INDEX)))
 def test_an_index_worker_without_one_of_them_says_so_and_loses_nothing(
     own_broker: Broker, tmp_path: Path, missing: int

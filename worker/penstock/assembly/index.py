@@ -165,7 +165,7 @@ class IndexWorker:
 
 def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once: bool) -> Stream:
     """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances."""
-    topic = check_topic(kafka)
+    topic = check_topic(kafka, versions=index.order == "event")
     base = epoch_base(index.epoch)
     source, letters = join_topic(kafka, base, watch, once=once)
     origin = Origin.of(kafka.topic, topic, index.epoch, index.order)

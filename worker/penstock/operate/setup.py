@@ -54,7 +54,7 @@ def ensure_collection(
     Not every broker may have heard yet of a topic that is ``fresh``.
     """
     try:
-        topic = check_topic(kafka)
+        topic = check_topic(kafka, versions=index.order == "event")
     except Misconfigured as error:
         raise (Unavailable(str(error)) if fresh else error) from None
     bundle = load(model.bundle)

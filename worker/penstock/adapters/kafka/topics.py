@@ -6,23 +6,26 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
-from kafka.admin import NewTopic
+from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from penstock.adapters.kafka.connection import admin_client, connect
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import TopicIdentity
+from penstock.observe.log import log
 from penstock.settings import KafkaSettings
 
 
-def check_topic(settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC") -> TopicIdentity:
+def check_topic(
+    settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC", *, versions: bool = False
+) -> TopicIdentity:
     """The topic's identity, its dead letter topic made if need be; ``variable`` is the setting that names it.
 
-    Raises Misconfigured or Unavailable.
+    One whose events are ordered by ``versions`` may not be compacted. Raises Misconfigured or Unavailable.
     """
-    return connect(lambda: _check_topic(settings, variable), settings)
+    return connect(lambda: _check_topic(settings, variable, versions=versions), settings)
 
 
-def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
+def _check_topic(settings: KafkaSettings, variable: str, *, versions: bool) -> TopicIdentity:
     with admin_client(settings) as client:
         described = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
         wanted, letters = described[settings.topic], described[settings.dead_letters]
@@ -32,7 +35,28 @@ def _check_topic(settings: KafkaSettings, variable: str) -> TopicIdentity:
             )
         if is_missing(letters):
             _create(client, settings.dead_letters, "dead letter topic")
+        if versions:
+            _refuse_compaction(client, settings.topic)
         return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
+
+
+def compacts(config: Mapping[str, Any]) -> bool | None:
+    """Whether a topic of this configuration is compacted; None where the broker does not tell."""
+    policy = config.get("cleanup.policy", {}).get("value")
+    return None if policy is None else "compact" in policy.replace(" ", "").split(",")
+
+
+def _refuse_compaction(client: KafkaAdminClient, topic: str) -> None:
+    asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None})
+    told = client.describe_configs([asked], config_filter="all")[ConfigResourceType.TOPIC.name.lower()][topic]
+    compacted = compacts(told)
+    if compacted:
+        raise Misconfigured(
+            f"topic {topic!r} is compacted, which keeps the last event of a document; with index.order = event another "
+            "may be the newest: set its cleanup.policy = delete, or PENSTOCK_INDEX__ORDER=offset"
+        )
+    if compacted is None:
+        log.warning("compaction_unknown", topic=topic, missing_right="DescribeConfigs")
 
 
 def make_topics(settings: KafkaSettings, names: Sequence[str]) -> None:
