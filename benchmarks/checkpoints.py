@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from safetensors.numpy import save_file
 
-from penstock.models.export.checkpoint import Config
+from penstock.models.export.config import Config
 from penstock.models.export.decoder import tensors
 from tests.checkpoints import tokenizer
 

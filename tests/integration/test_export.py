@@ -16,10 +16,11 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import load
 from penstock.models.export import card, qwen3, route
-from penstock.models.export.checkpoint import DTYPES, read_config
+from penstock.models.export.checkpoint import DTYPES
+from penstock.models.export.config import read_config
 from penstock.models.export.gate import holds
 from penstock.models.runtime import on_processor
-from tests.checkpoints import LONGEST, Shape, bundle, checkpoint, last_states, silent, tokenizer
+from tests.checkpoints import LONGEST, SHAPES, Shape, bundle, checkpoint, last_states, silent, tokenizer
 from tests.conftest import ROOT
 
 pytest.importorskip("transformers")
@@ -100,6 +101,21 @@ BROKEN: dict[str, tuple[Callable[[Path], Any], str]] = {
     "biases": (config(attention_bias=True), "attention_bias = True is not supported"),
     "stretched positions": (config(rope_scaling={"rope_type": "yarn"}), "rope_scaling = .* is not supported"),
     "a sliding window": (config(layer_types=["sliding_attention"] * 3), "layer_types = .* is not supported"),
+    "code of its own": (
+        config(auto_map={"AutoModel": "modeling_qwen.Qwen3Odd"}),
+        r"auto_map names code of the checkpoint's own \(modeling_qwen\.Qwen3Odd\), which is not run",
+    ),
+    "attention to both sides": (
+        config(architectures=["Qwen3BidirectionalModel"]),
+        "the architecture Qwen3BidirectionalModel is no plain Qwen3, only Qwen3ForCausalLM",
+    ),
+    "attention to both sides, by a switch": (config(is_causal=False), "is_causal = False is not supported"),
+    "parts for other tasks": (config(architectures=["Qwen3ForTokenClassification"]), "is no plain Qwen3"),
+    "weights of AWQ": (
+        config(quantization_config={"quant_method": "awq", "bits": 4}),
+        r"already quantized \(awq\); exp",
+    ),
+    "weights of MLX": (config(quantization={"group_size": 64, "bits": 4}), r"already quantized \(MLX\); export the"),
     "no tokenizer": (lambda folder: (folder / "tokenizer.json").unlink(), r"tokenizer\.json is missing"),
     "a damaged tokenizer": (lambda folder: (folder / "tokenizer.json").write_text("{"), r"tokenizer\.json is no token"),
     "more tokens than rows": (config(vocab_size=200), r"has a token \d+, the model only 200 rows"),
@@ -185,12 +201,79 @@ def test_a_labelled_set_needs_one_graph_to_judge() -> None:
         {"rope_theta": 5.0, "rope_parameters": {"rope_theta": 1e6, "rope_type": "default"}},
         {"rope_scaling": {"rope_type": "default"}, "unsloth_version": "1"},
         {"sliding_window": 4096, "use_sliding_window": ...},
+        {"_attn_implementation_autoset": True, "chunk_size_feed_forward": 0, "is_decoder": False, "max_length": 20},
+        {"is_causal": True, "pruned_heads": {}, "auto_map": None, "quantization_config": None},
     ],
 )
 def test_what_versions_write_differently_means_the_same(sound: Path, tmp_path: Path, changes: dict[str, Any]) -> None:
     folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
     config(**changes)(folder)
     assert read_config(folder) == read_config(sound)
+
+
+@pytest.mark.parametrize("shape", [Shape(), SHAPES["every head its own keys"]])
+def test_a_missing_head_dim_is_what_the_tensors_say(tmp_path: Path, shape: Shape) -> None:
+    """32 where 64 / 4 would be 16, and 16; transformers would take 128 for both, and fail."""
+    model = checkpoint(tmp_path / "checkpoint", shape)
+    config(head_dim=...)(tmp_path / "checkpoint")
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-fp32")
+    given = [[1, 2, 3], [4] * 20]
+    ours = on_processor(made, made.manifest.graphs[0], 512).run(given)
+    assert worst_cosine(ours, last_states(model, given)) > 0.99999
+    assert read_config(tmp_path / "checkpoint").head_dim == 16
+
+
+def test_everything_that_transformers_may_write_down_is_known(sound: Path, tmp_path: Path) -> None:
+    import transformers
+
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    untyped: Any = transformers
+    every = untyped.Qwen3Config().to_dict()
+    written = json.loads((folder / "config.json").read_text())
+    config(**{name: value for name, value in every.items() if name not in written})(folder)
+    assert read_config(folder) == read_config(sound)
+
+
+def lora(folder: Path) -> None:
+    (folder / "adapter_config.json").write_text('{"peft_type": "LORA", "base_model_name_or_path": "Qwen/Qwen3"}')
+
+
+def gguf(folder: Path) -> None:
+    (folder / WEIGHTS).unlink()
+    (folder / "model-Q4_K_M.gguf").write_bytes(b"GGUF\3\0\0\0")
+
+
+def in_a_subfolder(folder: Path) -> None:
+    (folder / "0_Transformer").mkdir()
+    (folder / "config.json").rename(folder / "0_Transformer" / "config.json")
+    modules = [{"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}]
+    (folder / "modules.json").write_text(json.dumps(modules))
+
+
+def bert_with_code(folder: Path) -> None:
+    config(model_type="bert", auto_map={"AutoModel": "jina/code--modeling_bert.JinaBertModel"})(folder)
+    in_a_subfolder(folder)
+
+
+@pytest.mark.parametrize(
+    ("make", "name", "said"),
+    [
+        (lora, "", "is a LoRA adapter, not a whole model; merge it into its base .*and export that"),
+        (gguf, "", r"Q4_K_M\.gguf is GGUF, .*export the original checkpoint"),
+        (gguf, "model-Q4_K_M.gguf", r"Q4_K_M\.gguf is GGUF, .*export the original checkpoint"),
+        (lambda _: None, WEIGHTS, "is a file; name the folder that holds it"),
+        (config(quantization_config={"quant_method": "gptq"}), "", r"already quantized \(gptq\); export the original"),
+        (bert_with_code, "", r"auto_map names code of the checkpoint's own \(jina/code--modeling_bert"),
+    ],
+)
+def test_what_is_no_checkpoint_is_told_by_what_it_is(
+    sound: Path, tmp_path: Path, make: Callable[[Path], None], name: str, said: str
+) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    make(folder)
+    with pytest.raises(Misconfigured, match=said):
+        route.export_bundle(str(folder / name), tmp_path / "bundle", None, [], None, qwen3.Options(), silent)
+    assert not (tmp_path / "bundle").exists()
 
 
 def test_a_checkpoint_whose_task_nothing_tells_must_be_told(sound: Path, tmp_path: Path) -> None:

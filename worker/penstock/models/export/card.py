@@ -8,7 +8,7 @@ from typing import Literal
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
 from penstock.models.bundle import TOKENIZER
-from penstock.models.export.checkpoint import CONFIG, Config, read_json
+from penstock.models.export.config import CONFIG, Config, read_json
 from penstock.models.tokenizer import HubTokenizer
 
 MODULES = "modules.json"
@@ -27,7 +27,7 @@ def fits(folder: Path) -> bool:
     if not pooling.is_file():
         return True
     mode = read_json(pooling)
-    return _modules(folder) <= OURS and (
+    return _types(folder) <= OURS and (
         bool(mode.get("pooling_mode_lasttoken")) or mode.get("pooling_mode") in ("lasttoken", ["lasttoken"])
     )
 
@@ -37,7 +37,7 @@ def task(folder: Path, source: str, end_of_text: str) -> Task:
 
     Its weights do not tell: they are those of any language model. Raises Misconfigured where nothing does.
     """
-    if "Pooling" in _modules(folder):
+    if "Pooling" in _types(folder):
         return "embedding"
     if "rerank" in source.lower():
         return "reranker"
@@ -92,12 +92,27 @@ def word(folder: Path, text: str) -> int:
     return vocabulary[text]
 
 
-def _modules(folder: Path) -> set[str]:
-    """The classes of a sentence-transformers model, if it is one."""
+def configs(folder: Path) -> list[Path]:
+    """The ``config.json`` of the transformer, wherever a sentence-transformers model keeps it."""
+    places = [module["path"] for module in modules(folder) if module["type"] == "Transformer"]
+    paths = [folder / place / CONFIG for place in dict.fromkeys(["", *places])]
+    return [path for path in paths if path.is_file()]
+
+
+def modules(folder: Path) -> list[dict[str, str]]:
+    """The ``type`` (the class's bare name) and ``path`` of each module of a sentence-transformers model, if it is one.
+
+    Raises Misconfigured.
+    """
     path = folder / MODULES
     if not path.is_file():
-        return set()
+        return []
     try:
-        return {str(module["type"]).rsplit(".", 1)[-1] for module in json.loads(path.read_bytes())}
-    except (ValueError, TypeError, KeyError):
+        listed = json.loads(path.read_bytes())
+        return [{"type": str(one["type"]).rsplit(".", 1)[-1], "path": str(one.get("path") or "")} for one in listed]
+    except (ValueError, TypeError, KeyError, AttributeError):
         raise Misconfigured(f"{path} is no list of modules") from None
+
+
+def _types(folder: Path) -> set[str]:
+    return {module["type"] for module in modules(folder)}

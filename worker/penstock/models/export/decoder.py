@@ -3,7 +3,8 @@
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
-from penstock.models.export.checkpoint import Array, Checkpoint, Config
+from penstock.models.export.checkpoint import Array, Checkpoint
+from penstock.models.export.config import Config
 from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.dialects.cpu import Cpu
 from penstock.models.export.dialects.standard import Standard

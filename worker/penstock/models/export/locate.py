@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from penstock.core.errors import Misconfigured
+from penstock.models.export import foreign
 
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 DESCRIPTION = ("*.json", "*/config.json")
@@ -51,6 +52,8 @@ def _local(model: str) -> Path | None:
     path = Path(model)
     if path.is_dir():
         return path
+    if path.is_file():
+        foreign.refuse_file(path)
     if path.is_absolute() or model.startswith("."):
         raise Misconfigured(f"{model}: there is no such folder")
     return None

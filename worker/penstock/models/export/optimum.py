@@ -40,6 +40,7 @@ def export_bundle(
     """
     with _quiet():
         original = _load(model, revision)
+        _refuse_unknown(original, model)
         native = int(original.get_embedding_dimension() or 0)
         supported = tuple(sorted({*dimensions, native}))
         if not native or supported[-1] > native:
@@ -86,6 +87,15 @@ def _load(model: str, revision: str | None) -> Any:
         return SentenceTransformer(model, revision=revision, device="cpu", trust_remote_code=False)
     except (OSError, ValueError) as error:
         raise Misconfigured(f"cannot load {model}: {str(error).splitlines()[0]}") from error
+
+
+def _refuse_unknown(original: Any, model: str) -> None:
+    """Without the code of an architecture, its nearest relation is loaded in its place, and computes something else."""
+    import transformers  # noqa: PLC0415  # only export needs torch
+
+    named = getattr(original[0].auto_model.config, "architectures", None) or ()
+    if unknown := sorted(name for name in named if not hasattr(transformers, name)):
+        raise Misconfigured(f"{model}: transformers {transformers.__version__} has no architecture {unknown[0]}")
 
 
 def _convert(original: Any, folder: Path) -> None:

@@ -14,7 +14,8 @@ from penstock.models import prompts
 from penstock.models.bundle import Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
 from penstock.models.export import card, decoder
 from penstock.models.export.card import Task
-from penstock.models.export.checkpoint import Array, Checkpoint, Config
+from penstock.models.export.checkpoint import Array, Checkpoint
+from penstock.models.export.config import Config
 from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.gate import Gate, Progress
 from penstock.models.export.locate import Located

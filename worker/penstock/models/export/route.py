@@ -5,8 +5,8 @@ from pathlib import Path
 
 from penstock.core.errors import Misconfigured
 from penstock.models.bundle import Manifest
-from penstock.models.export import card, qwen3
-from penstock.models.export.checkpoint import CONFIG, read_json
+from penstock.models.export import card, foreign, qwen3
+from penstock.models.export.config import CONFIG, read_json
 from penstock.models.export.gate import Progress
 from penstock.models.export.locate import describe, locate
 
@@ -34,6 +34,9 @@ def export_bundle(
         raise Misconfigured(f"{folder} is not empty; name a new folder")
     try:
         described = describe(model, revision)
+        foreign.refuse_folder(described)
+        for path in card.configs(described):
+            foreign.refuse_config(path, read_json(path))
         if card.fits(described):
             return qwen3.export_bundle(locate(model, revision, source), folder, options, progress)
         if not (described / card.MODULES).is_file():

@@ -8,7 +8,8 @@ import numpy as np
 from onnx import numpy_helper
 
 from penstock.models.batches import round_up
-from penstock.models.export.checkpoint import Array, Checkpoint, Config
+from penstock.models.export.checkpoint import Array, Checkpoint
+from penstock.models.export.config import Config
 from penstock.models.export.graph import Graph
 from penstock.models.export.weights import IN_BYTES, TYPES, Weights, cast
 from penstock.models.providers import MULTIPLE
