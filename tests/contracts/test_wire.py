@@ -15,6 +15,7 @@ from penstock.adapters.qdrant.channel import OVERDUE_IN_A_ROW
 from penstock.adapters.qdrant.collection import open_collection
 from penstock.adapters.qdrant.connection import INDEXED, Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
+from penstock.adapters.qdrant.slices import IN_TIME, Pace
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.documents import ChunkKey, DocumentKey, Order, Stored
 from penstock.core.errors import Misconfigured, Missing, Overdue, Refused, Unavailable
@@ -203,6 +204,22 @@ def test_what_takes_the_server_too_long_is_sent_again_in_halves(store: QdrantSto
     store.upsert(points)
     assert len(store.read([at.key for at in points])) == 20
     assert max(len(request.points) for request in store_server.asked("Upsert")) == 20
+    store_server.seen.clear()
+    store.upsert([point(2, name=f"d{n}") for n in range(20)])
+    assert max(len(request.points) for request in store_server.asked("Upsert")) <= 3, "it is remembered"
+
+
+def test_requests_grow_again_when_they_are_answered_in_time() -> None:
+    pace = Pace(256)
+    pace.overdue(256)
+    pace.overdue(128)
+    assert pace.size == 64
+    for _ in range(IN_TIME):
+        pace.in_time(10)
+    assert pace.size == 64, "small ones say nothing"
+    for _ in range(3 * IN_TIME):
+        pace.in_time(pace.size)
+    assert pace.size == 256
 
 
 def test_a_request_is_cut_by_its_bytes(

@@ -36,7 +36,7 @@ def read(value: bytes | None, key: bytes | None = b"weir/3") -> Op:
         (b"\0\0\0\x01\x02" + VALUE, r"schema registry's frame \(schema 258, JSON Schema\)"),
         (b"\0\0\0\0\x07\x0cweir/3\x2aA weir of stone.", r"schema registry's frame \(schema 7, Avro or Protobuf\)"),
         (b"\x03\x00" + bytes(range(16)) + VALUE, "AWS Glue's schema registry"),
-        (gzip.compress(VALUE), "compressed .gzip.: unpack"),
+        (gzip.compress(VALUE, mtime=0), "compressed .gzip.: unpack"),
         (zlib.compress(VALUE), "compressed .zlib."),
         (bz2.compress(VALUE), "compressed .bzip2."),
         (lzma.compress(VALUE), "compressed .xz."),

@@ -119,17 +119,11 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
 
 
 def describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
-    """The collection's metadata, and the dimension of its full vectors, 0 where there are none.
-
-    The server's own time of its making, which it tells since 1.20, is part of its birth.
-    """
-    result = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result
-    vectors = result.config.params.vectors_config.params_map.map
+    """The collection's metadata, and the dimension of its full vectors, 0 where there are none."""
+    config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
+    vectors = config.params.vectors_config.params_map.map
     full = int(vectors[convert.FULL].size) if convert.FULL in vectors else 0
-    metadata = convert.payload_of(result.config.metadata)
-    if result.HasField("created_at"):
-        metadata[BIRTH] = f"{metadata.get(BIRTH)} {result.created_at.ToJsonString()}"
-    return metadata, full
+    return convert.payload_of(config.metadata), full
 
 
 def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:

@@ -12,6 +12,7 @@ from typing_extensions import override
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living, readable
+from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, slices
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Overdue, Unavailable
 from penstock.core.ports import Searcher, VectorStore
@@ -21,9 +22,6 @@ from penstock.core.vectors import Vector
 T = TypeVar("T")
 
 SCROLL_PAGE = 1000
-REQUEST_BYTES = 8 << 20
-"""Of points in one request: few enough for a slow disk to write in the time that is waited for an answer."""
-
 OVERSAMPLED = 3
 """Candidates of short vectors, per one wanted, that full vectors score."""
 
@@ -56,6 +54,7 @@ class QdrantStore(VectorStore, Searcher):
         self._collection = collection
         self._shape = shape
         self._size = points_per_request
+        self._pace = Pace(points_per_request)
         self._pool = ThreadPoolExecutor(requests_in_flight, thread_name_prefix="qdrant")
         self._now = now
 
@@ -63,7 +62,7 @@ class QdrantStore(VectorStore, Searcher):
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         stored: dict[ChunkKey, Stored] = {}
         with about_no_document():
-            for part in self._each(self._get, _slices(keys, self._size * 4)):
+            for part in self._each(self._get, slices(keys, self._size * 4)):
                 stored |= part
         return stored
 
@@ -78,7 +77,7 @@ class QdrantStore(VectorStore, Searcher):
         ids = [convert.point_id(point.key) for point in points]
         there: dict[str, grpc.RetrievedPoint] = {}
         with about_no_document():
-            for part in self._each(self._get_vectors, _slices(ids, self._size)):
+            for part in self._each(self._get_vectors, slices(ids, self._size)):
                 there |= part
         at = self._stamp()
         kept = [point for point in points if convert.holds(there.get(convert.point_id(point.key).uuid), point)]
@@ -96,7 +95,7 @@ class QdrantStore(VectorStore, Searcher):
     @override
     def retract(self, points: Sequence[Point]) -> None:
         with about_no_document():
-            for part in _slices(points, self._size):
+            for part in slices(points, self._size):
                 any_of = grpc.Filter(should=[convert.exactly(point) for point in part])
                 self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
 
@@ -105,7 +104,7 @@ class QdrantStore(VectorStore, Searcher):
         """Finds first, and deletes only what is still older by then."""
         with about_no_document():
             doomed = self._left_behind(anchors)
-            for group in _slices(list(doomed.items()), self._size):
+            for group in slices(list(doomed.items()), self._size):
                 guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group]
                 any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
                 self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
@@ -146,7 +145,7 @@ class QdrantStore(VectorStore, Searcher):
             tenants.setdefault(key.tenant, []).append(key)
         doomed: dict[DocumentKey, list[grpc.PointId]] = {}
         for tenant, keys in tenants.items():
-            for part in _slices(keys, self._size * 4):
+            for part in slices(keys, self._size * 4):
                 where = convert.of_documents(tenant, [key.document for key in part])
                 for point in self._scroll(where, convert.SWEEP_FIELDS):
                     key = DocumentKey(tenant, point.payload["document"].string_value)
@@ -199,7 +198,7 @@ class QdrantStore(VectorStore, Searcher):
         """Each under its guard, in requests of so many points and so many bytes."""
         pairs = list(zip(messages, guards, strict=True))
         for _ in self._each(
-            self._upsert, in_requests(pairs, self._size, REQUEST_BYTES, lambda pair: pair[0].ByteSize())
+            self._upsert, in_requests(pairs, self._pace.size, REQUEST_BYTES, lambda pair: pair[0].ByteSize())
         ):
             pass
 
@@ -209,9 +208,11 @@ class QdrantStore(VectorStore, Searcher):
         any_of = grpc.Filter(should=list({guard.SerializeToString(): guard for guard in guards}.values()))
         try:
             self._update("Upsert", grpc.UpsertPoints, points=messages, update_filter=any_of)
+            self._pace.in_time(len(pairs))
         except Overdue:
             if len(pairs) == 1:
                 raise
+            self._pace.overdue(len(pairs))
             middle = len(pairs) // 2
             self._upsert(pairs[:middle])
             self._upsert(pairs[middle:])
@@ -258,21 +259,3 @@ def require_completed(method: str, result: grpc.UpdateResult) -> None:
     """An answer other than completed counts as none."""
     if result.status != grpc.UpdateStatus.Completed:
         raise Unavailable(f"Qdrant: {method} is {grpc.UpdateStatus.Name(result.status)}, not completed")
-
-
-def _slices(items: Sequence[T], size: int) -> list[Sequence[T]]:
-    return in_requests(items, size, size, lambda _: 1)
-
-
-def in_requests(items: Sequence[T], most: int, most_weight: int, weigh: Callable[[T], int]) -> list[Sequence[T]]:
-    """In their order, at most so many together and so heavy; what is heavier alone is alone."""
-    parts: list[list[T]] = []
-    weight = most_weight
-    for item in items:
-        its_own = weigh(item)
-        if not parts or len(parts[-1]) == most or weight + its_own > most_weight:
-            parts.append([])
-            weight = 0
-        parts[-1].append(item)
-        weight += its_own
-    return list(parts)
