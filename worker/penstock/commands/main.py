@@ -6,7 +6,7 @@ import typer
 
 from penstock import __version__
 
-from penstock.commands import workers, search, models, operation, about  # isort: skip  # noqa: F401  # as the help has them
+from penstock.commands import workers, search, export, models, operation, about  # isort: skip  # noqa: F401  # as the help has them
 from penstock.commands.app import EXIT_BUG, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, app
 from penstock.core.errors import Misconfigured, OwnershipLost
 from penstock.observe.log import log

@@ -1,10 +1,10 @@
-"""Models by themselves: ``penstock export | train | embed | rerank | bench``."""
+"""Models by themselves: ``penstock train | embed | rerank | bench``."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -13,74 +13,18 @@ from rich.table import Table
 from penstock import settings
 from penstock.commands import texts
 from penstock.commands.app import MODELS, app
+from penstock.commands.listed import choice, names
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
 from penstock.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from penstock.models.bundle import Manifest
     from penstock.operate.bench import Result
-
-Choice = TypeVar("Choice", bound=str)
 
 BundleOption = Annotated[Path | None, typer.Option("--bundle", help="The bundle [default: that of the settings].")]
 Texts = Annotated[list[str] | None, typer.Argument(metavar="[TEXT]...", help="Else JSON lines on standard input.")]
 Instruction = Annotated[str | None, typer.Option(help="The task, instead of the bundle's own.")]
-
-
-@app.command(
-    "export",
-    rich_help_panel=MODELS,
-    epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
-    "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
-    "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`",
-)
-def export_bundle(
-    model: Annotated[str, typer.Argument(help="A hub id, or a local folder.")],
-    output: Annotated[Path, typer.Option("-o", "--output", help="A new folder for the bundle.")],
-    revision: Annotated[str | None, typer.Option(help="Branch, tag or commit on the hub.")] = None,
-    dialect: Annotated[str, typer.Option(help="Graphs to make of a Qwen3 model: cuda, cpu, tensorrt.")] = "cpu",
-    precision: Annotated[
-        str,
-        typer.Option(help="bf16, fp16, fp32, int8, int7; a dialect takes those that it knows [default: its first]."),
-    ] = "",
-    dimensions: Annotated[
-        str, typer.Option(help="Shorter dimensions: of Qwen3 the largest wanted; else those the model was trained for.")
-    ] = "",
-    quality: Annotated[
-        Path | None,
-        typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32."),
-    ] = None,
-    task: Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")] = None,
-    separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",
-    build_engines: Annotated[Path | None, typer.Option(help="Build TensorRT's engines into this folder, too.")] = None,
-    source: Annotated[str | None, typer.Option(help="The name that collections remember.")] = None,
-) -> None:
-    """Make a model bundle: of Qwen3-Embedding and Qwen3-Reranker with graphs of our own, of others through optimum.
-
-    Needs the extra `export`; models other than Qwen3 need the extra `optimum`, too. Folders of a labelled set hold
-    corpus.jsonl, queries.jsonl and qrels.tsv.
-    """
-    from penstock.models.export import card, qwen3, route  # noqa: PLC0415  # needs an extra
-    from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
-
-    set_up("warning", "auto")
-    options = qwen3.Options(
-        dialects=tuple(_names(dialect)),
-        precisions=tuple(_names(precision)),
-        dimension=max(_numbers("--dimensions", dimensions), default=None),
-        task=None if task is None else _choice("--task", task, card.TASKS),
-        separator=_choice("--separator", separator, SEPARATORS),
-        labelled_set=quality,
-    )
-    steps = progress_steps(Console(stderr=True))
-    manifest = route.export_bundle(
-        model, output, revision, _numbers("--dimensions", dimensions), source, options, steps
-    )
-    _show_manifest(manifest, output)
-    if build_engines is not None:
-        _build_engines(output, build_engines)
 
 
 @app.command(
@@ -156,7 +100,7 @@ def rerank(
     from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
     from penstock.models.reranker import probability  # noqa: PLC0415
 
-    between = None if separator is None else _choice("--separator", separator, SEPARATORS)
+    between = None if separator is None else choice("--separator", separator, SEPARATORS)
     loaded = settings.load({"rerank": {"bundle": bundle} if bundle else {}})
     set_up("warning", loaded.log.format)
     model = load_reranker(loaded.rerank if loaded.rerank.bundle or not loaded.model.bundle else loaded.model)
@@ -202,13 +146,13 @@ def bench(
     update |= {"provider": provider, "require_provider": provider} if provider else {}
     chosen = _by_hand(bundle, **update)
     model = load(chosen.bundle)
-    names = measuring.lengths_to_measure(model, _names(lengths))
+    measured = measuring.lengths_to_measure(model, names(lengths))
     tuned = None
     if tune:
         with progress_steps(Console(stderr=True))("tuning", len(measuring.BUDGETS)) as advance:
             tuned = measuring.tune(model, load_graph(model, chosen), tokens, advance)
         model = load(chosen.bundle)
-    results = list(measuring.measure(model, load_graph(model, chosen), names, tokens, repeats, peak_tflops))
+    results = list(measuring.measure(model, load_graph(model, chosen), measured, tokens, repeats, peak_tflops))
     memory = measuring.peak_memory()
     if as_json:
         rows = [asdict(result) for result in results]
@@ -218,23 +162,6 @@ def bench(
     typer.echo("peak memory: " + ", ".join(f"{name} {size / 2**30:.2f} GiB" for name, size in memory.items()))
     if tuned:
         typer.echo(f"stored in the bundle: token budget {tuned[1]} on {tuned[0]}")
-
-
-def _build_engines(bundle: Path, cache: Path) -> None:
-    from penstock.assembly.models import build_engines  # noqa: PLC0415  # needs ONNX Runtime
-
-    with progress_steps(Console(stderr=True))("building engines", 0):
-        build_engines(bundle, cache)
-
-
-def _show_manifest(manifest: "Manifest", output: Path) -> None:
-    made = ", ".join(f"{graph.dialect} {graph.precision}" for graph in manifest.graphs)
-    typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
-    if manifest.check is not None:
-        typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
-    if (quality := manifest.quality) is not None:
-        verdict = "kept" if quality.kept else "too much lost, left out"
-        typer.echo(f"nDCG@10 fp32 {quality.ndcg_fp32:.4f}, {quality.precision} {quality.ndcg:.4f}: {verdict}", err=True)
 
 
 def _table(results: "Sequence[Result]") -> Table:
@@ -252,20 +179,3 @@ def _by_hand(bundle: Path | None, **given: object) -> ModelSettings:
     chosen = settings.load({"model": {name: value for name, value in given.items() if value is not None}})
     set_up("warning", chosen.log.format)
     return chosen.model
-
-
-def _names(listed: str) -> list[str]:
-    return [part.strip() for part in listed.split(",") if part.strip()]
-
-
-def _numbers(option: str, listed: str) -> list[int]:
-    try:
-        return [int(part) for part in _names(listed)]
-    except ValueError:
-        raise Misconfigured(f"{option} {listed!r}: numbers separated by commas, please") from None
-
-
-def _choice(option: str, name: str, choices: Mapping[str, Choice]) -> Choice:
-    if name not in choices:
-        raise Misconfigured(f"{option} {name}: choose of {', '.join(choices)}")
-    return choices[name]

@@ -6,6 +6,9 @@ The templates of Qwen3 are those of the model cards: Qwen/Qwen3-Embedding-0.6B a
 import re
 from collections.abc import Mapping
 
+SIDES = ("query", "document")
+"""Of a search: each may have something before its texts."""
+
 QUERY = "Instruct: {instruction}\nQuery:"
 """Before a query, for Qwen3-Embedding. Documents have nothing before them."""
 

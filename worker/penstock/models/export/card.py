@@ -1,9 +1,10 @@
 """What a Qwen3 checkpoint is for, by the files beside its weights: its task, its prompts, its tokenizer."""
 
 import json
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
@@ -12,8 +13,14 @@ from penstock.models.export.config import CONFIG, Config, read_json
 from penstock.models.tokenizer import HubTokenizer
 
 MODULES = "modules.json"
-OURS = {"Transformer", "Pooling", "Normalize"}
+OURS = {"Transformer", "Pooling", "Normalize", "LogitScore"}
 """Modules of sentence-transformers that our graphs compute."""
+
+DOCUMENT_PROMPTS = ("document", "passage", "corpus")
+"""Names under which models keep what goes before a document, in the order in which sentence-transformers looks."""
+
+PUBLISHED = re.compile(r"(Qwen/)?Qwen3-Reranker-[0-9.]+B")
+"""Rerankers whose older revisions have nothing beside the weights that tells."""
 
 Task = Literal["embedding", "reranker"]
 TASKS: Mapping[str, Task] = {"embedding": "embedding", "reranker": "reranker"}
@@ -23,43 +30,78 @@ def fits(folder: Path) -> bool:
     """Whether this is a Qwen3 checkpoint that our graphs compute: one that pools the last token, if it pools."""
     if not (folder / CONFIG).is_file() or read_json(folder / CONFIG).get("model_type") != "qwen3":
         return False
-    pooling = folder / "1_Pooling" / CONFIG
-    if not pooling.is_file():
-        return True
-    mode = read_json(pooling)
-    return _types(folder) <= OURS and (
-        bool(mode.get("pooling_mode_lasttoken")) or mode.get("pooling_mode") in ("lasttoken", ["lasttoken"])
+    listed = modules(folder)
+    pooled = [module["path"] for module in listed if module["type"] == "Pooling"] or ([] if listed else ["1_Pooling"])
+    modes = [read_json(folder / place / CONFIG) for place in pooled if (folder / place / CONFIG).is_file()]
+    return {module["type"] for module in listed} <= OURS and all(
+        mode.get("pooling_mode_lasttoken") or mode.get("pooling_mode") in ("lasttoken", ["lasttoken"]) for mode in modes
     )
 
 
-def task(folder: Path, source: str, end_of_text: str) -> Task:
-    """An embedding model pools, or its tokenizer ends every text; a reranker has its task in its name.
+def task(folder: Path, source: str, end_of_text: str, labels: int) -> Task:
+    """What the modules of sentence-transformers say, the head with its ``labels``, or a tokenizer that ends every text.
 
-    Its weights do not tell: they are those of any language model. Raises Misconfigured where nothing does.
+    The weights of Qwen3-Reranker do not tell: they are those of any language model. Raises Misconfigured where nothing
+    does; a folder's name does not, except that of the published models.
     """
-    if "Pooling" in _types(folder):
-        return "embedding"
-    if "rerank" in source.lower():
+    types = {module["type"] for module in modules(folder)}
+    if "LogitScore" in types or (labels and "Pooling" not in types):
         return "reranker"
+    if "Pooling" in types:
+        return "embedding"
     if end_of_text:
         return "embedding"
+    if PUBLISHED.fullmatch(source):
+        return "reranker"
     raise Misconfigured(f"{source}: say --task embedding or --task reranker; nothing beside the weights tells")
 
 
-def templates(chosen: Task, folder: Path, separator: str) -> dict[str, str]:
-    """The bundle's prompts. A checkpoint's own query prompt counts: as a task, or as it is if it has another form."""
+def templates(chosen: Task, folder: Path, separator: str, given: Mapping[str, str] | None = None) -> dict[str, str]:
+    """The bundle's prompts. A checkpoint's own query prompt counts: as a task, or as it is if it has another form.
+
+    ``given`` are those of the command line, by side; they count more. Raises Misconfigured for a reranker's.
+    """
+    written = {side: text for side, text in (_written(folder).get("prompts") or {}).items() if isinstance(text, str)}
     if chosen == "reranker":
+        if given:
+            raise Misconfigured("--prompt is for embedding models; a reranker has its template, and an instruction")
         parts = {"prefix": prompts.PREFIX, "pair": prompts.PAIR, "suffix": prompts.SUFFIX, "separator": separator}
-        return parts | {"instruction": prompts.INSTRUCTION}
-    path = folder / "config_sentence_transformers.json"
-    written = (read_json(path).get("prompts") if path.is_file() else None) or {}
-    query, document = (written.get(side) or "" for side in ("query", "document"))
+        own = written.get(str(_written(folder).get("default_prompt_name")))
+        return parts | {"instruction": own or prompts.INSTRUCTION}
+    known = sides(written) | dict(given or {})
+    query, document = (known.get(side, "") for side in prompts.SIDES)
     before, after = prompts.QUERY.split("{instruction}")
-    if not query:
-        return {"query": prompts.QUERY, "document": document, "instruction": prompts.INSTRUCTION}
+    if "query" not in known or prompts.takes_instruction(query):
+        return {"query": query or prompts.QUERY, "document": document, "instruction": prompts.INSTRUCTION}
     if query.startswith(before) and query.endswith(after):
         return {"query": prompts.QUERY, "document": document, "instruction": query[len(before) : -len(after)]}
     return {"query": query, "document": document}
+
+
+def sides(written: Mapping[str, str | None]) -> dict[str, str]:
+    """What goes before queries and documents, of the prompts in ``config_sentence_transformers.json`` by their names.
+
+    Sides without one are left out. An empty prompt is none: sentence-transformers adds those of its own accord.
+    """
+    document = next((written[name] for name in DOCUMENT_PROMPTS if written.get(name)), None)
+    return {side: text for side, text in (("query", written.get("query")), ("document", document)) if text}
+
+
+def longest(folder: Path) -> int | None:
+    """The ``max_seq_length`` of sentence-transformers in tokens, if one is set; raises Misconfigured."""
+    for place in dict.fromkeys(path.parent for path in configs(folder)):
+        path = place / "sentence_bert_config.json"
+        limit = read_json(path).get("max_seq_length") if path.is_file() else None
+        if limit is not None:
+            if not isinstance(limit, int) or limit < 1:
+                raise Misconfigured(f"{path}: max_seq_length = {limit!r} is no number of tokens")
+            return limit
+    return None
+
+
+def _written(folder: Path) -> Mapping[str, Any]:
+    path = folder / "config_sentence_transformers.json"
+    return read_json(path) if path.is_file() else {}
 
 
 def write_tokenizer(folder: Path, made: Path, config: Config) -> HubTokenizer:
@@ -112,7 +154,3 @@ def modules(folder: Path) -> list[dict[str, str]]:
         return [{"type": str(one["type"]).rsplit(".", 1)[-1], "path": str(one.get("path") or "")} for one in listed]
     except (ValueError, TypeError, KeyError, AttributeError):
         raise Misconfigured(f"{path} is no list of modules") from None
-
-
-def _types(folder: Path) -> set[str]:
-    return {module["type"] for module in modules(folder)}

@@ -7,7 +7,7 @@ import os
 import shutil
 import tempfile
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import TOKENIZER, Bundle, Check, Graph, Manifest, fingerprints, new_bundle, write
 from penstock.models.embedder import OnnxEmbedder
+from penstock.models.export import card
 from penstock.models.export.locate import weights_hash
 from penstock.models.export.samples import SAMPLES
 from penstock.models.providers import BUDGET
@@ -32,11 +33,13 @@ def export_bundle(
     revision: str | None = None,
     dimensions: Sequence[int] = (),
     source: str | None = None,
+    prompts: Mapping[str, str] | None = None,
 ) -> Manifest:
     """Write a bundle of a sentence-transformers model, from a local folder or a hub id.
 
     ``dimensions`` are shorter ones that the model was trained for, beside its own; ``source`` is the name that
-    collections remember, else the hub id or the folder's name. Raises Misconfigured.
+    collections remember, else the hub id or the folder's name. ``prompts`` go before queries and documents, instead of
+    the model's own. Raises Misconfigured.
     """
     with _quiet():
         original = _load(model, revision)
@@ -47,10 +50,13 @@ def export_bundle(
             raise Misconfigured(f"{model} has {native} dimensions; {max(dimensions, default=0)} are not supported")
         name, fixed = _identity(original, model, revision)
         with new_bundle(folder) as unfinished:
-            return _write(original, source or name, fixed, unfinished, supported)
+            before = card.sides(original.prompts or {}) | dict(prompts or {})
+            return _write(original, source or name, fixed, unfinished, supported, before)
 
 
-def _write(original: Any, source: str, revision: str, made: Path, supported: tuple[int, ...]) -> Manifest:
+def _write(  # what a manifest is made of
+    original: Any, source: str, revision: str, made: Path, supported: tuple[int, ...], prompts: Mapping[str, str]
+) -> Manifest:
     """Export, check against the original, and only then call it a bundle."""
     with tempfile.TemporaryDirectory(dir=made.parent) as raw:
         _convert(original, Path(raw))
@@ -58,16 +64,15 @@ def _write(original: Any, source: str, revision: str, made: Path, supported: tup
             if (Path(raw) / name).exists():
                 shutil.move(Path(raw) / name, made / name)
     original.tokenizer.backend_tokenizer.save(str(made / TOKENIZER))
-    prompts = {name: text for name, text in (original.prompts or {}).items() if name in ("query", "document")}
     manifest = Manifest(
         source=source,
         revision=revision,
         dimension=supported[-1],
         dimensions=supported,
         pooling=_pooling(original),
-        max_tokens=int(original.max_seq_length),
+        max_tokens=_longest(original),
         end_of_text=original.tokenizer.sep_token or original.tokenizer.eos_token or "",
-        prompts=prompts,
+        prompts=dict(prompts),
         graphs=(Graph(dialect="onnx", precision="fp32", file=GRAPH, output=OUTPUT),),
         files=fingerprints(made),
     )
@@ -120,6 +125,15 @@ def _identity(original: Any, model: str, revision: str | None) -> tuple[str, str
         commit = getattr(original[0].auto_model.config, "_commit_hash", None)
         return model, commit or revision or "unknown"
     return Path(model).resolve().name, f"sha256:{weights_hash(Path(model))[:16]}"
+
+
+def _longest(original: Any) -> int:
+    """In tokens: what the model was made for, never more than it has positions; either may be left out."""
+    positions = getattr(original[0].auto_model.config, "max_position_embeddings", None)
+    known = [int(limit) for limit in (original.max_seq_length, positions) if limit]
+    if not known:
+        raise Misconfigured("nothing says how long a text may be: set max_seq_length in sentence_bert_config.json")
+    return min(known)
 
 
 def _pooling(original: Any) -> str:

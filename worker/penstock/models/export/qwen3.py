@@ -1,18 +1,17 @@
 """Qwen3-Embedding and Qwen3-Reranker: from a checkpoint to a bundle, without torch."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack, closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
 
-import numpy as np
 from onnx import ModelProto, checker, shape_inference
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
 from penstock.models.bundle import Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
-from penstock.models.export import card, decoder
+from penstock.models.export import card, decoder, head
 from penstock.models.export.card import Task
 from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.config import Config
@@ -26,18 +25,21 @@ LONGEST = 32768
 """Tokens that the models were made for, whatever their positions would allow."""
 
 LEAST_DIMENSION = 32
-WHOLE_HEAD, READY_HEAD = "lm_head.weight", "score.weight"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What to make. ``dimension`` is the largest asked for; ``separator`` is that of the reranker's template."""
+    """What to make. ``dimension`` is the largest asked for; ``separator`` is that of the reranker's template.
+
+    ``prompts`` go before queries and documents, by side, instead of the checkpoint's own.
+    """
 
     dialects: tuple[str, ...] = ("cpu",)
     precisions: tuple[str, ...] = ()
     dimension: int | None = None
     task: Task | None = None
     separator: str = prompts.SEPARATORS["blank-line"]
+    prompts: Mapping[str, str] = field(default_factory=dict)
     labelled_set: Path | None = None
 
 
@@ -78,11 +80,14 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
     _refuse_unknown(checkpoint)
     with new_bundle(folder) as made:
         end_of_text = card.write_tokenizer(located.folder, made, checkpoint.config).end_of_text
-        task = options.task or card.task(located.folder, located.source, end_of_text)
+        labels = head.labels(checkpoint)
+        task = options.task or card.task(located.folder, located.source, end_of_text, labels)
         embedding = task == "embedding"
+        if embedding and labels:
+            raise Misconfigured(f"{checkpoint.folder}: {head.DROPPED}")
         width = _dimension(checkpoint, options.dimension, end_of_text) if embedding else 1
-        head = width if embedding else _answer(checkpoint, made)
-        listed = _graphs(checkpoint, made, graphs, head, progress)
+        ending = width if embedding else head.answer(checkpoint, made)
+        listed = _graphs(checkpoint, made, graphs, ending, progress)
         manifest = Manifest(
             source=located.source,
             revision=located.revision,
@@ -91,9 +96,9 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
             dimensions=(width,),
             least_dimension=min(LEAST_DIMENSION, width) if embedding else 0,
             pooling=POOLING,
-            max_tokens=min(LONGEST, checkpoint.config.max_position_embeddings),
+            max_tokens=min(LONGEST, checkpoint.config.max_position_embeddings, card.longest(located.folder) or LONGEST),
             end_of_text=end_of_text if embedding else "",
-            prompts=card.templates(task, located.folder, options.separator),
+            prompts=card.templates(task, located.folder, options.separator, options.prompts),
             graphs=tuple(listed),
             work=_work(checkpoint.config),
             files=fingerprints(made),
@@ -103,7 +108,7 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
 
 
 def _graphs(
-    checkpoint: Checkpoint, made: Path, graphs: Sequence[tuple[str, str]], head: Array | int, progress: Progress
+    checkpoint: Checkpoint, made: Path, graphs: Sequence[tuple[str, str]], ending: Array | int, progress: Progress
 ) -> list[Graph]:
     """One file per graph, and one of weights for those that multiply with the same matrices."""
     listed = []
@@ -116,7 +121,7 @@ def _graphs(
                 if label not in files:
                     weights = Weights(checkpoint, made / f"{label}.weights", precision, advance)
                     files[label] = opened.enter_context(closing(weights))
-                model = decoder.build(checkpoint, files[label], dialect, precision, head)
+                model = decoder.build(checkpoint, files[label], dialect, precision, ending)
             name = f"{dialect}-{precision}.onnx"
             listed.append(Graph(dialect=dialect, precision=precision, file=name, output=model.graph.output[0].name))
             (made / name).write_bytes(_checked(model, dialect).SerializeToString())
@@ -154,21 +159,9 @@ def _dimension(checkpoint: Checkpoint, wanted: int | None, end_of_text: str) -> 
     return wanted or native
 
 
-def _answer(checkpoint: Checkpoint, made: Path) -> Array:
-    """The logit of "yes" minus that of "no" is the product with one vector, instead of with the whole vocabulary."""
-    config = checkpoint.config
-    if READY_HEAD in checkpoint:
-        checkpoint.require({READY_HEAD: (1, config.hidden_size)})
-        return checkpoint.row(READY_HEAD, 0).astype(np.float32)
-    table = "embed_tokens.weight" if config.tie_word_embeddings else WHOLE_HEAD
-    checkpoint.require({table: (config.vocab_size, config.hidden_size)})
-    yes, no = (checkpoint.row(table, card.word(made, text)).astype(np.float32) for text in ("yes", "no"))
-    return np.asarray(yes - no)
-
-
 def _refuse_unknown(checkpoint: Checkpoint) -> None:
     """A tensor that we would leave out is a part of the model that we do not know."""
-    unknown = checkpoint.names - set(decoder.tensors(checkpoint.config)) - {WHOLE_HEAD, READY_HEAD}
+    unknown = checkpoint.names - set(decoder.tensors(checkpoint.config)) - {head.WHOLE, head.READY}
     unknown = {name for name in unknown if not name.endswith("rotary_emb.inv_freq")}
     if unknown:
         raise Misconfigured(f"{checkpoint.folder}: unknown tensors, such as {min(unknown)}: this is no plain Qwen3")

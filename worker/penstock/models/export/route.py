@@ -43,9 +43,14 @@ def export_bundle(
             raise Misconfigured(f"{model}: {_lacking(described)}")
         if given := _of_qwen3_alone(options):
             raise Misconfigured(f"{model} is no Qwen3 model, which {', '.join(given)} would be for: leave that out")
+        if not any(module["type"] == "Pooling" for module in card.modules(described)):
+            raise Misconfigured(
+                f"{model}: {card.MODULES} has no Pooling, so it makes no sentence embeddings; rerankers other than "
+                "Qwen3's are not supported"
+            )
         from penstock.models.export import optimum  # noqa: PLC0415  # needs torch
 
-        return optimum.export_bundle(model, folder, revision, dimensions, source)
+        return optimum.export_bundle(model, folder, revision, dimensions, source, options.prompts)
     except OSError as error:
         raise Misconfigured(f"cannot export to {folder}: {error.strerror or error}") from error
 

@@ -1,5 +1,6 @@
 """The reranker: yes or no on the pair in its template, as Qwen3-Reranker is trained."""
 
+import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.models.export import card
+from penstock.models.export.config import CONFIG
 from penstock.models.export.locate import locate
 from penstock.models.prompts import SEPARATORS
 from penstock.models.reranker import PairTokenizer
@@ -21,6 +23,8 @@ from penstock.models.train.pairs import Pair
 from penstock.models.train.plan import Plan, Rerank
 
 Batch = dict[str, Tensor]
+
+SCORE = "1_LogitScore"
 
 
 def train_reranker(
@@ -53,6 +57,19 @@ def train_reranker(
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=loop.last_checkpoint(checkpoints))
     model.save_pretrained(folder)
+    _tell_task(folder, yes, no)
+
+
+def _tell_task(folder: Path, yes: int, no: int) -> None:
+    """Beside the weights, as sentence-transformers does: they are those of any language model."""
+    (folder / SCORE).mkdir()
+    (folder / SCORE / CONFIG).write_text(json.dumps({"true_token_id": yes, "false_token_id": no}))
+    kinds = (("base.modules.transformer.Transformer", ""), ("cross_encoder.modules.logit_score.LogitScore", SCORE))
+    listed = [
+        {"idx": place, "name": str(place), "path": path, "type": f"sentence_transformers.{kind}"}
+        for place, (kind, path) in enumerate(kinds)
+    ]
+    (folder / card.MODULES).write_text(json.dumps(listed, indent=2) + "\n")
 
 
 def _fitting(pairs: Sequence[Pair], templates: PairTokenizer, most: int) -> list[Pair]:
