@@ -4,6 +4,7 @@ With longer vectors beside the short ones, too: then the store searches in two s
 """
 
 import json
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 from qdrant_client import grpc
 
 from penstock.adapters.qdrant.alias import AliasSearcher
@@ -38,6 +40,7 @@ from penstock.fakes import MemoryStore
 from penstock.query.ranking import disown
 from penstock.settings import QdrantSettings
 from tests.conftest import connect
+from tests.store_server import StoreServer
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
@@ -73,7 +76,19 @@ METADATA: list[dict[str, Any]] = [
     {"section": [], "year": None, "deep": {"er": ["x", "y"]}},
     {"since": "2026-01-01T00:00:00Z", "section": "", "zoneless": "2026-01-01T00:00:00"},
     {"since": "2026-06-01T00:00:00+02:00", "year": 2023, "whole": 3.0},
-]
+    {
+        "fittings": [
+            {"kind": "seal", "made of": "rubber"},
+            {"kind": ["valve", "tap"], "sizes": [{"mm": 12}, {"mm": 15}]},
+        ],
+        "maker.name": "Ann", "data sheet": "pump one.pdf", "größe": "L", "grid": [[1, 2], [3]],
+        "serial": 1234567890123456789, "odd [name]": {"in.side": 5},
+    },
+    {
+        "fittings": {"kind": "seal", "sizes": []}, "maker": {"name": "Ann"}, "deep": [{"er": "z"}, {"er": None}, 7],
+        "serial": 2**53 + 1, "हिन्दी": "x", "$ref/@id": True,
+    },
+]  # fmt: skip
 
 
 def points() -> list[Point]:
@@ -278,8 +293,29 @@ def test_a_collection_says_whether_it_has_longer_vectors(qdrant: Connection) -> 
 FIELDS = [
     "document", "language", "metadata.section", "metadata.year", "metadata.free", "metadata.weight", "metadata.deep.er",
     "metadata.deep", "metadata.deep.est", "metadata.nothing", "metadata.tenant", "metadata.deleted",
+    "metadata.fittings.kind", "metadata.fittings[].kind", "metadata.fittings.sizes.mm", "metadata.fittings[].sizes",
+    'metadata.fittings."made of"', "metadata.deep[].er", "metadata.maker.name", 'metadata."maker.name"',
+    "metadata.größe", "metadata.grid", "metadata.grid[]", "metadata.grid[][]", "metadata.section[]",
+    "metadata.serial", "metadata.nothing.there",
 ]  # fmt: skip
-WORDS = ["games", "sound", "x", "de", "d1", "two", "gone", "expired", "other", ""]
+WORDS = [
+    "seal",
+    "tap",
+    "rubber",
+    "Ann",
+    "z",
+    "L",
+    "games",
+    "sound",
+    "x",
+    "de",
+    "d1",
+    "two",
+    "gone",
+    "expired",
+    "other",
+    "",
+]
 MOMENTS = ["2025-12-31T23:00:00Z", "2026-01-01T00:00:00Z", "2026-05-31T22:00:00Z", "2026-12-31T00:00:00+05:00"]
 
 
@@ -342,16 +378,43 @@ def test_a_filter_means_the_same_in_every_store(only: dict[str, Any]) -> None:
         ({"field": "metadata.whole", "equals": 3}, {"d6"}),
         ({"field": "metadata.zoneless", "range": {"lte": "2026-01-01T00:00:00Z"}}, {"d5"}),
         ({"field": "metadata.deep.er", "equals": "x"}, {"d3", "d4"}),
-        ({"field": "metadata.section", "exists": False}, {"d0", "d4", "d6"}),
+        ({"field": "metadata.section", "exists": False}, {"d0", "d4", "d6", "d7", "d8"}),
         ({"field": "metadata.since", "range": {"gte": "2026-05-31T22:00:00Z"}}, {"d6"}),
         ({"field": "timestamp", "range": {"lte": "2026-02-01T00:00:00Z"}}, {"d0", "d1"}),
         ({"field": "document", "any_of": ["d1", "gone", "expired", "headless"]}, {"d1"}),
         ({"field": "language", "equals": "de"}, {"d0", "d3", "d6"}),
-        ({"not": {"field": "metadata.year", "exists": True}}, {"d0", "d4", "d5"}),
-        ({"all": [{"field": "language", "equals": "en"}, {"not": {"field": "document", "equals": "d1"}}]}, {"d4"}),
+        ({"not": {"field": "metadata.year", "exists": True}}, {"d0", "d4", "d5", "d7", "d8"}),
+        (
+            {"all": [{"field": "language", "equals": "en"}, {"not": {"field": "document", "equals": "d1"}}]},
+            {"d4", "d7"},
+        ),
+        ({"field": "metadata.fittings[].kind", "equals": "seal"}, {"d7"}),
+        ({"field": "metadata.fittings.kind", "equals": "seal"}, {"d7", "d8"}),
+        ({"field": "metadata.fittings.kind", "equals": "tap"}, {"d7"}),
+        ({"field": 'metadata.fittings."made of"', "equals": "rubber"}, {"d7"}),
+        ({"field": "metadata.fittings.sizes.mm", "range": {"gt": 12}}, {"d7"}),
+        ({"field": "metadata.fittings[].sizes[].mm", "range": {"gt": 12, "lt": 15}}, set()),
+        ({"field": "metadata.fittings.sizes", "exists": True}, {"d7"}),
+        ({"not": {"field": "metadata.fittings.kind", "exists": False}}, {"d7", "d8"}),
+        ({"field": "metadata.deep.er", "exists": True}, {"d3", "d4", "d8"}),
+        ({"field": "metadata.deep.er", "equals": "z"}, {"d8"}),
+        ({"field": 'metadata."maker.name"', "equals": "Ann"}, {"d7"}),
+        ({"field": "metadata.maker.name", "equals": "Ann"}, {"d8"}),
+        ({"field": 'metadata."data sheet"', "exists": True}, {"d7"}),
+        ({"field": "metadata.größe", "equals": "L"}, {"d7"}),
+        ({"field": "metadata.हिन्दी", "equals": "x"}, {"d8"}),
+        ({"field": "metadata.$ref/@id", "equals": True}, {"d8"}),
+        ({"field": 'metadata."odd [name]"."in.side"', "equals": 5}, {"d7"}),
+        ({"field": "metadata.grid[]", "equals": 3}, {"d7"}),
+        ({"field": "metadata.serial", "equals": 1234567890123456789}, {"d7"}),
+        ({"field": "metadata.serial", "equals": 2**53}, set()),
+        ({"field": "metadata.serial", "any_of": [2**53 + 1, 5]}, {"d8"}),
+        ({"field": "metadata.serial", "range": {"gte": 2**53 - 1}}, {"d7", "d8"}),
         ({"any": [{"field": "document", "equals": "d0"}, {"field": "metadata.year", "equals": 2022}]}, {"d0", "d3"}),
     ],
-    ids=lambda given: json.dumps(given, default=sorted),  # the order of a set is another in every process
+    ids=lambda given: json.dumps(
+        given, default=sorted, ensure_ascii=False
+    ),  # the order of a set is another in every process
 )
 def test_what_filters_find(
     store: Store, only: dict[str, Any], documents: set[str], request: pytest.FixtureRequest
@@ -369,7 +432,16 @@ def test_matches_is_what_the_documents_say() -> None:
     assert not matches(wanted, {"metadata": {"a": "1"}})
 
 
-DECLARED = {"section": "keyword", "year": "integer", "weight": "float", "free": "bool", "since": "datetime"}
+DECLARED = {
+    "fittings.kind": "keyword",
+    "parts[].weight": "float",
+    '"data sheet"': "keyword",
+    "section": "keyword",
+    "year": "integer",
+    "weight": "float",
+    "free": "bool",
+    "since": "datetime",
+}
 
 
 @pytest.mark.parametrize(
@@ -393,6 +465,59 @@ DECLARED = {"section": "keyword", "year": "integer", "weight": "float", "free": 
 def test_a_filter_beyond_what_is_declared_or_allowed_is_refused(only: dict[str, Any], said: str) -> None:
     with pytest.raises(InvalidEvent, match=said):
         check(Filter.model_validate(only), DECLARED, 10, 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    "field", ["fittings.kind", "fittings[].kind", '"fittings"."kind"', "parts[].weight", '"data sheet"', "section"]
+)
+def test_a_declared_field_may_be_written_in_every_way_that_its_indexes_serve(field: str) -> None:
+    value = 5 if "weight" in field else "a"
+    check(Filter(field=f"metadata.{field}", equals=value), DECLARED, 10, 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("field", ["parts.weight", "fittings[][].kind", "data", "section[]"])
+def test_a_way_that_no_index_serves_is_refused(field: str) -> None:
+    with pytest.raises(InvalidEvent, match=rf"{re.escape(field)} is not declared.*metadata\.parts\[\]\.weight"):
+        check(Filter(field=f"metadata.{field}", equals=5), DECLARED, 10, 20)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ({"field": "metadata.data sheet", "equals": "a"}, "there is no field 'metadata.data sheet'.*in|\"a name\""),
+        ({"field": "metadata.a[0]", "equals": "a"}, "there is no field.*in a list of objects"),
+        ({"field": 'metadata."a', "equals": "a"}, "there is no field"),
+        ({"field": 'metadata."12\\" pipe"', "equals": "a"}, "there is no field"),
+        ({"field": "metadata." + "n" * 65, "equals": "a"}, "at most 8 names of 64 characters"),
+        ({"field": "metadata.serial", "range": {"gte": 2**53}}, "as doubles, which skip some: use equals or any_of"),
+        ({"field": "metadata.serial", "range": {"lt": -(2**60)}}, "as doubles"),
+        ({"field": "metadata.serial", "range": {"lt": 1e18}}, "as doubles"),
+        ({"field": "metadata.serial", "equals": 1e18}, "as integers only: write one, without e or dot"),
+    ],
+)
+def test_what_could_find_nothing_without_a_word_is_refused_and_says_how_to_write_it(
+    only: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Filter.model_validate(only)
+
+
+def test_the_ways_of_a_path_count_as_conditions() -> None:
+    check(Filter(field="metadata.a.b.c", equals=1), {}, 4, 1)
+    check(Filter(field="metadata.a[].b[].c", equals=1), {}, 1, 1)
+    with pytest.raises(InvalidEvent, match="more than 3 conditions; a dot inside a path counts twice"):
+        check(Filter(field="metadata.a.b.c", equals=1), {}, 3, 1)
+
+
+def test_a_declared_field_has_an_index_for_each_of_its_ways(store_server: StoreServer) -> None:
+    declared = {"parts.weight": "float", "seals[].size": "integer", '"data sheet"': "keyword"}
+    given = {"url": f"http://127.0.0.1:{store_server.port}", "grpc_port": store_server.port, "filter_fields": declared}
+    with closing(Connection(QdrantSettings.model_validate(given))) as connection:
+        open_collection(connection, "documents", IDENTITY)
+    made = {request.field_name for request in store_server.asked("CreateFieldIndex")}
+    assert {name for name in made if name.startswith("metadata")} == {
+        "metadata.parts.weight", "metadata.parts[].weight", "metadata.seals[].size", 'metadata."data sheet"',
+    }  # fmt: skip
 
 
 def test_a_filter_may_nest_so_deep_and_no_deeper() -> None:

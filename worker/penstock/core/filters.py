@@ -9,10 +9,9 @@ it means.
 """
 
 import operator
-import re
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -26,17 +25,16 @@ from pydantic import (
     model_validator,
 )
 
+from penstock.core.documents import LARGEST_INTEGER
 from penstock.core.errors import InvalidEvent
 from penstock.core.moments import Moment
+from penstock.core.paths import HOW, covers, is_path, reached, routes
 
 T = TypeVar("T")
 
 FieldType = Literal["keyword", "integer", "float", "bool", "datetime"]
 
 BUILT_IN: Mapping[str, FieldType] = {"document": "keyword", "language": "keyword", "timestamp": "datetime"}
-METADATA = re.compile(r"metadata(\.[\w-]{1,64}){1,8}")
-"""A path into the metadata. Nothing in a segment means anything to a store."""
-
 COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 DEEPEST = 8
 LONGEST_LIST = 5000
@@ -99,6 +97,8 @@ class Range(_Part):
         kinds = {isinstance(bound, datetime) for bound in self.bounds.values()}
         if len(kinds) != 1:
             raise ValueError("a range has bounds (gt, gte, lt, lte): all numbers, or all RFC 3339 with a time zone")
+        if not self.moments and any(abs(bound) > LARGEST_INTEGER for bound in self.bounds.values()):
+            raise ValueError("beyond 2^53 - 1 stores compare numbers as doubles, which skip some: use equals or any_of")
         return self
 
 
@@ -133,8 +133,12 @@ class Filter(_Part):
         compares = given & {"equals", "any_of", "range", "exists"}
         if len(combines) + len(compares) != 1 or bool(compares) != ("field" in given):
             raise ValueError("a filter is one of all, any, not, or a field with one of equals, any_of, range, exists")
-        if self.field is not None and self.field not in BUILT_IN and not METADATA.fullmatch(self.field):
-            raise ValueError(f"there is no field {self.field[:80]!r}: metadata.<name>, " + ", ".join(BUILT_IN))
+        if self.field is not None and self.field not in BUILT_IN and not is_path(self.field):
+            raise ValueError(f"there is no field {self.field[:80]!r}: {', '.join(BUILT_IN)}, or {HOW}")
+        if isinstance(self.equals, float) and abs(self.equals) > LARGEST_INTEGER:
+            raise ValueError(
+                "numbers beyond 2^53 - 1 are found by equals as integers only: write one, without e or dot"
+            )
         return self
 
 
@@ -145,11 +149,13 @@ def check(given: Filter, fields: Mapping[str, FieldType], most_conditions: int, 
     """
     conditions = 0
     for condition, depth in _walk(given, 1):
-        conditions += condition.field is not None
+        conditions += 0 if condition.field is None else len(routes(condition.field))
         if depth > DEEPEST:
             raise InvalidEvent(f"filter: nests deeper than {DEEPEST} levels")
         if conditions > most_conditions:
-            raise InvalidEvent(f"filter: more than {most_conditions} conditions")
+            raise InvalidEvent(
+                f"filter: more than {most_conditions} conditions; a dot inside a path counts twice, a dot after [] once"
+            )
         if condition.any_of is not None and len(condition.any_of) > most_values:
             raise InvalidEvent(f"filter: any_of has {len(condition.any_of)} values, at most {most_values} are allowed")
         if condition.field is not None:
@@ -157,7 +163,8 @@ def check(given: Filter, fields: Mapping[str, FieldType], most_conditions: int, 
 
 
 def _check_type(condition: Filter, field: str, fields: Mapping[str, FieldType]) -> None:
-    declared = BUILT_IN.get(field) or fields.get(field.removeprefix("metadata."))
+    matching = (kind for name, kind in fields.items() if covers(f"metadata.{name}", field))
+    declared = BUILT_IN.get(field) or next(matching, None)
     if declared is None and fields:
         known = ", ".join([*BUILT_IN, *(f"metadata.{name}" for name in fields)])
         raise InvalidEvent(f"filter: {field} is not declared as a field to filter by; there are {known}")
@@ -201,18 +208,11 @@ def matches(given: Filter, payload: Mapping[str, Any]) -> bool:
             return any(matches(part, payload) for part in given.parts)
         case "negated":
             return not matches(given.parts[0], payload)
-    values = _values(payload, given.field or "")
+    values = [value for value in reached(payload, given.field or "") if value is not None and value != []]
     if given.exists is not None:
         return given.exists == bool(values)
-    return any(_meets(given, value) for value in values)
-
-
-def _values(payload: Any, path: str) -> list[Any]:
-    for name in path.split("."):
-        payload = payload.get(name) if isinstance(payload, Mapping) else None
-    if payload is None:
-        return []
-    return payload if isinstance(payload, list) else [payload]
+    elements = (element for value in values for element in (value if isinstance(value, list) else [value]))
+    return any(_meets(given, element) for element in elements)
 
 
 def _meets(given: Filter, value: Any) -> bool:
@@ -220,11 +220,12 @@ def _meets(given: Filter, value: Any) -> bool:
         return _within(given.range, value)
     wanted = given.any_of if given.any_of is not None else (given.equals,)
     if given.equals is not None and _is_number(given.equals):
-        return _is_number(value) and bool(value == given.equals)
+        exact = abs(given.equals) <= LARGEST_INTEGER
+        return (_is_number(value) if exact else isinstance(value, int)) and bool(value == given.equals)
     return any(type(value) is type(option) and value == option for option in wanted)
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: Any) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 

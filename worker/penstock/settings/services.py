@@ -6,7 +6,8 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
 
-from penstock.core.filters import METADATA, FieldType
+from penstock.core.filters import FieldType
+from penstock.core.paths import HOW, is_path
 from penstock.events.document import OrderBy
 from penstock.settings.group import Count, Group, PathAtHome, Seconds, Topic, check_dead_letters
 
@@ -98,8 +99,9 @@ class QdrantSettings(Group):
     timeout_s: Seconds = 30.0
     """Longest wait for one answer."""
     filter_fields: Mapping[str, FieldType] = {}
-    """Metadata to filter by, like {"section": "keyword", "year": "integer"}; also float, bool, datetime. The index
-    worker makes an index for each, and queries may name no others. Empty: any field, without an index."""
+    """Metadata to filter by, like {"section": "keyword", "year": "integer"}; also float, bool, datetime. Named as in
+    filters, like author.name, parts[].weight or "file name" in quotes. The index worker makes an index for each, two
+    for a dot without [], and queries may name no others. Empty: any field, without an index."""
     points_per_request: Annotated[int, Field(ge=1, le=10_000)] = 256
     """Points in one write request."""
     requests_in_flight: Annotated[int, Field(ge=1, le=64)] = 4
@@ -117,8 +119,8 @@ class QdrantSettings(Group):
     @model_validator(mode="after")
     def _safe(self) -> Self:
         for field in self.filter_fields:
-            if not METADATA.fullmatch(f"metadata.{field}"):
-                raise ValueError(f"filter_fields: {field!r} is no field: letters, digits, _ and -, joined by dots")
+            if not is_path(f"metadata.{field}"):
+                raise ValueError(f"filter_fields: {field!r} is none: as in filters, what follows metadata. in {HOW}")
         check_server(self.url)
         if self.api_key.get_secret_value() and self.url.startswith("http://") and not self.allow_insecure:
             raise ValueError("an api_key over http is readable by anyone: use https, or set allow_insecure")

@@ -10,6 +10,7 @@ from qdrant_client import QdrantClient, grpc
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import OPTIONS, Channel, Remote, Services
 from penstock.adapters.qdrant.embedded import LocalQdrant
+from penstock.adapters.qdrant.filters import keys
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.filters import FieldType
 from penstock.settings import QdrantSettings
@@ -108,7 +109,8 @@ class Connection:
         for field, kind in INDEXED.items():
             self.index_field(collection, field, kind, tenant if field == "tenant" else None)
         for field, kind in self._settings.filter_fields.items():
-            self.index_field(collection, f"metadata.{field}", kind)
+            for key in keys(f"metadata.{field}"):
+                self.index_field(collection, key, kind)
 
     def close(self) -> None:
         """Release the connection, or the folder."""

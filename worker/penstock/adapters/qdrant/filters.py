@@ -3,17 +3,21 @@
 A query's own filter is one condition among those that must hold: whatever it says, it can only narrow.
 """
 
+import re
+from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
 from google.protobuf.timestamp_pb2 import Timestamp
 from qdrant_client import grpc
 
+from penstock.core.documents import LARGEST_INTEGER
 from penstock.core.filters import Filter, Range
+from penstock.core.paths import Route, routes
 from penstock.core.queries import Lookup
 
-LARGEST_EXACT = 2**53
-"""Beyond it doubles skip integers."""
+PLAIN = re.compile(r"[A-Za-z0-9_-]+")
+"""Names that need no quotes, by the narrower of two rules: the server's letters are not all of Python's."""
 
 
 def readable(lookup: Lookup) -> grpc.Filter:
@@ -42,13 +46,31 @@ def _condition(given: Filter) -> grpc.Condition:
             return grpc.Condition(filter=grpc.Filter(should=parts))
         case "negated":
             return grpc.Condition(filter=grpc.Filter(must_not=parts))
-    return _comparison(given.field or "", given)
+    return _existence(given) if given.exists is not None else _any_way(given, lambda key: _comparison(key, given))
+
+
+def keys(field: str) -> list[str]:
+    """A field as Qdrant writes it: one key for each way that its path may go."""
+    return [_key(route) for route in routes(field)]
+
+
+def _key(route: Route) -> str:
+    names = ((step.name if PLAIN.fullmatch(step.name) else f'"{step.name}"') + "[]" * step.lists for step in route)
+    return ".".join(names)
+
+
+def _any_way(given: Filter, condition: Callable[[str], grpc.Condition]) -> grpc.Condition:
+    ways = [condition(key) for key in keys(given.field or "")]
+    return ways[0] if len(ways) == 1 else grpc.Condition(filter=grpc.Filter(should=ways))
+
+
+def _existence(given: Filter) -> grpc.Condition:
+    empty = [grpc.Condition(is_empty=grpc.IsEmptyCondition(key=key)) for key in keys(given.field or "")]
+    nowhere = empty[0] if len(empty) == 1 else grpc.Condition(filter=grpc.Filter(must=empty))
+    return grpc.Condition(filter=grpc.Filter(must_not=[nowhere])) if given.exists else nowhere
 
 
 def _comparison(key: str, given: Filter) -> grpc.Condition:
-    if given.exists is not None:
-        empty = grpc.Condition(is_empty=grpc.IsEmptyCondition(key=key))
-        return grpc.Condition(filter=grpc.Filter(must_not=[empty])) if given.exists else empty
     if given.range is not None:
         return _range(key, given.range)
     if given.any_of is not None:
@@ -66,7 +88,7 @@ def _equals(key: str, value: Any) -> grpc.Condition:
     match value:
         case bool():
             return _field(key, match=grpc.Match(boolean=value))
-        case int() if abs(value) > LARGEST_EXACT:
+        case int() if abs(value) > LARGEST_INTEGER:
             return _field(key, match=grpc.Match(integer=value))
         case int() | float():  # 2 and 2.0 are one number in JSON
             return _field(key, range=grpc.Range(gte=value, lte=value))
