@@ -12,6 +12,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import uuid
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -50,7 +51,12 @@ ELSEWHERE = {
 FIRST = ("penstock export", "penstock train", "penstock export runs/")
 """These make what others use."""
 
-STAYS = {"penstock index": "started", "penstock query": "listening", "penstock demo --serve": ""}
+STAYS = {
+    "penstock index": "started",
+    "penstock index --from-beginning": "started",
+    "penstock query": "listening",
+    "penstock demo --serve": "",
+}
 """Commands that run until they are stopped, and the line of their log that says they are ready."""
 
 WHOLE, SMALL = Shape(hidden=256, heads=4, key_heads=2, head_dim=32, layers=1, inner=64), 600
@@ -176,9 +182,12 @@ def on_hub(folder: Path, name: str, model: Path) -> None:
 def test_an_example_works_as_it_is_written(place: Place, example: Example) -> None:
     if made := re.search(r" -o (\S+)", example.text):
         shutil.rmtree(place.folder / made[1], ignore_errors=True)
+    env = place.env
+    if "--from-beginning" in example.text:  # while no other worker of the group runs
+        env = env | {"PENSTOCK_KAFKA__GROUP": uuid.uuid4().hex}
     command = example.text[example.text.index("penstock ") :] if "penstock " in example.text else ""
     if command in STAYS:
-        with running(place.shell(example.text), cwd=place.folder, env=place.env, stdout=subprocess.PIPE,
+        with running(place.shell(example.text), cwd=place.folder, env=env, stdout=subprocess.PIPE,
                      stderr=subprocess.PIPE) as process:  # fmt: skip
             assert stops_well(process, STAYS[command])
         return
