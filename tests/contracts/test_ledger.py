@@ -55,13 +55,11 @@ def test_the_stream_that_is_followed_is_remembered(ledger: Ledger) -> None:
     assert (after.name, after.birth, after.model) == (before.name, before.birth, before.model)
 
 
-def test_progress_goes_forward_per_partition_and_back_only_where_that_is_said(ledger: Ledger) -> None:
+def test_progress_goes_forward_only_per_partition(ledger: Ledger) -> None:
     ledger.advance({FIRST: 10, SECOND: LARGEST_INTEGER - 1})
     ledger.advance({FIRST: 9, SECOND: LARGEST_INTEGER})
     ledger.advance({})
     assert ledger.read([FIRST, SECOND, Partition("documents", 2)]) == {FIRST: 10, SECOND: LARGEST_INTEGER}
-    ledger.advance({FIRST: 3}, back=True)
-    assert ledger.read([FIRST]) == {FIRST: 3}
 
 
 def test_topics_of_the_same_partitions_are_told_apart(ledger: Ledger) -> None:

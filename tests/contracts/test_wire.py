@@ -201,12 +201,23 @@ def test_what_takes_the_server_too_long_is_sent_again_in_halves(store: QdrantSto
         rpc.StatusCode.DEADLINE_EXCEEDED if name == "Upsert" and len(request.points) > 3 else None
     )
     points = [point(1, name=f"d{n}") for n in range(20)]
-    store.upsert(points)
+    patient = Retry(lambda _: 0.0, lambda *_: None)
+    patient.call(lambda: store.upsert(points))
     assert len(store.read([at.key for at in points])) == 20
     assert max(len(request.points) for request in store_server.asked("Upsert")) == 20
     store_server.seen.clear()
     store.upsert([point(2, name=f"d{n}") for n in range(20)])
     assert max(len(request.points) for request in store_server.asked("Upsert")) <= 3, "it is remembered"
+
+
+def test_what_is_too_much_for_one_request_is_sent_in_several(store: QdrantStore, store_server: StoreServer) -> None:
+    """A cap of the server's on requests is no document's fault."""
+    store_server.before = lambda name, request: (
+        rpc.StatusCode.INVALID_ARGUMENT if name == "Upsert" and len(request.points) > 3 else None
+    )
+    chunks = [point(1, index=n) for n in range(20)]
+    store.upsert(chunks)
+    assert len(store.read([at.key for at in chunks])) == 20
 
 
 def test_requests_grow_again_when_they_are_answered_in_time() -> None:

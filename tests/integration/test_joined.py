@@ -253,8 +253,12 @@ def test_a_collection_that_was_restored_from_an_older_snapshot_is_seen(site: Sit
 def restore(site: Site) -> None:
     """What a snapshot of half-way brings back, as far as progress tells."""
     with site.collection() as (connection, collection):
+        nameless = models.FilterSelector(
+            filter=models.Filter(must=[models.IsEmptyCondition(is_empty=models.PayloadField(key="document"))])
+        )
+        site.change(lambda client: client.delete(collection.name, nameless))
         ledger = QdrantLedger(connection, site.name, collection)
-        ledger.advance({Partition(site.kafka.topic, 0): epoch_base(1) + DOCUMENTS // 2}, back=True)
+        ledger.advance({Partition(site.kafka.topic, 0): epoch_base(1) + DOCUMENTS // 2})
 
 
 def test_a_collection_that_was_made_anew_by_another_ends_a_worker(site: Site) -> None:
@@ -285,6 +289,26 @@ def test_the_group_goes_back_only_while_nobody_works(site: Site) -> None:
         assert code == 2
         assert "has 1 members" in said
     assert committed(site.kafka) == {0: DOCUMENTS}
+
+
+def test_a_new_group_begins_where_retention_has_left_something(site: Site) -> None:
+    """That it has begun there is remembered beside the offset, and is no progress."""
+    site.send("old")
+    with site.admin() as admin:
+        admin.delete_records({TopicPartition(site.kafka.topic, 0): DOCUMENTS // 2})
+    code, _, said = site.once()
+    assert code == 0, said
+    assert len(site.stored()) == DOCUMENTS // 2
+    assert site.once()[0] == 0
+
+
+def test_another_order_is_another_collection(site: Site) -> None:
+    site.send("old")
+    assert site.once()[0] == 0
+    for more in ({}, {"INDEX__EPOCH": 2}):
+        code, _, said = site.once("--from-beginning", INDEX__ORDER="event", **more)
+        assert code == 2
+        assert "set PENSTOCK_QDRANT__COLLECTION to a new name" in said
 
 
 @pytest.mark.parametrize("anew", [True, False], ids=["made anew", "deleted"])

@@ -124,7 +124,7 @@ def test_an_index_worker_without_one_of_them_says_so_and_loses_nothing(
     said = one_line(penstock(tmp_path, "index", "--once", variables=login(own_broker, kafka)), 2)
     assert INDEX[missing].name.format(kafka.topic) in said
     assert f"{INDEX[missing].kind.name.title()}AuthorizationFailedError" in said
-    assert committed(kafka) == {}
+    assert committed(kafka).get(0, 0) == 0
 
 
 def test_a_dead_letter_topic_that_may_not_be_written_ends_the_worker_and_loses_nothing(
@@ -134,7 +134,7 @@ def test_a_dead_letter_topic_that_may_not_be_written_ends_the_worker_and_loses_n
     grant(kafka, [*INDEX[:2], INDEX[2]._replace(operation=ACLOperation.DESCRIBE)])
     said = one_line(penstock(tmp_path, "index", "--once", variables=login(own_broker, kafka)), 2)
     assert f"dead letter topic '{kafka.topic}.dlq': [Error 29] TopicAuthorizationFailedError" in said
-    assert committed(kafka) == {}
+    assert committed(kafka).get(0, 0) == 0
 
 
 def test_a_query_worker_needs_four_rights_and_two_to_follow(

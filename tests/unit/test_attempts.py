@@ -4,12 +4,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.attempts import BEFORE_ALONE, BEFORE_LETTER, Mark, begun, is_culprit, passed, read_mark
+from penstock.core.attempts import BEFORE_ALONE, BEFORE_LETTER, Mark, begun, is_culprit, passed, read_mark, touched
 
 
-@given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1))
-def test_a_mark_is_read_as_it_was_written(attempts: int, alone_until: int) -> None:
-    mark = Mark(attempts, alone_until)
+@given(st.integers(0, 10**9 - 1), st.integers(0, 10**18 - 1), st.booleans())
+def test_a_mark_is_read_as_it_was_written(attempts: int, alone_until: int, first: bool) -> None:
+    mark = Mark(attempts, alone_until, first)
     assert read_mark(str(mark)) == mark
 
 
@@ -26,7 +26,8 @@ def test_the_culprit_is_found_whatever_its_place_among_what_was_under_way(start:
         mark = begun(mark, offset, reach)
         while mark.alone_until > offset and offset < culprit:  # one by one, each committed
             offset += 1
-            mark = passed(mark, offset)
+            mark = passed(touched(mark), offset)
+        mark = touched(mark) if mark.alone_until > offset else mark
         deaths += 1
         assert deaths <= BEFORE_ALONE + BEFORE_LETTER
     assert offset == culprit

@@ -23,7 +23,8 @@ STATE = CollectionState("documents-1", "born", "model", OURS, Recipe(3, "cut"))
         (Origin("documents", "id", 4, 3), "raise PENSTOCK_INDEX__EPOCH to 3"),
         (Origin("documents", "older id", 4, 2), "was deleted and made anew"),
         (Origin("documents", "id", 2, 2), "has 4 partitions, it had 2"),
-        (Origin("documents", "id", 0, 2), ""),
+        (Origin("documents", "id", 0, 2, "event"), "ordered by event, PENSTOCK_INDEX__ORDER is offset"),
+        (Origin("documents", "id", 4, 1, "event"), "ordered by event"),
         (Origin("other", "id", 4, 1), "follows topic 'other'"),
     ],
 )
@@ -47,8 +48,20 @@ def test_a_topic_is_what_it_was(now: TopicIdentity | None, said: str) -> None:
     assert bool(said) == bool(changed_topic(OURS, now))
 
 
+def test_the_last_epoch_has_no_next_one() -> None:
+    said = changed_topic(Origin("documents", "id", 4, 31), TopicIdentity("new", 4))
+    assert "PENSTOCK_QDRANT__COLLECTION" in said
+    assert "EPOCH" not in said
+
+
+def test_a_collection_of_before_there_were_progress_points_is_taken_over() -> None:
+    ledger = MemoryLedger(CollectionState("documents-1", "", "model", OURS, STATE.recipe))
+    join(MemoryUpstream(TopicIdentity("id", 4), {ZERO: 500}), ledger, OURS)
+    assert ledger.read([ZERO]) == {ZERO: epoch_base(2) + 500}
+
+
 def test_where_versions_order_the_events_partitions_may_be_added() -> None:
-    assert changed_topic(Origin("documents", "id", 0, 1), TopicIdentity("id", 8)) == ""
+    assert changed_topic(Origin("documents", "id", 0, 1, "event"), TopicIdentity("id", 8)) == ""
 
 
 @pytest.mark.parametrize(
@@ -113,7 +126,7 @@ def test_one_that_holds_less_is_not(held: int | None, committed: int) -> None:
 def test_progress_of_another_epoch_says_nothing_of_the_offsets_of_this_one() -> None:
     ledger = MemoryLedger(CollectionState("documents-1", "born", "model", Origin("documents", "id", 4, 1)))
     ledger.advance({ZERO: epoch_base(1) + 500})
-    with pytest.raises(Misconfigured, match="up to offset 0, the group has committed 500"):
+    with pytest.raises(Misconfigured, match="PENSTOCK_INDEX__EPOCH is 2, the collection follows epoch 1"):
         join(MemoryUpstream(TopicIdentity("id", 4), {ZERO: 500}), ledger, OURS)
 
 
@@ -131,7 +144,8 @@ def test_progress_that_goes_back_under_a_worker_ends_it() -> None:
     worker = joined(5, 5)
     worker.verify(batch(12))
     worker.advance(batch(12))
-    worker.ledger.advance({ZERO: epoch_base(2) + 7}, back=True)
+    assert isinstance(worker.ledger, MemoryLedger)
+    worker.ledger.sequences[ZERO] = epoch_base(2) + 7
     with pytest.raises(Misconfigured, match="up to offset 7"):
         worker.verify(batch(20))
 

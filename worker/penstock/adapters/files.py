@@ -82,7 +82,7 @@ class FileSource(Source):
         self._committed = max(self._committed, positions[self._partition].offset)
 
     @override
-    def settled(self) -> bool:
+    def touch(self, record: Record) -> bool:
         return True
 
     @override

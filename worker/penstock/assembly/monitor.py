@@ -51,9 +51,10 @@ class Monitor:
         self.health.silent = pipeline.busy_s.silent
 
     def passed(self) -> None:
-        """A forward pass has ended."""
+        """A forward pass has ended, of a batch, or of documents that are written again without reuse."""
         for busy_s in self.stages:
             busy_s.sign("embed")
+            busy_s.sign("write")
 
     def finished(self, work: Work) -> None:
         """A batch is done: counted and, if somebody collects traces, told as a span."""

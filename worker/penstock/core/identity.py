@@ -34,18 +34,20 @@ class TopicIdentity(NamedTuple):
 class Origin:
     """The stream whose offsets order a collection's events.
 
-    ``partitions`` is 0 where versions order them: then any number will do.
+    ``order`` says what does: offset, or event, for the versions that events carry. Then any number of partitions will
+    do, and ``partitions`` is 0.
     """
 
     topic: str
     topic_id: str
     partitions: int
     epoch: int
+    order: str = "offset"
 
     @classmethod
     def of(cls, topic: str, identity: TopicIdentity, epoch: int, order: str) -> "Origin":
-        """As it is now; ``order`` says what orders the events: offset or event."""
-        return cls(topic, identity.id, identity.partitions if order == "offset" else 0, epoch)
+        """As it is now."""
+        return cls(topic, identity.id, identity.partitions if order == "offset" else 0, epoch, order)
 
 
 class Recipe(NamedTuple):

@@ -12,7 +12,7 @@ from typing import Protocol
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
 from penstock.core.queries import Hit, Lookup
-from penstock.core.records import Batch, Letter, Message, Partition, Place, Position
+from penstock.core.records import Batch, Letter, Message, Partition, Place, Position, Record
 from penstock.core.vectors import Vector
 
 
@@ -33,11 +33,14 @@ class Source(Protocol):
         sent with a later poll.
         """
 
-    def settled(self) -> bool:
-        """Whether every position that was to be committed is, or is no longer this consumer's."""
+    def touch(self, record: Record) -> bool:
+        """Remember, before a record that goes alone is touched, that it is; False where that must wait for a poll.
+
+        Every position that was to be committed is by then.
+        """
 
     def excuse(self) -> None:
-        """A service is away, so what is under way waits: should the process end now, no record is to blame.
+        """Should the process end now, no record is to blame: it waits for a service, or ends for a good reason.
 
         May be called by any thread.
         """
@@ -78,8 +81,8 @@ class Ledger(Protocol):
     def read(self, partitions: Collection[Partition]) -> dict[Partition, int]:
         """How far each is held; those of which nothing is known are left out."""
 
-    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
-        """Remember how far; never back, unless ``back`` says so. Durable on return."""
+    def advance(self, sequences: Mapping[Partition, int]) -> None:
+        """Remember how far; never back. Durable on return."""
 
 
 class Membership(Protocol):

@@ -99,10 +99,9 @@ class MemoryLedger(Ledger):
         return {partition: self.sequences[partition] for partition in partitions if partition in self.sequences}
 
     @override
-    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
+    def advance(self, sequences: Mapping[Partition, int]) -> None:
         for partition, sequence in sequences.items():
-            if back or sequence > self.sequences.get(partition, 0):
-                self.sequences[partition] = sequence
+            self.sequences[partition] = max(sequence, self.sequences.get(partition, 0))
 
 
 def stored_form(point: Point) -> Stored:

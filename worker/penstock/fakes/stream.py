@@ -73,7 +73,7 @@ class MemorySource(Source):
                 self.committed[partition] = position.offset
 
     @override
-    def settled(self) -> bool:
+    def touch(self, record: Record) -> bool:
         return True
 
     @override

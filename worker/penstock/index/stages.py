@@ -20,10 +20,14 @@ from penstock.stream.retry import Retry
 
 @dataclass(slots=True)
 class IndexWork(Work):
-    """A batch of document events. ``settled`` are anchors of documents that need no write."""
+    """A batch of document events.
+
+    ``settled`` are anchors of documents that need no write; ``fault`` ends the worker before any of it is written.
+    """
 
     writes: list[Write] = field(default_factory=list)
     settled: dict[DocumentKey, Stored] = field(default_factory=dict)
+    fault: Misconfigured | None = None
 
 
 class InFlight:
@@ -69,8 +73,13 @@ class Prepare:
     unread: Callable[[Sequence[str]], None] = lambda _: None
 
     def __call__(self, work: IndexWork) -> IndexWork:
-        """Fills in the writes, and the letters of records that cannot be read."""
+        """Fills in the writes, and the letters of records that cannot be read.
+
+        Where these are too many nothing of the batch is done: what came before is, and then the worker ends.
+        """
         events = self._decode(work)
+        if work.fault is not None:
+            return work
         keys = {event.key: None for event in events}
         busy = self.in_flight.among(keys)
         stored_anchors = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
@@ -89,7 +98,7 @@ class Prepare:
                 events.append(event)
                 self.unread(event.unknown)
             except InvalidEvent as error:
-                self.breaker.invalid(str(error))
+                work.fault = work.fault or self.breaker.invalid(str(error))
                 work.give_up(record, error, "decode")
             else:
                 self.breaker.decoded()
@@ -243,6 +252,8 @@ class WriteOut:
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Returns once everything of the batch is durable, so that its positions may be committed."""
+        if work.fault is not None:
+            raise work.fault
         self.joined.verify(work.batch)
         self._write(work, work.writes, work.settled)
         if work.letters:

@@ -19,21 +19,22 @@ class Breaker:
         self._in_a_row = 0
         self._note(invalid=False)
 
-    def invalid(self, reason: str) -> None:
-        """One was not; raises Misconfigured when that makes too many."""
+    def invalid(self, reason: str) -> Misconfigured | None:
+        """One was not; returns what ends the worker when that makes too many."""
         self._in_a_row += 1
         self._note(invalid=True)
         if self._run and self._in_a_row >= self._run:
-            raise Misconfigured(
+            return Misconfigured(
                 f"{self._in_a_row} records in a row could not be decoded, the last one: {reason}. Mend the producer; "
                 "to make dead letters of them all set PENSTOCK_INDEX__STOP_AFTER_INVALID=0"
             )
         full = len(self._latest) == self._window
         if self._share and full and self._invalid >= self._share * self._window:
-            raise Misconfigured(
+            return Misconfigured(
                 f"{self._invalid} of the latest {self._window} records could not be decoded, the last one: {reason}. "
                 "Mend the producer; to make dead letters of them all set PENSTOCK_INDEX__STOP_AT_INVALID_SHARE=0"
             )
+        return None
 
     def _note(self, *, invalid: bool) -> None:
         if not self._share:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from typing_extensions import override
 
-from penstock.core.documents import EPOCH_SHIFT, epoch_base
+from penstock.core.documents import EPOCH_SHIFT, LARGEST_EPOCH, epoch_base
 from penstock.core.errors import Misconfigured, OwnershipLost
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
 from penstock.core.ports import Ledger, Membership, Upstream
@@ -23,6 +23,7 @@ CONFIRM_S = 1.0
 """A no is asked for twice: a broker or a node that has just come up may not know yet what the others know."""
 
 REREAD = "`penstock index --from-beginning`, once and with no other worker running, reads the topic anew"
+AGAIN = "start again; where the collection of that name lacks what was committed, the start says what to do"
 ELSEWHERE = "set PENSTOCK_QDRANT__COLLECTION to a new name and PENSTOCK_KAFKA__GROUP to a new group"
 
 
@@ -31,15 +32,22 @@ def unfit_origin(remembered: Origin | None, ours: Origin) -> str:
 
     A first origin is welcome, and so is a higher epoch of the same topic.
     """
-    if remembered is None or remembered == ours or (remembered.epoch < ours.epoch and remembered.topic == ours.topic):
+    if remembered is None or remembered == ours:
         return ""
     if remembered.topic != ours.topic:
         return f"the collection follows topic {remembered.topic!r}, not {ours.topic!r}: {ELSEWHERE}"
+    if remembered.order != ours.order:
+        return (
+            f"the collection's events are ordered by {remembered.order}, PENSTOCK_INDEX__ORDER is {ours.order}, and "
+            f"the two cannot be compared: {ELSEWHERE}"
+        )
     if remembered.epoch > ours.epoch:
         return (
             f"the collection follows epoch {remembered.epoch} of topic {ours.topic!r}, this worker epoch {ours.epoch}: "
             f"raise PENSTOCK_INDEX__EPOCH to {remembered.epoch}"
         )
+    if remembered.epoch < ours.epoch:
+        return ""
     return changed_topic(remembered, TopicIdentity(ours.topic_id, ours.partitions))
 
 
@@ -54,23 +62,23 @@ def changed_topic(joined: Origin, now: TopicIdentity | None) -> str:
         return (
             f"topic {name!r} has {now.partitions} partitions, it had {joined.partitions}: events of a document now "
             "lie in two, whose offsets cannot be compared. Send all documents to a topic that is made anew, and "
-            f"{_next_epoch(following)}; with PENSTOCK_INDEX__ORDER=event any number will do"
+            f"{_next_epoch(following)}"
         )
     return ""
 
 
 def _next_epoch(epoch: int) -> str:
-    return f"set PENSTOCK_INDEX__EPOCH to {epoch}; {REREAD}"
+    return f"set PENSTOCK_INDEX__EPOCH to {epoch}; {REREAD}" if epoch <= LARGEST_EPOCH else ELSEWHERE
 
 
 def changed_collection(joined: CollectionState, now: CollectionState | None) -> str:
     """What has become of a collection, and what to do; empty where it is the same. Origins are compared elsewhere."""
     if now is None:
-        return f"collection {joined.name} is gone: start again to make it; {REREAD}"
+        return f"collection {joined.name} is gone: {AGAIN}"
     if now.name != joined.name:
-        return f"the alias now points to {now.name}, not to {joined.name}: start again to write there; {REREAD}"
+        return f"the alias now points to {now.name}, not to {joined.name}: {AGAIN}"
     if now.birth != joined.birth or now.model != joined.model:
-        return f"collection {joined.name} was made anew: start again; {REREAD}"
+        return f"collection {joined.name} was made anew: {AGAIN}"
     if joined.recipe is not None and (
         now.recipe is None
         or now.recipe.number < joined.recipe.number
@@ -247,6 +255,14 @@ def join(upstream: Upstream, ledger: Ledger, origin: Origin) -> CollectionState:
     base = epoch_base(origin.epoch)
     committed = {owned: base + offset for owned, offset in upstream.committed().items()}
     held = ledger.read(committed) if committed else {}
+    if committed and collection.origin is not None and collection.origin.epoch < origin.epoch:
+        raise Misconfigured(
+            f"PENSTOCK_INDEX__EPOCH is {origin.epoch}, the collection follows epoch {collection.origin.epoch}, and so "
+            f"do the offsets of the group: stop all its workers, which a rolling update does not. Then {REREAD}"
+        )
+    if not collection.birth and not held and collection.origin == origin:
+        ledger.advance(committed)  # a collection of before there were progress points
+        held = committed
     if reason := lost_progress(committed, held, origin.epoch, whose="the group has committed"):
         raise Misconfigured(reason)
     if collection.origin != origin:
@@ -255,9 +271,9 @@ def join(upstream: Upstream, ledger: Ledger, origin: Origin) -> CollectionState:
 
 
 def begin_again(ledger: Ledger, origin: Origin, starts: Mapping[Partition, int]) -> None:
-    """What the collection holds of the stream counts for nothing any more: it is read again from these offsets."""
+    """The group reads the stream again from these offsets; what the collection holds beyond them it may keep."""
     ledger.follow(origin)
-    ledger.advance({owned: epoch_base(origin.epoch) + offset for owned, offset in starts.items()}, back=True)
+    ledger.advance({owned: epoch_base(origin.epoch) + offset for owned, offset in starts.items()})
 
 
 def fitting(ledger: Ledger, origin: Origin) -> CollectionState:

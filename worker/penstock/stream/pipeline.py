@@ -138,6 +138,12 @@ class Pipeline(Generic[T]):
             done, self._finished = self._finished, []
             return done
 
+    def left(self) -> list[T]:
+        """As ``finished``, when a stage has failed."""
+        with self._changed:
+            done, self._finished = self._finished, []
+            return done
+
     def wait_for_room(self, timeout_s: float) -> None:
         """Wait until a batch can be offered or one has finished, at most so long. Raises StageFailed."""
         with self._changed:

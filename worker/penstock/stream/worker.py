@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Generic, TypeVar
 
-from penstock.core.errors import Unavailable
+from penstock.core.errors import Misconfigured, OwnershipLost, Unavailable
 from penstock.core.ports import Source
 from penstock.core.records import Batch, Partition, Position, Record
 from penstock.core.work import Work
-from penstock.stream.pipeline import Pipeline
+from penstock.stream.pipeline import Pipeline, StageFailed
 
 W = TypeVar("W", bound=Work)
 
@@ -59,6 +59,19 @@ class StreamWorker(Generic[W]):
 
     def run(self, stop: threading.Event) -> None:
         """Work until told to stop, or until the source has an end and all before it is committed."""
+        try:
+            self._work(stop)
+        except StageFailed as failed:
+            for work in self.pipeline.left():  # durable before another one failed
+                self.source.commit(work.batch.positions)
+                self.report(work)
+            if isinstance(failed.__cause__, Misconfigured | OwnershipLost):
+                self.source.excuse()
+            raise
+        self.ending()
+        self._drain(self.clock() + self.drain_timeout_s * DRAIN_SHARE)
+
+    def _work(self, stop: threading.Event) -> None:
         while not stop.is_set():
             self.turned()
             if self._in_hand:
@@ -70,8 +83,6 @@ class StreamWorker(Generic[W]):
             else:
                 self._poll(IDLE_POLL_S if self.pipeline.idle else BUSY_POLL_S)
             self._commit()
-        self.ending()
-        self._drain(self.clock() + self.drain_timeout_s * DRAIN_SHARE)
 
     def _poll(self, timeout_s: float, *, hold: bool = False) -> None:
         try:
@@ -88,7 +99,7 @@ class StreamWorker(Generic[W]):
 
     def _hand_over(self, wait_s: float) -> None:
         """Put the next batch in; while there is no room, wait for some and keep the membership."""
-        if self._in_hand[0].alone and not (self.pipeline.idle and self.source.settled()):
+        if self._in_hand[0].alone and not self._may_go_alone(self._in_hand[0]):
             self._commit(wait_s)
             self._poll(0.0, hold=True)
         elif self.pipeline.offer(self.begin(self._in_hand[0])):
@@ -98,6 +109,9 @@ class StreamWorker(Generic[W]):
             self.pipeline.wait_for_room(wait_s)
             self._poll(0.0, hold=True)
 
+    def _may_go_alone(self, batch: Batch) -> bool:
+        return self.pipeline.idle and all(self.source.touch(record) for record in batch.records)
+
     def _commit(self, wait_s: float = 0.0) -> None:
         for work in self.pipeline.finished(wait_s):
             self.source.commit(work.batch.positions)
@@ -105,6 +119,7 @@ class StreamWorker(Generic[W]):
 
     def _drain(self, deadline: float) -> None:
         """Finish what is in hand and leave the group; what the deadline cuts off is delivered again."""
+        self.source.excuse()
         while (self._in_hand or not self.pipeline.idle) and self.clock() < deadline:
             self.turned()
             if self._in_hand:

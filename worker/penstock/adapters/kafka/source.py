@@ -77,6 +77,7 @@ class KafkaSource(Source):
         try:
             self._send_commit()
             polled = self._consumer.poll(timeout_ms=int(wait_s * 1000))
+            self._suspects.look(list(self._generations))
             positions = self._new_positions()
         except kafka_errors.FencedInstanceIdError as error:
             raise OwnershipLost(f"another consumer has taken this one's place: {error}") from error
@@ -100,8 +101,11 @@ class KafkaSource(Source):
         self._pending.update(positions)
 
     @override
-    def settled(self) -> bool:
-        return not self._pending and self._sent is None
+    def touch(self, record: Record) -> bool:
+        owned = TopicPartition(*record.partition)
+        if self._pending or self._sent is not None:
+            return False
+        return owned not in self._generations or self._suspects.touch(owned, record.offset)
 
     @override
     def excuse(self) -> None:
@@ -116,7 +120,9 @@ class KafkaSource(Source):
     def close(self, timeout_s: float) -> None:
         deadline = self._clock() + timeout_s
         left = {**(self._sent or {}), **self._pending}
-        offsets = self._suspects.excused() | self._current(left)
+        offsets = self._current(left)
+        if self._excuse.is_set():
+            offsets = {**self._suspects.excused(), **offsets}
         try:
             if offsets:
                 self._consumer.commit(offsets, timeout_ms=int(max(1.0, timeout_s * 500)))
@@ -241,6 +247,7 @@ class KafkaSource(Source):
     def _revoked(self, partitions: Collection[TopicPartition]) -> None:
         for owned in partitions:
             self._generations.pop(owned, None)
+        self._suspects.revoked(partitions)
         self._watch.revoked(Partition(*owned) for owned in partitions)
 
 

@@ -10,6 +10,7 @@ from typing_extensions import override
 
 from penstock.adapters.kafka.connection import client_options, connect, translate_errors
 from penstock.adapters.kafka.topics import is_missing
+from penstock.core.attempts import read_mark
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import TopicIdentity
 from penstock.core.ports import Upstream
@@ -38,8 +39,8 @@ class KafkaUpstream(Upstream):
     def committed(self) -> Mapping[Partition, int]:
         group, topic = self._settings.group, self._settings.topic
         offsets = self._asked(lambda admin: admin.list_group_offsets(group))[group]
-        mine = {owned: at.offset for owned, at in offsets.items() if owned.topic == topic and at.offset >= 0}
-        return {Partition(*owned): offset for owned, offset in mine.items()}
+        mine = {owned: at for owned, at in offsets.items() if owned.topic == topic and at.offset >= 0}
+        return {Partition(*owned): at.offset for owned, at in mine.items() if not read_mark(at.metadata).first}
 
     def rewind(self) -> dict[Partition, int]:
         """Set the group's offsets to where each partition begins now; what they are.

@@ -16,10 +16,8 @@ OPTIONS: Mapping[str, Any] = {
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2000,
     # a connection whose other end went without a word looks alive for as long as nobody asks
-    "grpc.keepalive_time_ms": 10_000,
+    "grpc.keepalive_time_ms": 20_000,
     "grpc.keepalive_timeout_ms": 5_000,
-    "grpc.keepalive_permit_without_calls": 1,
-    "grpc.http2.max_pings_without_data": 0,
 }
 
 OVERDUE_IN_A_ROW = 3
@@ -101,6 +99,10 @@ class Channel:
             meant = failure(error, f"{method} on {getattr(request, 'collection_name', '')}".removesuffix(" on "))
             self._count(overdue=isinstance(meant, Overdue))
             raise meant from error
+        except (ValueError, RuntimeError) as error:
+            if "closed" not in str(error):
+                raise
+            raise Unavailable(f"Qdrant: {method}: the connection is being made anew") from error
         self._count(overdue=False)
         return answer
 

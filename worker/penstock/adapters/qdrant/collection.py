@@ -131,7 +131,7 @@ def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:
     model, origin, recipe = metadata.get(IDENTITY), metadata.get(ORIGIN), metadata.get(RECIPE)
     return CollectionState(
         actual,
-        str(metadata.get(BIRTH)),
+        metadata.get(BIRTH) or "",
         ModelIdentity(**model).digest if model else "",
         Origin(**origin) if origin else None,
         Recipe(int(recipe["number"]), recipe["fingerprint"]) if recipe else None,

@@ -63,14 +63,14 @@ class QdrantLedger(Ledger):
         return {Partition(held["topic"], held["partition"]): held["sequence"] for held in payloads}
 
     @override
-    def advance(self, sequences: Mapping[Partition, int], *, back: bool = False) -> None:
+    def advance(self, sequences: Mapping[Partition, int]) -> None:
         guards = [convert.below(_point_id(partition), sequence) for partition, sequence in sequences.items()]
         request = grpc.UpsertPoints(
             collection_name=self._collection,
             wait=True,
             ordering=STRONG,
             points=[_point(partition, sequence) for partition, sequence in sequences.items()],
-            update_filter=None if back else grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards]),
+            update_filter=grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards]),
         )
         if sequences:
             with about_no_document():

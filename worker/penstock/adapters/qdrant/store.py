@@ -14,7 +14,7 @@ from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living, readable
 from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, slices
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
-from penstock.core.errors import Overdue, Unavailable
+from penstock.core.errors import Overdue, Refused, Unavailable
 from penstock.core.ports import Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup, owned
 from penstock.core.vectors import Vector
@@ -203,16 +203,18 @@ class QdrantStore(VectorStore, Searcher):
             pass
 
     def _upsert(self, pairs: Sequence[tuple[grpc.PointStruct, grpc.Condition]]) -> None:
-        """Halved where it takes the server too long: sent again whole it would never end."""
+        """What was overdue is sent again in smaller requests, what was refused is halved."""
         messages, guards = zip(*pairs, strict=True)
         any_of = grpc.Filter(should=list({guard.SerializeToString(): guard for guard in guards}.values()))
         try:
             self._update("Upsert", grpc.UpsertPoints, points=messages, update_filter=any_of)
             self._pace.in_time(len(pairs))
         except Overdue:
+            self._pace.overdue(len(pairs))
+            raise
+        except Refused:
             if len(pairs) == 1:
                 raise
-            self._pace.overdue(len(pairs))
             middle = len(pairs) // 2
             self._upsert(pairs[:middle])
             self._upsert(pairs[middle:])
