@@ -104,9 +104,10 @@ def test_a_query_on_the_topic_and_one_over_http_give_the_same_hits(
                 headers = [("correlation_id", str(body["id"]).encode()), ("reply_to", own.encode())]
                 producer.send(kafka.topic, key=b"k", value=json.dumps(body).encode(), headers=headers)
             producer.send(kafka.topic, key=b"bad", value=b"{nonsense", headers=[("correlation_id", b"5")])
+            producer.send(kafka.topic, key=b"null", value=b'{"query": "x", "filter": {"all": null}}')
             producer.flush()
         over_kafka = answers(kafka, own, len(asked))
-        (refused,) = answers(kafka, replies, 1)
+        refused, null = answers(kafka, replies, 2)
         for record, body in zip(over_kafka, asked, strict=True):
             over_http = client.post("/v1/search", json=body).json()
             reply = json.loads(record.value)
@@ -117,15 +118,16 @@ def test_a_query_on_the_topic_and_one_over_http_give_the_same_hits(
         assert [len(one) for one in hits] == [3, 5, 2, 0]
         assert hits[1][0]["document"] == "hydro"
         assert (json.loads(refused.value)["id"], dict(refused.headers)) == ("bad", {"correlation_id": b"5"})
-        (letter,) = read_all(kafka, f"{kafka.topic}.dlq")
+        assert "null is no condition" in json.loads(null.value)["error"]
+        letter, _ = read_all(kafka, f"{kafka.topic}.dlq")
         assert letter.value == b"{nonsense"
         assert dict(letter.headers)["__connect.errors.stage"] == b"decode"
         assert client.get("/readyz").status_code == 200
         assert worker.stop() == 0
     assert worker.lines[-1]["event"] == "ended"
     assert {name: worker.lines[-1][name] for name in ("answered", "too_late", "dead_lettered")} == {
-        "answered": 4, "too_late": 0, "dead_lettered": 1}  # fmt: skip
-    assert committed(kafka) == {0: 5}
+        "answered": 4, "too_late": 0, "dead_lettered": 2}  # fmt: skip
+    assert committed(kafka) == {0: 6}
 
 
 def test_a_search_waits_for_the_record_that_it_names(

@@ -145,7 +145,7 @@ def _checked(body: Mapping[str, Any]) -> QueryBody:
 def _json(text: str | None) -> Any:
     try:
         return None if text is None else json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise Misconfigured(f"--filter: no JSON: {error}") from None
 
 
