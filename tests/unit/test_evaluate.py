@@ -96,6 +96,9 @@ def test_json_lines_and_trec_say_the_same(tmp_path: Path) -> None:
     assert read(tmp_path / "b.jsonl", None)[0].text == "a\u2028b"
     expected = [LabelledQuery("1", "wind", {"a": 2}), LabelledQuery("2", "water", {"c": 1})]
     assert read(tmp_path / "a.jsonl", None) == expected
+    for name in ("a.jsonl", "topics.tsv"):  # as Windows saves them
+        (tmp_path / name).write_bytes(b"\xef\xbb\xbf" + (tmp_path / name).read_bytes())
+    assert read(tmp_path / "a.jsonl", None) == expected
     for qrels in ("qrels.txt", "qrels.tsv"):
         for topics in ("topics.tsv", "topics.jsonl"):
             assert read(tmp_path / qrels, tmp_path / topics) == expected

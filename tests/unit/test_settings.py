@@ -88,12 +88,18 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         ('[kafka]\ngruop = "x"\n', "kafka.gruop: no such setting; did you mean group"),
         ('[kafak]\ngroup = "x"\n', r"\[kafak\].*did you mean kafka"),
         ("[kafka\n", "penstock.toml"),
+        ('[kafka]\ngroup = "größe"\n'.encode("latin-1"), "penstock.toml: .*can't decode byte 0xf6"),
     ],
 )
-def test_a_wrong_file_is_named(text: str, said: str) -> None:
-    Path("penstock.toml").write_text(text)
+def test_a_wrong_file_is_named(text: str | bytes, said: str) -> None:
+    Path("penstock.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(Misconfigured, match=said):
         settings.load()
+
+
+def test_a_file_may_begin_with_a_byte_order_mark() -> None:
+    Path("penstock.toml").write_bytes(b'\xef\xbb\xbf[kafka]\r\ngroup = "marked"\r\n')
+    assert settings.load().kafka.group == "marked"
 
 
 def test_a_misspelt_name_in_dotenv_is_named() -> None:

@@ -5,9 +5,10 @@ An unknown name is an error wherever it stands.
 
 import difflib
 import os
+import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -61,6 +62,13 @@ SECRETS_VARIABLE = "PENSTOCK_SECRETS"
 DEFAULT_FILE = "penstock.toml"
 
 
+class _File(TomlConfigSettingsSource):
+    """A TOML file, with a byte order mark or without."""
+
+    def _read_file(self, file_path: Any) -> dict[str, Any]:
+        return tomllib.loads(file_path.read_text(encoding=dotenv.ENCODING))
+
+
 class Settings(BaseSettings):
     """Everything that can be set. A field ``x`` of group ``g`` is the variable ``PENSTOCK_G__X``.
 
@@ -112,7 +120,7 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003  # the library's signature
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Command line before environment before ``.env`` before secrets before the TOML file."""
-        file = TomlConfigSettingsSource(settings_cls, _file())
+        file = _File(settings_cls, _file())
         return init_settings, env_settings, dotenv_settings, _secrets(settings_cls), file
 
 
@@ -154,7 +162,7 @@ def variables() -> Iterator[tuple[str, str, str]]:
 def origins() -> dict[str, str]:
     """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
     file = str(_file())
-    written = TomlConfigSettingsSource(Settings, file)()
+    written = _File(Settings, file)()
     origin = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
     for values, where in (
         (_secret_files(), str(_folder())),
@@ -202,7 +210,7 @@ def _unknown_variables(environment: Mapping[str, str], where: str) -> Iterator[s
 
 def _unknown_groups() -> Iterator[str]:
     path = _file()
-    for name in TomlConfigSettingsSource(Settings, path)():
+    for name in _File(Settings, path)():
         if name not in _groups():
             yield f"[{name}] in {path} is no group of settings{_suggest(name, list(_groups()))}"
 
