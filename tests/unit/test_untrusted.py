@@ -120,6 +120,26 @@ def test_null_is_no_condition(only: dict[str, Any]) -> None:
         read_query(json.dumps({"query": "x", "filter": only}).encode(), Limits())
 
 
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ({"field": "timestamp", "range": {"gte": "20260301"}}, "filter.range.gte.moment: not RFC 3339, like "),
+        (
+            {"field": "timestamp", "range": {"lt": "2026-03-01T00:00:00"}},
+            "filter.range.lt.moment: a moment needs a zone",
+        ),
+        ({"field": "language", "any_of": ["de", 5]}, "filter.any_of.words.1: Input should be a valid string"),
+        ({"field": "metadata.year", "any_of": [5, "de"]}, "filter.any_of.integers.1: Input should be a valid integer"),
+    ],
+    ids=str,
+)
+def test_what_is_wrong_with_a_value_is_told_of_the_kind_that_it_seems_to_be(only: dict[str, Any], said: str) -> None:
+    with pytest.raises(InvalidEvent) as caught:
+        read_query(json.dumps({"query": "x", "filter": only}).encode(), Limits())
+    assert str(caught.value).startswith(said)
+    assert ";" not in str(caught.value).replace("; this is", "")
+
+
 def test_a_filter_without_null_is_read_as_before() -> None:
     body = read_query(json.dumps(QUERY).encode(), Limits())
     assert body.filter == Filter.model_validate(QUERY["filter"])

@@ -11,63 +11,20 @@ it means.
 import operator
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal, Self, TypeGuard, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeGuard
 
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    StrictBool,
-    StrictFloat,
-    StrictInt,
-    StrictStr,
-    model_validator,
-)
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from penstock.core.documents import LARGEST_INTEGER
 from penstock.core.errors import InvalidEvent
-from penstock.core.moments import Moment
+from penstock.core.operands import Bound, Scalar, Some, Values, not_endless
 from penstock.core.paths import HOW, covers, is_path, reached, routes
-
-T = TypeVar("T")
 
 FieldType = Literal["keyword", "integer", "float", "bool", "datetime"]
 
 BUILT_IN: Mapping[str, FieldType] = {"document": "keyword", "language": "keyword", "timestamp": "datetime"}
 COMPARE = {"gt": operator.gt, "gte": operator.ge, "lt": operator.lt, "lte": operator.le}
 DEEPEST = 8
-LONGEST_LIST = 5000
-MOST_PARTS = 10_000
-"""Elements of a filter, lists and objects together, that are read at all."""
-_INT64 = range(-(2**63), 2**63)
-
-
-Integer = Annotated[StrictInt, Field(ge=_INT64.start, lt=_INT64.stop)]
-Number = Integer | Annotated[StrictFloat, Field(allow_inf_nan=False)]
-Word = Annotated[StrictStr, Field(max_length=1024)]
-Scalar = StrictBool | Number | Word
-Some = Annotated[tuple[T, ...], Field(min_length=1)]
-
-
-def not_endless(value: object) -> object:
-    """Ends the reading of a list that has too much in it: each element could be a fault to be told."""
-    if isinstance(value, list) and len(value) > LONGEST_LIST:
-        raise ValueError(f"{len(value)} elements; at most {LONGEST_LIST} are read")
-    return value
-
-
-def not_vast(value: object) -> object:
-    """Ends the reading of a filter that has too much in it altogether, as ``not_endless`` does for one list."""
-    left, parts = [value], 0
-    while left:
-        part = left.pop()
-        inside = list(part.values()) if isinstance(part, Mapping) else part if isinstance(part, list) else []
-        parts += len(inside)
-        if parts > MOST_PARTS:
-            raise ValueError(f"more than {MOST_PARTS} parts")
-        left += inside
-    return value
 
 
 class _Part(BaseModel):
@@ -77,10 +34,10 @@ class _Part(BaseModel):
 class Range(_Part):
     """Bounds: all numbers, or all moments (RFC 3339 with a time zone)."""
 
-    gt: Number | Moment | None = None
-    gte: Number | Moment | None = None
-    lt: Number | Moment | None = None
-    lte: Number | Moment | None = None
+    gt: Bound | None = None
+    gte: Bound | None = None
+    lt: Bound | None = None
+    lte: Bound | None = None
 
     @property
     def bounds(self) -> dict[str, Any]:
@@ -107,7 +64,7 @@ class Filter(_Part):
 
     field: str | None = None
     equals: Scalar | None = None
-    any_of: Annotated[Some[Integer] | Some[Word] | None, BeforeValidator(not_endless)] = None
+    any_of: Annotated[Values | None, BeforeValidator(not_endless)] = None
     range: Range | None = None
     exists: StrictBool | None = None
     all: Annotated[Some["Filter"] | None, BeforeValidator(not_endless)] = None

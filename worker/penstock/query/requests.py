@@ -18,7 +18,8 @@ from pydantic import (
 
 from penstock.core.documents import LARGEST_INTEGER, TENANT
 from penstock.core.errors import InvalidEvent
-from penstock.core.filters import FieldType, Filter, check, not_vast
+from penstock.core.filters import FieldType, Filter, check
+from penstock.core.operands import not_vast
 from penstock.core.queries import Answer, Query, Ranked
 from penstock.core.records import Place
 from penstock.events.validation import parse, untrusted

@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
 
 from penstock.core.errors import InvalidEvent, Unavailable
-from penstock.core.filters import not_endless
+from penstock.core.operands import not_endless
 from penstock.core.vectors import truncate
 from penstock.events.validation import parse
 from penstock.query.ranking import probability
