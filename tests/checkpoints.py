@@ -36,6 +36,8 @@ class Shape:
     inner: int = 96
     shard: str | None = None
     theta: float = 1e6
+    outliers: float = 8.0
+    """How much larger a few of the norms' gains are than the others, as in trained models."""
 
 
 SHAPES = {
@@ -43,6 +45,7 @@ SHAPES = {
     "untied": Shape(tied=False, hidden=96, heads=2, key_heads=1, head_dim=64, layers=2, theta=1e4),
     "sharded": Shape(shard="60KB"),
     "every head its own keys": Shape(heads=4, key_heads=4, head_dim=16),
+    "wide": Shape(hidden=256, heads=4, key_heads=2, head_dim=64, layers=2, inner=768, outliers=30),
 }
 
 
@@ -77,6 +80,9 @@ def checkpoint(
     for name, values in model.named_parameters():
         if "norm" in name:
             torch.nn.init.uniform_(values, 0.5, 1.5)
+            if "layernorm" in name:
+                with torch.no_grad():
+                    values[torch.randperm(len(values))[: max(1, len(values) // 64)]] *= shape.outliers
         else:
             torch.nn.init.normal_(values, 0, 0.15)
     saved = model if prefixed else model.model

@@ -16,7 +16,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import load
 from penstock.models.export import card, qwen3, route
-from penstock.models.export.checkpoint import DTYPES
+from penstock.models.export.checkpoint import DTYPES, Checkpoint
 from penstock.models.export.config import read_config
 from penstock.models.export.gate import holds
 from penstock.models.runtime import on_processor
@@ -338,17 +338,18 @@ def test_the_gate_keeps_bytes_where_they_are_as_good_and_says_how_good(sound: Pa
     assert made.manifest.quality.ndcg_fp32 == made.manifest.quality.ndcg == 1
 
 
-def test_the_gate_falls_back_to_fp32_where_bytes_lose(tmp_path: Path) -> None:
-    """A few channels that drown all others when they share a scale per token: bytes find other documents."""
+def test_the_gate_falls_back_to_fp32_where_bytes_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few channels that drown all others, with nothing that balances them or keeps matrices in fp32 for them."""
+    monkeypatch.setattr("penstock.models.export.qwen3.Balanced", Checkpoint)
+    monkeypatch.setattr("penstock.models.export.coarse.MOST", 100.0)
     folder = tmp_path / "checkpoint"
     checkpoint(folder, Shape())
 
     def drown(held: dict[str, np.ndarray]) -> None:
         for layer in range(3):
             held[f"model.layers.{layer}.input_layernorm.weight"][:2] *= 300
-            held[f"model.layers.{layer}.self_attn.q_proj.weight"][:, :2] /= 300
-            held[f"model.layers.{layer}.self_attn.k_proj.weight"][:, :2] /= 300
-            held[f"model.layers.{layer}.self_attn.v_proj.weight"][:, :2] /= 300
+            for part in "qkv":
+                held[f"model.layers.{layer}.self_attn.{part}_proj.weight"][:, :2] /= 300
 
     tensors(drown)(folder)
     bundle(folder, tmp_path / "plain", "cpu-fp32")

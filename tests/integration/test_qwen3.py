@@ -1,7 +1,7 @@
 """Our Qwen3 graphs against transformers and the stock export, on small random checkpoints."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import Bundle, Graph, load
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.export import decoder
+from penstock.models.export.balance import Balanced
 from penstock.models.export.checkpoint import Checkpoint
 from penstock.models.export.graph import CONTRIB
 from penstock.models.export.weights import Weights
@@ -71,6 +72,38 @@ def test_vectors_are_those_of_transformers_at_every_length_and_dimension(case: C
     for dimension in range(32, case.bundle.manifest.dimension + 1):
         worst = worst_cosine(truncate(ours, dimension), truncate(theirs, dimension))
         assert worst >= WORST.get(name, EXACT), (dimension, worst)
+
+
+@pytest.mark.skipif(not multiplies_bytes(), reason="this processor computes int8 wrongly")
+@pytest.mark.parametrize("times", [30, 100])
+def test_bytes_keep_vectors_where_a_few_channels_are_far_larger(tmp_path: Path, times: float) -> None:
+    """4 of 256 gains of each norm, as in trained models; without the balance the worst cosine is below 0.95."""
+    model = checkpoint(tmp_path / "checkpoint", replace(SHAPES["wide"], outliers=times))
+    made = bundle(tmp_path / "checkpoint", tmp_path / "bundle", "cpu-int8")
+    given = texts(list(range(1, LONGEST + 1)))
+    assert worst_cosine(forward(made, "cpu-int8").run(given), last_states(model, given)) >= 0.995
+    kept = [one.name for one in read(made, "cpu-int8").graph.initializer if one.data_type == TensorProto.FLOAT]
+    assert any(name.endswith("_proj.weight") for name in kept)
+    assert sum(name.endswith("_proj.weight") for name in kept) < 10
+
+
+def test_what_one_side_of_a_product_loses_the_other_takes(tmp_path: Path) -> None:
+    """In fp32 the balanced checkpoint is the same model, and no channel of it is far larger than the others."""
+    model = checkpoint(tmp_path / "checkpoint", SHAPES["wide"])
+    balanced = Balanced(tmp_path / "checkpoint")
+    weights = Weights(balanced, tmp_path / "fp32.weights", "fp32", lambda _: None)
+    made = decoder.build(balanced, weights, "cpu", "fp32", 256)
+    weights.close()
+    (tmp_path / "balanced.onnx").write_bytes(made.SerializeToString())
+    given = texts([1, 2, 17, LONGEST, 40])
+    ours = Forward(Session(tmp_path / "balanced.onnx", "embedding", "cpu"), 2048).run(given)
+    assert worst_cosine(ours, last_states(model, given)) >= EXACT
+    for norm in ("input_layernorm", "post_attention_layernorm"):
+        before, after = (
+            np.abs(one.read(f"layers.1.{norm}.weight")) for one in (Checkpoint(tmp_path / "checkpoint"), balanced)
+        )
+        assert before.max() / np.median(before) > 15
+        assert after.max() / np.median(after) < 8
 
 
 @pytest.mark.parametrize("size", range(1, 10))
@@ -143,7 +176,7 @@ def test_a_rerankers_logits_are_those_of_transformers(tmp_path: Path, tied: bool
     given = texts(list(range(1, LONGEST, 5)))
     theirs = answers(model, given, vocabulary["yes"], vocabulary["no"])
     assert made.manifest.task == "reranker"
-    assert np.std(theirs) > 1
+    assert np.std(theirs) > 0.3
     for name, tolerance in (("cpu-fp32", 1e-3), ("tensorrt-fp32", 1e-3), ("cpu-int7", 0.9)):
         ours = OnnxReranker(forward(made, name)).logits(given)
         assert np.max(np.abs(ours - theirs)) < tolerance, name

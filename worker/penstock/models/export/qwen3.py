@@ -10,15 +10,18 @@ from onnx import ModelProto, checker, shape_inference
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
-from penstock.models.bundle import Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
-from penstock.models.export import card, decoder, head
+from penstock.models.bundle import TOKENIZER, Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
+from penstock.models.export import card, coarse, decoder, head
+from penstock.models.export.balance import Balanced
 from penstock.models.export.card import Task
 from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.config import Config
 from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.gate import Gate, Progress
 from penstock.models.export.locate import Located
+from penstock.models.export.samples import SAMPLES
 from penstock.models.export.weights import IN_BYTES, Weights
+from penstock.models.tokenizer import HubTokenizer
 
 POOLING = "last_token"
 LONGEST = 32768
@@ -119,9 +122,10 @@ def _graphs(
             label = f"cpu-{precision}" if dialect == "cpu" else f"gpu-{precision}"
             with progress(f"{dialect} {precision}", 0 if label in files else parameters) as advance:
                 if label not in files:
-                    weights = Weights(checkpoint, made / f"{label}.weights", precision, advance)
+                    source, exact = _prepared(checkpoint, made, precision)
+                    weights = Weights(source, made / f"{label}.weights", precision, advance, exact)
                     files[label] = opened.enter_context(closing(weights))
-                model = decoder.build(checkpoint, files[label], dialect, precision, ending)
+                model = decoder.build(files[label].checkpoint, files[label], dialect, precision, ending)
             name = f"{dialect}-{precision}.onnx"
             listed.append(Graph(dialect=dialect, precision=precision, file=name, output=model.graph.output[0].name))
             (made / name).write_bytes(_checked(model, dialect).SerializeToString())
@@ -129,6 +133,15 @@ def _graphs(
         if graph.dialect != "cuda":  # ONNX does not know all of its operators; ONNX Runtime checks them when it loads
             checker.check_model(str(made / graph.file))
     return listed
+
+
+def _prepared(checkpoint: Checkpoint, made: Path, precision: str) -> tuple[Checkpoint, Sequence[str]]:
+    """What a precision is made of, and which of its matrices stay in fp32."""
+    if precision not in IN_BYTES:
+        return checkpoint, ()
+    balanced = Balanced(checkpoint.folder)
+    samples = HubTokenizer(made / TOKENIZER).encode(SAMPLES[::3], checkpoint.config.max_position_embeddings)
+    return balanced, coarse.coarse(balanced, precision, samples)
 
 
 def _checked(model: ModelProto, dialect: str) -> ModelProto:

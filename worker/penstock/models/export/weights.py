@@ -1,7 +1,7 @@
 """Weights as external data of ONNX graphs: streamed, in the type and layout that a dialect multiplies with."""
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ IN_BYTES = {"int8": 127, "int7": 63}
 """Precisions whose matrices are bytes, and their largest magnitude. Processors without VNNI add two products of an
 unsigned and a signed byte in 16 bits, which 2 * 255 * 127 would leave and 2 * 255 * 63 does not."""
 
+TABLE = "fp16"
+"""Of the embedding table beside bytes; bf16 values of its size are fp16 values, too."""
+
 Advance = Callable[[int], None]
 
 
@@ -37,9 +40,12 @@ class Weights:
     time, in a few copies. ``advance`` hears how many parameters were written.
     """
 
-    def __init__(self, checkpoint: Checkpoint, path: Path, precision: str, advance: Advance) -> None:
-        """``precision`` is that of the matrices: fp32, fp16, bf16, int8 or int7."""
-        self._checkpoint = checkpoint
+    def __init__(
+        self, checkpoint: Checkpoint, path: Path, precision: str, advance: Advance, exact: Collection[str] = ()
+    ) -> None:
+        """``precision`` is that of the matrices: fp32, fp16, bf16, int8 or int7; those ``exact`` stay in fp32."""
+        self._exact = frozenset(exact)
+        self.checkpoint = checkpoint
         self._path = path
         self._precision = precision
         self._advance = advance
@@ -53,49 +59,37 @@ class Weights:
     def linear(self, names: Sequence[str], label: str) -> list[TensorProto]:
         """Matrices ``[out, in]`` side by side as one ``[in, sum of out]``; of bytes also its scales ``[sum of out]``.
 
-        Per output channel: scale = largest magnitude / 127, or / 63.
+        Those that stay in fp32 have none. Per output channel: scale = largest magnitude / 127, or / 63.
         """
         if label in self._written:
             return [self._written[key] for key in (label, f"{label}.scale") if key in self._written]
-        matrix = np.concatenate([self._checkpoint.read(name) for name in names])
+        matrix = np.concatenate([self.checkpoint.read(name) for name in names])
         self._advance(matrix.size)
-        if self._precision not in IN_BYTES:
-            return [self._write(label, self._precision, matrix.T.shape, [self._cast(label, matrix).T])]
+        precision = "fp32" if self._exact & set(names) else self._precision
+        if precision not in IN_BYTES:
+            return [self._write(label, precision, matrix.T.shape, [cast(label, matrix, precision).T])]
         quantized, scale = quantize_rows(matrix, IN_BYTES[self._precision])
         return [
             self._write(label, "int8", quantized.T.shape, [quantized.T]),
             self._write(f"{label}.scale", "fp32", scale.shape, [scale]),
         ]
 
-    def table(self, name: str) -> list[TensorProto]:
-        """The embedding table ``[vocabulary, hidden]``; of bytes also a scale per row, ``[vocabulary, 1]``.
+    def table(self, name: str) -> TensorProto:
+        """The embedding table ``[vocabulary, hidden]``; beside bytes in fp16.
 
-        Nothing is multiplied with it, so its bytes have all their 8 bits.
+        Nothing is multiplied with it, so bytes would save memory and no time, and what they round away is in every
+        layer after it.
         """
-        shape = self._checkpoint.shape(name)
-        if name in self._written:
-            return [self._written[key] for key in (name, f"{name}.scale") if key in self._written]
-        if self._precision not in IN_BYTES:
-            cast = (self._cast(name, block) for block in self._blocks(name))
-            return [self._write(name, self._precision, shape, cast)]
-        scales: list[Array] = []
-
-        def quantized() -> Iterator[Array]:
-            for block in self._blocks(name):
-                values, scale = quantize_rows(block)
-                scales.append(scale)
-                yield values
-
-        table = self._write(name, "int8", shape, quantized())
-        return [table, self._write(f"{name}.scale", "fp32", (shape[0], 1), scales)]
+        if name not in self._written:
+            precision = TABLE if self._precision in IN_BYTES else self._precision
+            shape = self.checkpoint.shape(name)
+            self._write(name, precision, shape, (cast(name, block, precision) for block in self._blocks(name)))
+        return self._written[name]
 
     def _blocks(self, name: str) -> Iterator[Array]:
-        for block in self._checkpoint.blocks(name):
+        for block in self.checkpoint.blocks(name):
             self._advance(block.size)
             yield block
-
-    def _cast(self, name: str, values: Array) -> Array:
-        return cast(name, values, self._precision)
 
     def _write(self, name: str, precision: str, shape: tuple[int, ...], blocks: Iterable[Array]) -> TensorProto:
         kind, dtype = TYPES[precision]

@@ -36,23 +36,19 @@ class Cpu(Standard):
         self._by_block: tuple[str, str, str] | tuple[()] = ()
 
     def embed(self, ids: str) -> str:
-        """As in Standard; rows of bytes are scaled after they are looked up."""
-        if not self._bytes:
-            return super().embed(ids)
-        g = self.graph
-        table, scale = (g.weight(tensor) for tensor in self._weights.table("embed_tokens.weight"))
-        rows = g.op("Cast", g.op("Gather", table, ids), to=TensorProto.FLOAT)
-        return g.op("Mul", rows, g.op("Gather", scale, ids))
+        """As in Standard; in fp32 after the rows are looked up."""
+        rows = super().embed(ids)
+        return self.graph.op("Cast", rows, to=TensorProto.FLOAT) if self._bytes else rows
 
     def linear(self, x: str, *names: str) -> str:
         """As in Standard; int8 times int8 with a scale per token and one per output channel."""
-        if not self._bytes:
-            return super().linear(x, *names)
         g = self.graph
-        matrix, scale = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
+        matrix, *scales = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
+        if not scales:
+            return g.op("MatMul", x, matrix)
         whole, largest = self._quantize(x)
         unit, middle = self._unit()
-        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, scale, middle, domain=CONTRIB)
+        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, *scales, middle, domain=CONTRIB)
         return g.op("Mul", result, largest)
 
     def norm(self, x: str, name: str, precision: str | None = None) -> str:

@@ -32,7 +32,7 @@ class Standard:
 
     def embed(self, ids: str) -> str:
         """``[batch, length]`` to ``[batch, length, hidden]``."""
-        (table,) = self._weights.table("embed_tokens.weight")
+        table = self._weights.table("embed_tokens.weight")
         return self.graph.op("Gather", self.graph.weight(table), ids)
 
     def linear(self, x: str, *names: str) -> str:
