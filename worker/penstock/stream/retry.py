@@ -9,6 +9,9 @@ from penstock.core.errors import Unavailable
 
 T = TypeVar("T")
 
+SIGN_S = 10.0
+"""Between two signs of life in a pause."""
+
 
 class Stopped(Exception):
     """The worker was told to stop while a call was being repeated; the batch is left to the next owner."""
@@ -44,8 +47,17 @@ class Retry:
                 return self._attempt(action)
             except Unavailable as error:
                 failures += 1
-                if self.stop.wait(self.pause_s(error, failures)):
-                    raise Stopped from error
+                self._wait(self.pause_s(error, failures), error)
+
+    def _wait(self, pause_s: float, error: Unavailable) -> None:
+        """With a sign of life now and then: a service may ask for a pause of minutes."""
+        left_s = pause_s
+        while not self.stop.wait(min(left_s, SIGN_S)):
+            self.sign()
+            left_s -= SIGN_S
+            if left_s <= 0:
+                return
+        raise Stopped from error
 
     def _attempt(self, action: Callable[[], T]) -> T:
         try:
