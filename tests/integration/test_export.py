@@ -377,6 +377,22 @@ def test_a_reranker_passes_the_gate_with_its_own_ranking(tmp_path: Path) -> None
     assert 0 < made.manifest.quality.ndcg_fp32 <= 1
 
 
+def test_a_reranker_whose_logits_are_off_does_not_pass_although_the_ranking_is_as_good(tmp_path: Path) -> None:
+    """Every document is relevant, so any order is perfect; what the scores mean is not."""
+    folder = tmp_path / "reranker"
+    checkpoint(folder, Shape(tied=False), reranker=True, longest=768)
+    tensors(lambda held: held.update({"lm_head.weight": held["lm_head.weight"] * 100}))(folder)
+    (tmp_path / "set").mkdir()
+    documents = [json.dumps({"id": str(n), "text": f"water {n * 7919}"}) for n in range(10)]
+    (tmp_path / "set" / "corpus.jsonl").write_text("\n".join(documents))
+    (tmp_path / "set" / "queries.jsonl").write_text('{"id": "q", "query": "water"}')
+    (tmp_path / "set" / "qrels.tsv").write_text("\n".join(f"q\t{n}\t1" for n in range(10)))
+    made = bundle(folder, tmp_path / "bundle", "cpu-int7", labelled_set=tmp_path / "set")
+    assert made.manifest.quality is not None
+    assert made.manifest.quality.ndcg == made.manifest.quality.ndcg_fp32 == 1
+    assert not made.manifest.quality.kept
+
+
 def test_half_a_percent_may_be_lost() -> None:
     assert holds(0.4, 0.3981)
     assert not holds(0.4, 0.3979)

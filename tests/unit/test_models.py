@@ -15,6 +15,8 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.batches import plan_batches
 from penstock.models.bundle import File, Graph, Manifest, fingerprints, load
+from penstock.models.export.gate import agrees
+from penstock.models.quality import LabelledSet, hard_negatives, kendall_tau
 
 
 @given(st.lists(st.integers(1, 600), max_size=60), st.integers(1, 2000))
@@ -153,3 +155,24 @@ def test_a_manifest_that_does_not_fit_is_refused(bundle: Path, fields: dict[str,
 def test_a_worker_without_a_bundle_says_how_to_get_one() -> None:
     with pytest.raises(Misconfigured, match="penstock export"):
         load(None)
+
+
+def test_a_rerankers_negatives_are_those_that_share_the_querys_rare_words() -> None:
+    documents = {f"d{n}": f"the water of river {n}" for n in range(30)} | {
+        "near": "The turbine hall.",
+        "hit": "turbine",
+    }
+    labelled = LabelledSet("set", documents, {"q": "the turbine"}, {"q": {"hit"}})
+    assert hard_negatives(labelled, "q", 2)[0] == "near"
+    assert "hit" not in hard_negatives(labelled, "q", 40)
+    assert len(hard_negatives(labelled, "q", 40)) == 31
+
+
+def test_logits_must_keep_their_order_and_their_size() -> None:
+    exact = [np.arange(20, dtype=np.float32), np.arange(20, dtype=np.float32)]
+    assert agrees(exact, [one + np.float32(0.4) for one in exact])
+    assert not agrees(exact, [one + np.float32(0.6) for one in exact])
+    close = [one / np.float32(100) for one in exact]
+    assert agrees(close, close)
+    assert not agrees(close, [-one for one in close])
+    assert kendall_tau(exact[0], -exact[0]) == -1

@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
@@ -56,6 +57,34 @@ def retrieval_ndcg(labelled: LabelledSet, scores: Vector) -> float:
     best = np.argsort(-scores, axis=1, kind="stable")[:, :CUTOFF]
     each = [ndcg(list(names[row]), labelled.relevant[query]) for query, row in zip(labelled.queries, best, strict=True)]
     return float(np.mean(each))
+
+
+def hard_negatives(labelled: LabelledSet, query: str, count: int) -> list[str]:
+    """Documents that are not relevant to the query and share the rarest words with it, the likest first.
+
+    Each shared word counts the logarithm of how rare it is in the set; documents that share none come last.
+    """
+    asked, everything = _words(labelled.queries[query]), len(labelled.documents)
+    found = dict.fromkeys(asked, 0)
+    shared = {}
+    for document, text in labelled.documents.items():
+        shared[document] = asked & _words(text)
+        for word in shared[document]:
+            found[word] += 1
+    weights = {word: math.log(1 + everything / number) for word, number in found.items() if number}
+    others = [document for document in labelled.documents if document not in labelled.relevant[query]]
+    return sorted(others, key=lambda document: -sum(weights[word] for word in sorted(shared[document])))[:count]
+
+
+def kendall_tau(first: Vector, second: Vector) -> float:
+    """How far two scorings of the same documents agree on the order of pairs, from -1 to 1; ties of either count 0."""
+    rows, columns = np.triu_indices(len(first), 1)
+    signs = np.sign(first[rows] - first[columns]) * np.sign(second[rows] - second[columns])
+    return float(signs.mean()) if len(signs) else 1.0
+
+
+def _words(text: str) -> set[str]:
+    return set(re.findall(r"\w+", text.lower()))
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:

@@ -12,7 +12,7 @@ from penstock.models.bundle import Bundle, Graph, Manifest, Quality, fingerprint
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.export.weights import Advance
 from penstock.models.providers import BUDGET
-from penstock.models.quality import LabelledSet, ndcg, read_labelled_set, retrieval_ndcg
+from penstock.models.quality import LabelledSet, hard_negatives, kendall_tau, ndcg, read_labelled_set, retrieval_ndcg
 from penstock.models.reranker import OnnxReranker, PairTokenizer
 from penstock.models.runtime import on_processor
 from penstock.models.session import multiplies_bytes
@@ -22,6 +22,10 @@ MAY_FALL = 0.005
 """nDCG@10 may be lower by this part of it."""
 
 DOCUMENT_TOKENS, PAIR_TOKENS = 512, 1024
+LEAST_TAU, MOST_LOGIT = 0.9, 0.5
+"""Kendall's tau of a reranker's orders, as a mean over the queries, and how far any logit may be off: 0.5 is at most 12
+percent points of probability, and a threshold on the score must not mean something else."""
+
 PORTION = 256
 """Texts between two steps of the progress bar."""
 
@@ -37,6 +41,13 @@ def holds(exact: float, reduced: float) -> bool:
     return 0 < exact * (1 - MAY_FALL) <= reduced
 
 
+def agrees(exact: Sequence[Vector], reduced: Sequence[Vector]) -> bool:
+    """Whether logits of the same pairs, query by query, are in nearly the same order, and nearly the same."""
+    pairs = list(zip(exact, reduced, strict=True))
+    tau = float(np.mean([kendall_tau(one, other) for one, other in pairs]))
+    return tau >= LEAST_TAU and max(float(np.abs(one - other).max()) for one, other in pairs) <= MOST_LOGIT
+
+
 class Gate:
     """Compares a bundle's graph of reduced precision with its fp32 graph."""
 
@@ -49,6 +60,7 @@ class Gate:
                 "another one"
             )
         self._precision = precision
+        self._logits: list[list[Vector]] = []
         self._progress = progress
 
     def decide(self, bundle: Bundle) -> Manifest:
@@ -58,7 +70,7 @@ class Gate:
             exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", self._precision))
         except InvalidEvent as error:
             raise Misconfigured(f"labelled set {self._set.name}: {error}") from None
-        kept = holds(exact, reduced)
+        kept = holds(exact, reduced) and (not self._logits or agrees(*self._logits))
         quality = Quality(
             labelled_set=self._set.name,
             queries=len(self._set.queries),
@@ -86,18 +98,20 @@ class Gate:
         manifest, labelled = bundle.manifest, self._set
         limit = min(manifest.max_tokens, PAIR_TOKENS)
         tokenizer = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, limit)
-        results = []
+        results, every = [], []
         with self._progress(name, len(labelled.queries)) as advance:
             for query, text in labelled.queries.items():
                 relevant = sorted(labelled.relevant[query])[: PAIRS_PER_QUERY // 2]
-                others = [document for document in labelled.documents if document not in labelled.relevant[query]]
-                chosen = [*others[: PAIRS_PER_QUERY - len(relevant)], *relevant]  # ties must not help
+                others = hard_negatives(labelled, query, PAIRS_PER_QUERY - len(relevant))
+                chosen = [*others, *relevant]  # ties must not help
                 logits = reranker.logits(tokenizer.encode(text, [labelled.documents[document] for document in chosen]))
                 if not np.isfinite(logits).all():
                     raise Misconfigured(f"{name}: query {query} has a logit that is no number")
+                every.append(logits)
                 ranked = [chosen[i] for i in np.argsort(-logits, kind="stable")]
                 results.append(ndcg(ranked, labelled.relevant[query]))
                 advance(1)
+        self._logits.append(every)
         return float(np.mean(results))
 
 
