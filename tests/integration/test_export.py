@@ -190,7 +190,7 @@ def test_each_dialect_takes_the_precisions_that_it_knows() -> None:
 
 def test_a_labelled_set_needs_one_graph_to_judge() -> None:
     for dialects, precisions in ((["cuda"], []), (["cpu"], ["fp32"]), (["cpu"], ["int8", "int7"])):
-        with pytest.raises(Misconfigured, match="--quality decides about int8 or int7"):
+        with pytest.raises(Misconfigured, match="--quality and --texts decide about int8 or int7"):
             qwen3.plan(dialects, precisions, gated=True)
 
 
@@ -644,3 +644,44 @@ main()
     assert done.returncode == 0, done.stderr
     made = [f"{graph.dialect} {graph.precision}" for graph in load(tmp_path / "bundle").manifest.graphs]
     assert made == ["cuda bf16", "cpu int8", "tensorrt bf16"]
+
+
+def own_texts(path: Path) -> Path:
+    lines = [json.dumps({"text": f"water number {n} drives the turbine" * (1 + n % 3)}) for n in range(40)]
+    path.write_text("\n".join(["", *lines]))
+    return path
+
+
+def test_reduced_precision_is_compared_on_texts_of_ones_own_and_the_bundle_says_how_it_went(
+    sound: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = own_texts(tmp_path / "mine.jsonl")
+    kept = bundle(sound, tmp_path / "kept", "cpu-int7", texts=texts).manifest
+    assert kept.compared is not None
+    assert (kept.compared.name, kept.compared.texts, kept.compared.precision) == ("mine.jsonl", 40, "int7")
+    assert 0.995 <= kept.compared.worst_cosine <= kept.compared.mean_cosine <= 1.0
+    assert [graph.precision for graph in kept.graphs] == ["int7", "fp32"]
+    monkeypatch.setattr("penstock.models.export.own_texts.LEAST_COSINE", 1.1)
+    left = bundle(sound, tmp_path / "left", "cpu-int7", texts=texts).manifest
+    assert left.compared is not None
+    assert not left.compared.kept
+    assert [graph.precision for graph in left.graphs] == ["fp32"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "no text in it"),
+        (b'{"text": "a"}\n{"body": "b"}', "line 2: not"),
+        (b"[]", "line 1: not"),
+        (None, "No such file"),
+    ],
+)
+def test_what_is_no_file_of_texts_is_told_before_anything_is_exported(
+    sound: Path, tmp_path: Path, content: bytes | None, said: str
+) -> None:
+    if content is not None:
+        (tmp_path / "mine.jsonl").write_bytes(content)
+    with pytest.raises(Misconfigured, match=f"--texts .*{said}"):
+        bundle(sound, tmp_path / "bundle", "cpu-int7", texts=tmp_path / "mine.jsonl")
+    assert not (tmp_path / "bundle").exists()

@@ -28,6 +28,13 @@ Dimensions = Annotated[
 Quality = Annotated[
     Path | None, typer.Option(help="Labelled set that decides whether int8 (or int7) is good enough, else fp32.")
 ]
+Texts = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FILE",
+        help='Without labels: texts of your own, {"text": "…"} per line, on which int8 (or int7) must be like fp32.',
+    ),
+]
 Task = Annotated[str | None, typer.Option(help="embedding or reranker [default: what the checkpoint says].")]
 Prompts = Annotated[
     list[str] | None,
@@ -54,6 +61,7 @@ def export_bundle(
     precision: Precisions = "",
     dimensions: Dimensions = "",
     quality: Quality = None,
+    texts: Texts = None,
     task: Task = None,
     prompt: Prompts = None,
     separator: Annotated[str, typer.Option(help="Of a reranker's template: blank-line or newline.")] = "blank-line",
@@ -77,6 +85,7 @@ def export_bundle(
         separator=choice("--separator", separator, SEPARATORS),
         prompts=_prompts(prompt or []),
         labelled_set=quality,
+        texts=texts,
     )
     steps = progress_steps(Console(stderr=True))
     manifest = route.export_bundle(model, output, revision, numbers("--dimensions", dimensions), source, options, steps)
@@ -100,6 +109,10 @@ def _show_manifest(manifest: "Manifest", output: Path) -> None:
     if (quality := manifest.quality) is not None:
         verdict = "kept" if quality.kept else "too much lost, left out"
         typer.echo(f"nDCG@10 fp32 {quality.ndcg_fp32:.4f}, {quality.precision} {quality.ndcg:.4f}: {verdict}", err=True)
+    if (compared := manifest.compared) is not None:
+        verdict = "kept" if compared.kept else "too far, left out"
+        figures = f"worst cosine {compared.worst_cosine:.4f}, mean {compared.mean_cosine:.4f}"
+        typer.echo(f"{compared.precision} and fp32 on {compared.texts} texts: {figures}: {verdict}", err=True)
 
 
 def _prompts(given: Sequence[str]) -> dict[str, str]:

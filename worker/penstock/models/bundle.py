@@ -60,6 +60,17 @@ class Quality(_Part):
     kept: bool
 
 
+class Compared(_Part):
+    """Cosines between the vectors of the exact graph and of one with reduced precision, on texts of the user's own."""
+
+    name: str
+    texts: int
+    precision: str
+    worst_cosine: float
+    mean_cosine: float
+    kept: bool
+
+
 class TokenCost(_Part):
     """What a token costs: parameters of all matrices but the vocabulary's, and the width of all layers' queries."""
 
@@ -94,6 +105,7 @@ class Manifest(_Part):
     graphs: tuple[Graph, ...] = Field(min_length=1)
     check: Check | None = None
     quality: Quality | None = None
+    compared: Compared | None = None
     token_budgets: Mapping[str, int] = {}
     work: TokenCost | None = None
     files: Mapping[str, File]

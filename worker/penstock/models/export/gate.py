@@ -79,11 +79,7 @@ class Gate:
             ndcg=round(reduced, 5),
             kept=kept,
         )
-        left = bundle.manifest.graphs
-        if not kept:
-            left = tuple(graph for graph in left if graph is not graphs[self._precision])
-            for suffix in (".onnx", ".weights"):
-                (bundle.folder / graphs[self._precision].file).with_suffix(suffix).unlink()
+        left = bundle.manifest.graphs if kept else without_graph(bundle, graphs[self._precision])
         files = fingerprints(bundle.folder)
         return bundle.manifest.model_copy(update={"graphs": left, "quality": quality, "files": files})
 
@@ -113,6 +109,13 @@ class Gate:
                 advance(1)
         self._logits.append(every)
         return float(np.mean(results))
+
+
+def without_graph(bundle: Bundle, graph: Graph) -> tuple[Graph, ...]:
+    """The bundle's other graphs; its files are removed."""
+    for suffix in (".onnx", ".weights"):
+        (bundle.folder / graph.file).with_suffix(suffix).unlink()
+    return tuple(other for other in bundle.manifest.graphs if other is not graph)
 
 
 def retrieval(labelled: LabelledSet, bundle: Bundle, embedder: OnnxEmbedder, progress: Progress, name: str) -> float:

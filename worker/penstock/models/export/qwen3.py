@@ -19,6 +19,7 @@ from penstock.models.export.config import Config
 from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.gate import Gate, Progress
 from penstock.models.export.locate import Located
+from penstock.models.export.own_texts import OwnTexts
 from penstock.models.export.samples import SAMPLES
 from penstock.models.export.weights import IN_BYTES, Weights
 from penstock.models.tokenizer import HubTokenizer
@@ -44,6 +45,7 @@ class Options:
     separator: str = prompts.SEPARATORS["blank-line"]
     prompts: Mapping[str, str] = field(default_factory=dict)
     labelled_set: Path | None = None
+    texts: Path | None = None
 
 
 def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> list[tuple[str, str]]:
@@ -67,17 +69,16 @@ def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> 
     if not made:
         raise Misconfigured(f"--dialect: choose of {', '.join(sorted(DIALECTS))}")
     if gated and sum(precision in IN_BYTES for _, precision in made) != 1:
-        raise Misconfigured("--quality decides about int8 or int7: add --dialect cpu, and --precision with one of them")
+        raise Misconfigured(
+            "--quality and --texts decide about int8 or int7: add --dialect cpu, and --precision with one of them"
+        )
     return made
 
 
 def export_bundle(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
     """Write the bundle; raises Misconfigured, and then nothing is left behind."""
-    labelled = options.labelled_set
-    graphs = plan(options.dialects, options.precisions, gated=labelled is not None)
-    gate = None
-    if labelled is not None:
-        gate = Gate(labelled, next(precision for _, precision in graphs if precision in IN_BYTES), progress)
+    graphs = plan(options.dialects, options.precisions, gated=(options.labelled_set or options.texts) is not None)
+    gate = _gate(options, graphs, progress)
     checkpoint = Checkpoint(located.folder)
     checkpoint.require(decoder.tensors(checkpoint.config))
     _refuse_unknown(checkpoint)
@@ -108,6 +109,16 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
         )
         write(Bundle(made, gate.decide(Bundle(made, manifest)) if gate else manifest))
     return load(folder).manifest
+
+
+def _gate(options: Options, graphs: Sequence[tuple[str, str]], progress: Progress) -> Gate | OwnTexts | None:
+    """What decides about reduced precision, if anything does."""
+    if options.labelled_set is not None and options.texts is not None:
+        raise Misconfigured("--quality and --texts decide the same thing: leave one out")
+    reduced = next((precision for _, precision in graphs if precision in IN_BYTES), "")
+    if options.labelled_set is not None:
+        return Gate(options.labelled_set, reduced, progress)
+    return None if options.texts is None else OwnTexts(options.texts, reduced, progress)
 
 
 def _graphs(

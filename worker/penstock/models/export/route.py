@@ -14,6 +14,7 @@ QWEN3_ALONE = {
     "--dialect": "dialects",
     "--precision": "precisions",
     "--quality": "labelled_set",
+    "--texts": "texts",
     "--task": "task",
     "--separator": "separator",
 }
