@@ -247,7 +247,7 @@ def test_what_is_wrong_before_the_start_is_one_line(models: dict[str, object], m
     assert "two tenants share a key" in fails("query", HTTP__API_KEYS=json.dumps({"a": "k" * 16, "b": "k" * 16}))
     assert "top_k and candidates may not be above" in fails("query", QUERY__TOP_K=1000)
     assert "tenant and tenant_from = fixed go together" in fails("query", QUERY__TENANT_FROM="fixed")
-    assert "'a b' is no field" in fails("query", QDRANT__FILTER_FIELDS='{"a b": "keyword"}')
+    assert "'a b' is none" in fails("query", QDRANT__FILTER_FIELDS='{"a b": "keyword"}')
     assert "--filter: no JSON" in fails("search", "x", "--filter", "{")
     assert "there is no field 'colour'" in fails("search", "x", "--filter", '{"field": "colour", "equals": "red"}')
     for place in ("1", "t/0/²", "t/0/99999999999999999999"):
