@@ -54,6 +54,21 @@ class Graph:
             self._nodes = outer
         return self.op("If", condition, then_branch=branches[0], else_branch=branches[1])
 
+    def each(self, times: str, make: Callable[[str], str]) -> str:
+        """What is made of 0, 1, 2 … , computed one after the other, stacked on a new first axis; all of one shape."""
+        name = f"{self._scope}each_{next(self._numbers)}"
+        count, go, on = (f"{name}/{part}" for part in ("count", "go", "on"))
+        outer, self._nodes = self._nodes, []
+        result = make(count)
+        self._nodes.append(helper.make_node("Identity", [go], [on], name=on))
+        inputs = [
+            helper.make_tensor_value_info(count, TensorProto.INT64, []),
+            helper.make_tensor_value_info(go, TensorProto.BOOL, []),
+        ]
+        outputs = [helper.make_tensor_value_info(on, TensorProto.BOOL, []), ValueInfoProto(name=result)]
+        body, self._nodes = helper.make_graph(self._nodes, "body", inputs, outputs), outer
+        return self.op("Loop", times, "", body=body)
+
     def constant(self, value: Any, dtype: Any) -> str:
         """A small constant; equal ones are one."""
         array: Array = np.asarray(value, dtype=dtype)
