@@ -140,5 +140,5 @@ def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp
             assert fired(scraped, silent) == silent
         finally:
             own_broker.start()
-        wait_until(lambda: shows(scraped, "sum(penstock_index_lag_records)") == [0.0], 120)
+        wait_until(lambda: shows(scraped, "sum(penstock_index_lag_records)") == [0.0], 240)
         quiet(scraped)

@@ -17,6 +17,9 @@ from penstock.core.ports import Upstream
 from penstock.core.records import Partition
 from penstock.settings import KafkaSettings
 
+REQUEST_MS = 10_000
+"""A question to a broker that has gone is asked of another after this: a batch waits for it."""
+
 RESTS = ("Empty", "Dead")
 """States of a group without members."""
 
@@ -78,7 +81,7 @@ class KafkaUpstream(Upstream):
     def _asked(self, question: Callable[[Any], Any]) -> Any:
         def ask() -> Any:
             if self._admin is None:
-                self._admin = KafkaAdminClient(**client_options(self._settings))
+                self._admin = KafkaAdminClient(**client_options(self._settings), request_timeout_ms=REQUEST_MS)
             return question(self._admin)
 
         try:
