@@ -70,9 +70,11 @@ class Suspects:
         return owned in self._begun and self._begun[owned].mark.alone_until > offset
 
     def touch(self, owned: TopicPartition, offset: int) -> bool:
-        """Names the record at an offset, which is the next one; whether that is remembered."""
-        state = self._begun.get(owned)
-        if state is None or not self._commit(owned, offset, touched(state.mark)):
+        """Whether the record at an offset may go: one that goes by itself is named first, and that remembered."""
+        if not self.alone(owned, offset):
+            return True  # it only shares a poll with one that does
+        state = self._begun[owned]
+        if not self._commit(owned, offset, touched(state.mark)):
             return False
         self._begun[owned] = _Begun(offset, state.mark, touched(state.mark))
         return True
