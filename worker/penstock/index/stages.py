@@ -277,7 +277,7 @@ class WriteOut:
             self._write(work, writes[middle:], {})
 
     def _give_up(self, work: IndexWork, write: Write, error: Refused | NotFinite) -> None:
-        """A refusal is about a document only where the store takes something that it must take."""
+        """The document goes to the dead letters, and nothing of this write stays in the store."""
         if isinstance(error, Refused):
             self._require_others(error)
         self.store.retract(write.points)
