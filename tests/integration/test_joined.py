@@ -131,6 +131,11 @@ def ended(running: Worker, code: int = 2) -> str:
     return last
 
 
+def moved(kafka: KafkaSettings) -> dict[int, int]:
+    """Offsets beyond the beginning: a partition that was polled before the worker ended has a mark at its beginning."""
+    return {partition: offset for partition, offset in committed(kafka).items() if offset}
+
+
 def test_partitions_that_are_added_end_a_worker_before_it_writes_what_came_after(site: Site) -> None:
     site.send("old")
     with site.working() as running:
@@ -140,7 +145,7 @@ def test_partitions_that_are_added_end_a_worker_before_it_writes_what_came_after
         said = ended(running)
     assert "has 4 partitions, it had 1" in said
     assert {text.split()[0] for text in site.stored().values()} == {"old"}
-    assert committed(site.kafka) == {0: DOCUMENTS}
+    assert moved(site.kafka) == {0: DOCUMENTS}
     code, _, said = site.once()
     assert (code, "has 4 partitions" in said) == (2, True)
 
