@@ -84,7 +84,7 @@ def test_pairs_are_read_with_what_they_leave_out(tmp_path: Path) -> None:
     ("line", "said"),
     [
         ("{", "line 2 is no JSON"),
-        ("\xff", "line 2 is no JSON"),
+        ("\xff", "line 2: not UTF-8"),
         ("[]", "line 2: line: "),
         ('{"query": "q"}', "line 2: document: Field required"),
         ('{"query": "", "document": "d"}', "line 2: query: String should have at least 1"),

@@ -1,11 +1,11 @@
 """Texts for the commands that are used by hand: arguments, or JSON lines on standard input."""
 
-import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TextIO
 
 from penstock.core.errors import Misconfigured
+from penstock.core.texts import text_of
 from penstock.core.vectors import Vector
 
 PORTION = 64
@@ -25,7 +25,7 @@ def portions(arguments: Sequence[str], stream: TextIO | None = None) -> Iterator
         if not line.strip():
             continue
         try:
-            portion.append(_text(line))
+            portion.append(text_of(line))
         except ValueError as error:
             if portion:
                 yield portion
@@ -35,22 +35,6 @@ def portions(arguments: Sequence[str], stream: TextIO | None = None) -> Iterator
             portion = []
     if portion:
         yield portion
-
-
-def _text(line: bytes) -> str:
-    """Raises ValueError that says what the line is instead."""
-    try:
-        value = json.loads(line)
-    except ValueError as error:  # bytes that are not UTF-8 are one, too
-        raise ValueError(f"no JSON: {error}") from None
-    if not isinstance(value, dict) or not isinstance(value.get("text"), str):
-        raise ValueError('not {"text": "…"}')  # noqa: TRY004  # told like the others
-    text: str = value["text"]
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("half of a surrogate pair is no character") from None
-    return text
 
 
 def vector_line(tokens: int, vector: Vector) -> str:

@@ -40,6 +40,20 @@ def without_bom(value: bytes) -> bytes:
     return value.removeprefix(BOM)
 
 
+def decoded(value: bytes) -> str:
+    """The text, without the mark; raises ValueError that says what it is instead, or which line, and what to do."""
+    if told := foreign(value):
+        raise ValueError(f"it is {told}")
+    try:
+        return without_bom(value).decode()
+    except UnicodeDecodeError as error:
+        value = without_bom(value)
+        line, byte = value.count(b"\n", 0, error.start) + 1, value[error.start]
+        raise ValueError(
+            f"line {line}: not UTF-8 (byte {byte:#04x}); Latin-1 or Windows-1252? Save it as UTF-8"
+        ) from None
+
+
 def compression(value: bytes) -> str | None:
     """How it is compressed, if it is."""
     return _first(COMPRESSED, value)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
 
 QRELS_FIELDS = (3, 4)
@@ -42,7 +43,7 @@ def sampled(labelled: Sequence[LabelledQuery], count: int) -> list[LabelledQuery
 
 
 def _json_lines(path: Path) -> Iterator[LabelledQuery]:
-    for number, line in _lines(path):
+    for number, line in texts.lines(path):
         try:
             given = json.loads(line)
             relevant = given["relevant"]
@@ -60,9 +61,9 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
 
 
 def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
-    texts = dict(_topics(queries))
+    topics = dict(_topics(queries))
     judged: dict[str, dict[str, int]] = {}
-    for number, line in _lines(path):
+    for number, line in texts.lines(path):
         fields = line.split()
         if len(fields) not in QRELS_FIELDS or not fields[-1].lstrip("-").isdecimal():
             if number == 1:
@@ -71,13 +72,13 @@ def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
         if int(fields[-1]) > 0:
             judged.setdefault(fields[0], {})[fields[-2]] = int(fields[-1])
     for query, grades in judged.items():
-        if query not in texts:
+        if query not in topics:
             raise Misconfigured(f"{path}: query {query!r} is not in {queries}")
-        yield LabelledQuery(query, texts[query], grades)
+        yield LabelledQuery(query, topics[query], grades)
 
 
 def _topics(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in _lines(path):
+    for number, line in texts.lines(path):
         try:
             if line.startswith("{"):
                 given = json.loads(line)
@@ -95,15 +96,3 @@ def _text(value: Any) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a query is a text")
     return value.strip()
-
-
-def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise Misconfigured(f"{path}: {error.strerror}") from None
-    except UnicodeDecodeError as error:
-        raise Misconfigured(f"{path}: not UTF-8: {error.reason} at byte {error.start}") from None
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            yield number, line.strip()

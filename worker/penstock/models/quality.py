@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
 
@@ -88,17 +89,14 @@ def _words(text: str) -> set[str]:
 
 
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    try:
-        for number, line in enumerate(path.read_bytes().splitlines(), 1):
-            try:
-                value = json.loads(line)
-                if not isinstance(value, dict):
-                    raise ValueError("no JSON object")  # noqa: TRY004  # told like the others
-                yield value
-            except ValueError as error:
-                raise Misconfigured(f"{path}, line {number}: {error}") from None
-    except OSError as error:
-        raise Misconfigured(f"{path}: {error.strerror}") from None
+    for number, line in texts.lines(path):
+        try:
+            value = json.loads(line)
+            if not isinstance(value, dict):
+                raise ValueError("no JSON object")  # noqa: TRY004  # told like the others
+        except ValueError as error:
+            raise Misconfigured(f"{path}, line {number}: {error}") from None
+        yield value
 
 
 def _id(line: Mapping[str, Any]) -> str:
@@ -110,11 +108,8 @@ def _document(line: Mapping[str, Any]) -> str:
 
 
 def _judgments(path: Path) -> Iterator[tuple[str, str]]:
-    try:
-        rows = [line.split("\t") for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except OSError as error:
-        raise Misconfigured(f"{path}: {error.strerror}") from None
-    for number, row in enumerate(rows, 1):
+    for number, line in texts.lines(path):
+        row = line.split("\t")
         if len(row) != 3 or (number > 1 and not row[2].strip().lstrip("-").isdigit()):  # noqa: PLR2004  # its columns
             raise Misconfigured(f"{path}, line {number}: query, document and grade, please, separated by tabs")
         if row[2].strip().isdigit() and int(row[2]) > 0:

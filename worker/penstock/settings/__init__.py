@@ -21,6 +21,7 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.settings import dotenv
 from penstock.settings.group import Group
@@ -66,7 +67,7 @@ class _File(TomlConfigSettingsSource):
     """A TOML file, with a byte order mark or without."""
 
     def _read_file(self, file_path: Any) -> dict[str, Any]:
-        return tomllib.loads(file_path.read_text(encoding=dotenv.ENCODING))
+        return tomllib.loads(texts.read(file_path))
 
 
 class Settings(BaseSettings):

@@ -8,8 +8,8 @@ from pathlib import Path
 from dotenv import dotenv_values
 from dotenv.parser import Binding, parse_stream
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
-from penstock.core.formats import foreign
 
 FILE = ".env"
 ENCODING = "utf-8-sig"
@@ -22,19 +22,7 @@ def read(prefix: str) -> dict[str, str]:
     Never shows what stands in it: that may be a secret. A variable of ``prefix`` must have a value, be it empty.
     """
     path = Path(FILE)
-    try:
-        data = path.read_bytes() if path.is_file() else b""
-    except OSError as error:
-        raise Misconfigured(f"cannot read {FILE}: {error.strerror}") from None
-    if told := foreign(data):
-        raise Misconfigured(f"{FILE} is {told}")
-    try:
-        text = data.decode(ENCODING)
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise Misconfigured(
-            f"{FILE}, line {line}: not UTF-8 (byte {data[error.start]:#04x}); Latin-1 or Windows-1252? Save it as UTF-8"
-        ) from None
+    text = texts.read(path) if path.is_file() else ""
     if faults := list(_faults(text, prefix)):
         raise Misconfigured("; ".join(faults))
     return {name: value or "" for name, value in dotenv_values(stream=io.StringIO(text)).items()}

@@ -19,6 +19,9 @@ T = TypeVar("T")
 internals.read_answers_before_hangups()
 internals.bound_decompression()
 
+QUESTION_MS = 10_000
+"""A question to a broker that has gone is asked of another after this: a batch, or a search, waits for the answer."""
+
 LARGEST_REQUEST = 64 << 20
 """Bytes that the dead letter producer may send at once: the broker's limit decides, not the client's."""
 
@@ -146,6 +149,32 @@ def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
         yield client
     finally:
         client.close()
+
+
+class AdminConnection:
+    """Questions about topics and groups, asked again and again. Connects at the first, and anew after a failure."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings = settings
+        self._client: KafkaAdminClient | None = None
+
+    def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
+        """The answer; raises Misconfigured or Unavailable."""
+        if (client := self._client) is None:
+            options = client_options(self._settings)
+            client = connect(lambda: KafkaAdminClient(**options, request_timeout_ms=QUESTION_MS), self._settings)
+            self._client = client
+        try:
+            return translate_errors(lambda: question(client), self._settings)
+        except Unavailable:
+            self.close()  # a new connection finds its own way to the brokers that are left, and tells of a failed login
+            raise
+
+    def close(self) -> None:
+        """Release the connection; another question makes a new one."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
 
 
 def connect(call: Callable[[], T], settings: KafkaSettings) -> T:

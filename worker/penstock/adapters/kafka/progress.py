@@ -1,12 +1,11 @@
 """How far the index workers are: what their consumer group has committed is searchable."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from kafka import KafkaAdminClient
 from typing_extensions import override
 
-from penstock.adapters.kafka.connection import client_options, translate_errors
+from penstock.adapters.kafka.connection import AdminConnection
 from penstock.adapters.kafka.topics import is_missing
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.ports import Progress
@@ -19,8 +18,7 @@ class KafkaProgress(Progress):
 
     def __init__(self, settings: KafkaSettings) -> None:
         """``settings`` are those of the index workers."""
-        self._settings = settings
-        self._admin: Any = None
+        self._settings, self._admin = settings, AdminConnection(settings)
         self._partitions = 0
 
     @override
@@ -28,7 +26,7 @@ class KafkaProgress(Progress):
         for place in places:
             if place.topic != self._settings.topic:
                 raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
-        offsets = self._asked(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
+        offsets = self._admin.ask(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
         mine = self._settings.topic
         done = {owned.partition: stored.offset for owned, stored in offsets.items() if owned.topic == mine}
         for place in places:
@@ -40,12 +38,11 @@ class KafkaProgress(Progress):
 
     def close(self) -> None:
         """Release the connection."""
-        if self._admin is not None:
-            self._admin.close()
+        self._admin.close()
 
     def _count(self) -> int:
         """The topic's partitions, looked up again where the number is beyond those known."""
-        self._partitions = self._asked(self._described)
+        self._partitions = self._admin.ask(self._described)
         return self._partitions
 
     def _described(self, admin: KafkaAdminClient) -> int:
@@ -53,11 +50,3 @@ class KafkaProgress(Progress):
         if is_missing(topic):
             raise Misconfigured(f"after: topic {self._settings.topic!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
         return len(topic["partitions"])
-
-    def _asked(self, question: Callable[[Any], Any]) -> Any:
-        def ask() -> Any:
-            if self._admin is None:
-                self._admin = KafkaAdminClient(**client_options(self._settings))
-            return question(self._admin)
-
-        return translate_errors(ask, self._settings)

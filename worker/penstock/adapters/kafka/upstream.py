@@ -1,14 +1,13 @@
 """The stream as it is now: asked of the brokers by a connection of its own, beside the consumer's."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-from kafka import KafkaAdminClient, TopicPartition
+from kafka import TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
 from typing_extensions import override
 
-from penstock.adapters.kafka.connection import client_options, connect, translate_errors
+from penstock.adapters.kafka.connection import AdminConnection, translate_errors
 from penstock.adapters.kafka.topics import is_missing
 from penstock.core.attempts import read_mark
 from penstock.core.errors import Misconfigured, Unavailable
@@ -16,9 +15,6 @@ from penstock.core.identity import TopicIdentity
 from penstock.core.ports import Upstream
 from penstock.core.records import Partition
 from penstock.settings import KafkaSettings
-
-REQUEST_MS = 10_000
-"""A question to a broker that has gone is asked of another after this: a batch waits for it."""
 
 RESTS = ("Empty", "Dead")
 """States of a group without members."""
@@ -28,12 +24,11 @@ class KafkaUpstream(Upstream):
     """``ports.Upstream`` of the topic and group of the settings. Connects at the first question."""
 
     def __init__(self, settings: KafkaSettings) -> None:
-        self._settings = settings
-        self._admin: Any = None
+        self._settings, self._admin = settings, AdminConnection(settings)
 
     @override
     def identity(self) -> TopicIdentity | None:
-        (described,) = self._asked(lambda admin: admin.describe_topics([self._settings.topic]))
+        (described,) = self._admin.ask(lambda admin: admin.describe_topics([self._settings.topic]))
         if translate_errors(lambda: is_missing(described), self._settings):
             return None
         return TopicIdentity(str(described["topic_id"]), len(described["partitions"]))
@@ -41,7 +36,7 @@ class KafkaUpstream(Upstream):
     @override
     def committed(self) -> Mapping[Partition, int]:
         group, topic = self._settings.group, self._settings.topic
-        offsets = self._asked(lambda admin: admin.list_group_offsets(group))[group]
+        offsets = self._admin.ask(lambda admin: admin.list_group_offsets(group))[group]
         mine = {owned: at for owned, at in offsets.items() if owned.topic == topic and at.offset >= 0}
         return {Partition(*owned): at.offset for owned, at in mine.items() if not read_mark(at.metadata).first}
 
@@ -55,7 +50,7 @@ class KafkaUpstream(Upstream):
             raise Misconfigured(f"topic {self._settings.topic!r} is gone; correct PENSTOCK_KAFKA__TOPIC")
         self._require_rest()
         first = {TopicPartition(self._settings.topic, n): OffsetSpec.EARLIEST for n in range(known.partitions)}
-        done = self._asked(lambda admin: admin.reset_group_offsets(group, dict(first)))
+        done = self._admin.ask(lambda admin: admin.reset_group_offsets(group, dict(first)))
         for owned, answer in done.items():
             if answer["error"] is kafka_errors.UnknownMemberIdError:
                 self._require_rest()
@@ -65,27 +60,13 @@ class KafkaUpstream(Upstream):
 
     def close(self) -> None:
         """Release the connection."""
-        if self._admin is not None:
-            self._admin.close()
-            self._admin = None
+        self._admin.close()
 
     def _require_rest(self) -> None:
         group = self._settings.group
-        described = self._asked(lambda admin: admin.describe_groups([group]))[group]
+        described = self._admin.ask(lambda admin: admin.describe_groups([group]))[group]
         if described["group_state"] not in RESTS:
             raise Misconfigured(
                 f"group {group!r} has {len(described['members'])} members ({described['group_state']}): stop them "
                 f"first; after a crash wait PENSTOCK_KAFKA__SESSION_TIMEOUT_S ({self._settings.session_timeout_s:g} s)"
             )
-
-    def _asked(self, question: Callable[[Any], Any]) -> Any:
-        def ask() -> Any:
-            if self._admin is None:
-                self._admin = KafkaAdminClient(**client_options(self._settings), request_timeout_ms=REQUEST_MS)
-            return question(self._admin)
-
-        try:
-            return connect(ask, self._settings)
-        except Unavailable:
-            self.close()  # the next question finds its own way to the brokers that are left
-            raise

@@ -70,7 +70,7 @@ class QdrantLedger(Ledger):
             wait=True,
             ordering=STRONG,
             points=[_point(partition, sequence) for partition, sequence in sequences.items()],
-            update_filter=grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards]),
+            update_filter=convert.any_of(guards),
         )
         if sequences:
             with about_no_document():

@@ -107,16 +107,19 @@ def older(order: Order, recipe: int) -> grpc.Filter:
     )
 
 
-def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: int, *more: grpc.Condition) -> grpc.Filter:
+def guarded(ids: Sequence[grpc.PointId], order: Order, recipe: int, *more: grpc.Condition) -> grpc.Condition:
     """These points, where they are older."""
-    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=ids))
-    return grpc.Filter(must=[only, grpc.Condition(filter=older(order, recipe)), *more])
+    return _only(ids, grpc.Condition(filter=older(order, recipe)), *more)
 
 
-def below(point_id: grpc.PointId, sequence: int) -> grpc.Filter:
+def below(point_id: grpc.PointId, sequence: int) -> grpc.Condition:
     """The point, where its sequence is lower."""
-    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=[point_id]))
-    return grpc.Filter(must=[only, _less("sequence", sequence)])
+    return _only([point_id], _less("sequence", sequence))
+
+
+def any_of(guards: Iterable[grpc.Condition]) -> grpc.Filter:
+    """The one filter of a request whose points have each their guard; equal ones are sent once."""
+    return grpc.Filter(should=list({guard.SerializeToString(): guard for guard in guards}.values()))
 
 
 def documents_only() -> grpc.Filter:
@@ -130,16 +133,14 @@ def upsert_guards(points: Sequence[Point]) -> list[grpc.Condition]:
     documents: dict[tuple[DocumentKey, Order, int], list[grpc.PointId]] = {}
     for point in points:
         documents.setdefault((point.event.key, point.event.order, point.recipe), []).append(point_id(point.key))
-    guards = {of: grpc.Condition(filter=guarded(ids, of[1], of[2])) for of, ids in documents.items()}
+    guards = {of: guarded(ids, of[1], of[2]) for of, ids in documents.items()}
     return [guards[point.event.key, point.event.order, point.recipe] for point in points]
 
 
 def patch_guards(points: Sequence[Point]) -> list[grpc.Condition]:
     """For each point: only where it is older and still holds the same text."""
     return [
-        grpc.Condition(
-            filter=guarded([point_id(point.key)], point.event.order, point.recipe, _keyword("hash", _text(point).hash))
-        )
+        guarded([point_id(point.key)], point.event.order, point.recipe, _keyword("hash", _text(point).hash))
         for point in points
     ]
 
@@ -147,14 +148,13 @@ def patch_guards(points: Sequence[Point]) -> list[grpc.Condition]:
 def exactly(point: Point) -> grpc.Condition:
     """The point, where it was written for the same event by the same rules."""
     order = point.event.order
-    only = grpc.Condition(has_id=grpc.HasIdCondition(has_id=[point_id(point.key)]))
     same = [_equals("version", order.version), _equals("sequence", order.sequence), _equals("recipe", point.recipe)]
-    return grpc.Condition(filter=grpc.Filter(must=[only, *same]))
+    return _only([point_id(point.key)], *same)
 
 
-def holds(there: grpc.RetrievedPoint | None, point: Point) -> bool:
+def holds(there: grpc.RetrievedPoint, point: Point) -> bool:
     """Whether the stored point has a vector of the same text."""
-    return there is not None and there.payload["hash"].string_value == _text(point).hash
+    return bool(there.payload["hash"].string_value == _text(point).hash)
 
 
 def kept_message(point: Point, there: grpc.RetrievedPoint, indexed_at: str) -> grpc.PointStruct:
@@ -172,7 +172,13 @@ def probe(shape: Shape) -> tuple[grpc.PointStruct, grpc.Condition]:
     unit[0] = 1.0
     payload = payload_to_grpc({"version": 0, "sequence": 0, "recipe": 0})
     message = grpc.PointStruct(id=at, vectors=convert_vector_struct(shape.named(unit)), payload=payload)
-    return message, grpc.Condition(filter=guarded([at], Order(1, 1), 1))
+    return message, guarded([at], Order(1, 1), 1)
+
+
+def _only(ids: Sequence[grpc.PointId], *more: grpc.Condition) -> grpc.Condition:
+    """These points, where all of this holds."""
+    these = grpc.Condition(has_id=grpc.HasIdCondition(has_id=ids))
+    return grpc.Condition(filter=grpc.Filter(must=[these, *more]))
 
 
 def _text(point: Point) -> Chunk:

@@ -75,20 +75,21 @@ class QdrantStore(VectorStore, Searcher):
     def patch(self, points: Sequence[Point]) -> None:
         """Whole points, with the vectors that are there: a change of payload alone costs a server nine times that."""
         ids = [convert.point_id(point.key) for point in points]
-        there: dict[str, grpc.RetrievedPoint] = {}
+        found: dict[str, grpc.RetrievedPoint] = {}
         with about_no_document():
             for part in self._each(self._get_vectors, slices(ids, self._size)):
-                there |= part
+                found |= part
         at = self._stamp()
-        kept = [point for point in points if convert.holds(there.get(convert.point_id(point.key).uuid), point)]
-        messages = [convert.kept_message(point, there[convert.point_id(point.key).uuid], at) for point in kept]
-        self._write(messages, convert.patch_guards(kept))
+        pairs = [(point, found.get(stored_id.uuid)) for point, stored_id in zip(points, ids, strict=True)]
+        kept = [(point, there) for point, there in pairs if there is not None and convert.holds(there, point)]
+        messages = [convert.kept_message(point, there, at) for point, there in kept]
+        self._write(messages, convert.patch_guards([point for point, _ in kept]))
 
     @override
     def probe(self) -> None:
         """By a point that no reader meets."""
         message, guard = convert.probe(self._shape)
-        self._update("Upsert", grpc.UpsertPoints, points=[message], update_filter=grpc.Filter(should=[guard]))
+        self._update("Upsert", grpc.UpsertPoints, points=[message], update_filter=convert.any_of([guard]))
         doomed = grpc.PointsIdsList(ids=[message.id])
         self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(points=doomed))
 
@@ -96,8 +97,8 @@ class QdrantStore(VectorStore, Searcher):
     def retract(self, points: Sequence[Point]) -> None:
         with about_no_document():
             for part in slices(points, self._size):
-                any_of = grpc.Filter(should=[convert.exactly(point) for point in part])
-                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
+                these = convert.any_of(convert.exactly(point) for point in part)
+                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=these))
 
     @override
     def sweep(self, anchors: Mapping[DocumentKey, Stored]) -> None:
@@ -105,9 +106,10 @@ class QdrantStore(VectorStore, Searcher):
         with about_no_document():
             doomed = self._left_behind(anchors)
             for group in slices(list(doomed.items()), self._size):
-                guards = [convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group]
-                any_of = grpc.Filter(should=[grpc.Condition(filter=guard) for guard in guards])
-                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=any_of))
+                still = convert.any_of(
+                    convert.guarded(ids, anchors[key].order, anchors[key].recipe) for key, ids in group
+                )
+                self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=still))
 
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
@@ -205,9 +207,8 @@ class QdrantStore(VectorStore, Searcher):
     def _upsert(self, pairs: Sequence[tuple[grpc.PointStruct, grpc.Condition]]) -> None:
         """What was overdue is sent again in smaller requests, what was refused is halved."""
         messages, guards = zip(*pairs, strict=True)
-        any_of = grpc.Filter(should=list({guard.SerializeToString(): guard for guard in guards}.values()))
         try:
-            self._update("Upsert", grpc.UpsertPoints, points=messages, update_filter=any_of)
+            self._update("Upsert", grpc.UpsertPoints, points=messages, update_filter=convert.any_of(guards))
             self._pace.in_time(len(pairs))
         except Overdue:
             self._pace.overdue(len(pairs))

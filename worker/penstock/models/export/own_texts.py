@@ -1,13 +1,12 @@
 """Reduced precision against fp32 on texts of the user's own, where there are no labels to judge a search by."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
-from penstock.core.formats import without_bom
 from penstock.core.vectors import Vector
 from penstock.models.bundle import Bundle, Compared, Graph, Manifest, fingerprints
 from penstock.models.embedder import OnnxEmbedder
@@ -61,20 +60,12 @@ class OwnTexts:
 
 
 def _read(file: Path) -> Sequence[str]:
-    try:
-        lines = without_bom(file.read_bytes()).splitlines()
-    except OSError as error:
-        raise Misconfigured(f"--texts {file}: {error.strerror}") from None
-    texts = [_text(file, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not texts:
+    found = []
+    for number, line in texts.lines(file):
+        try:
+            found.append(texts.text_of(line))
+        except ValueError as error:
+            raise Misconfigured(f"--texts {file}, line {number}: {error}") from None
+    if not found:
         raise Misconfigured(f"--texts {file}: no text in it")
-    return texts
-
-
-def _text(file: Path, number: int, line: bytes) -> str:
-    try:
-        text = json.loads(line)["text"]
-        text.encode()
-    except (ValueError, TypeError, KeyError, AttributeError):
-        raise Misconfigured(f'--texts {file}, line {number}: not {{"text": "…"}}') from None
-    return str(text)
+    return found

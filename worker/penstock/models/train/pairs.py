@@ -12,6 +12,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
 
@@ -43,20 +44,13 @@ class _Line(BaseModel):
 
 def read(path: Path, instruction: str) -> list[Pair]:
     """All pairs of a file; ``instruction`` is for those without one. Raises Misconfigured, naming the line."""
-    pairs = []
-    try:
-        with path.open("rb") as file:
-            for number, line in enumerate(file, 1):
-                if line.strip():
-                    pairs.append(_parse(line, instruction, f"{path}, line {number}"))
-    except OSError as error:
-        raise Misconfigured(f"{path}: {error.strerror or error}") from error
+    pairs = [_parse(line, instruction, f"{path}, line {number}") for number, line in texts.lines(path)]
     if not pairs:
         raise Misconfigured(f"{path} holds no pairs")
     return pairs
 
 
-def _parse(line: bytes, instruction: str, where: str) -> Pair:
+def _parse(line: str, instruction: str, where: str) -> Pair:
     try:
         parsed = _Line.model_validate(json.loads(line))
     except ValidationError as error:

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
 
@@ -159,11 +160,8 @@ class Plan(Section):
 def load(path: Path) -> Plan:
     """Read a plan; paths in it are relative to it. Raises Misconfigured, with every mistake in the file."""
     try:
-        values = tomllib.loads(path.read_text(encoding="utf-8"))
-        plan = Plan.model_validate(values)
-    except OSError as error:
-        raise Misconfigured(f"{path}: {error.strerror or error}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        plan = Plan.model_validate(tomllib.loads(texts.read(path)))
+    except tomllib.TOMLDecodeError as error:
         raise Misconfigured(f"{path} is no TOML: {error}") from error
     except ValidationError as error:
         wrong = "; ".join(f"{'.'.join(map(str, fault['loc'])) or 'plan'}: {fault['msg']}" for fault in error.errors())
