@@ -38,6 +38,7 @@ class Shape:
     theta: float = 1e6
     outliers: float = 8.0
     """How much larger a few of the norms' gains are than the others, as in trained models."""
+    seed: int = 0
 
 
 SHAPES = {
@@ -62,7 +63,7 @@ def checkpoint(
     import torch
     import transformers
 
-    torch.manual_seed(0)
+    torch.manual_seed(shape.seed)
     untyped: Any = transformers
     config = untyped.Qwen3Config(
         vocab_size=vocabulary,

@@ -341,7 +341,7 @@ def test_the_gate_keeps_bytes_where_they_are_as_good_and_says_how_good(sound: Pa
 def test_the_gate_falls_back_to_fp32_where_bytes_lose(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A few channels that drown all others, with nothing that balances them or keeps matrices in fp32 for them."""
     monkeypatch.setattr("penstock.models.export.qwen3.Balanced", Checkpoint)
-    monkeypatch.setattr("penstock.models.export.coarse.MOST", 100.0)
+    monkeypatch.setattr("penstock.models.export.coarse.BOUNDS", ())
     folder = tmp_path / "checkpoint"
     checkpoint(folder, Shape())
 
@@ -375,6 +375,9 @@ def test_a_reranker_passes_the_gate_with_its_own_ranking(tmp_path: Path) -> None
     assert made.manifest.quality is not None
     assert made.manifest.quality.queries == 1
     assert 0 < made.manifest.quality.ndcg_fp32 <= 1
+    assert made.manifest.quality.tau is not None
+    assert made.manifest.quality.kept
+    assert 0.9 <= made.manifest.quality.tau <= 1
 
 
 def test_a_reranker_whose_logits_are_off_does_not_pass_although_the_ranking_is_as_good(tmp_path: Path) -> None:
@@ -390,6 +393,8 @@ def test_a_reranker_whose_logits_are_off_does_not_pass_although_the_ranking_is_a
     made = bundle(folder, tmp_path / "bundle", "cpu-int7", labelled_set=tmp_path / "set")
     assert made.manifest.quality is not None
     assert made.manifest.quality.ndcg == made.manifest.quality.ndcg_fp32 == 1
+    assert made.manifest.quality.largest_logit_difference is not None
+    assert made.manifest.quality.largest_logit_difference > 0.5
     assert not made.manifest.quality.kept
 
 
@@ -682,6 +687,6 @@ def test_what_is_no_file_of_texts_is_told_before_anything_is_exported(
 ) -> None:
     if content is not None:
         (tmp_path / "mine.jsonl").write_bytes(content)
-    with pytest.raises(Misconfigured, match=f"--texts .*{said}"):
+    with pytest.raises(Misconfigured, match=f"mine.jsonl.*{said}"):
         bundle(sound, tmp_path / "bundle", "cpu-int7", texts=tmp_path / "mine.jsonl")
     assert not (tmp_path / "bundle").exists()

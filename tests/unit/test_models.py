@@ -15,7 +15,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.batches import plan_batches
 from penstock.models.bundle import File, Graph, Manifest, fingerprints, load
-from penstock.models.export.gate import agrees
+from penstock.models.export.gate import agreement, agrees
 from penstock.models.quality import LabelledSet, hard_negatives, kendall_tau
 
 
@@ -170,9 +170,9 @@ def test_a_rerankers_negatives_are_those_that_share_the_querys_rare_words() -> N
 
 def test_logits_must_keep_their_order_and_their_size() -> None:
     exact = [np.arange(20, dtype=np.float32), np.arange(20, dtype=np.float32)]
-    assert agrees(exact, [one + np.float32(0.4) for one in exact])
-    assert not agrees(exact, [one + np.float32(0.6) for one in exact])
+    assert agrees(*agreement(exact, [one + np.float32(0.4) for one in exact]))
+    assert not agrees(*agreement(exact, [one + np.float32(0.6) for one in exact]))
     close = [one / np.float32(100) for one in exact]
-    assert agrees(close, close)
-    assert not agrees(close, [-one for one in close])
+    assert agrees(*agreement(close, close))
+    assert not agrees(*agreement(close, [-one for one in close]))
     assert kendall_tau(exact[0], -exact[0]) == -1

@@ -16,6 +16,7 @@ from penstock.observe.log import set_up
 
 if TYPE_CHECKING:
     from penstock.models.bundle import Manifest
+    from penstock.models.bundle import Quality as Measured
 
 
 Dialects = Annotated[str, typer.Option(help="Graphs to make of a Qwen3 model: cuda, cpu, tensorrt.")]
@@ -108,11 +109,18 @@ def _show_manifest(manifest: "Manifest", output: Path) -> None:
         typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
     if (quality := manifest.quality) is not None:
         verdict = "kept" if quality.kept else "too much lost, left out"
-        typer.echo(f"nDCG@10 fp32 {quality.ndcg_fp32:.4f}, {quality.precision} {quality.ndcg:.4f}: {verdict}", err=True)
+        typer.echo(f"{_figures(quality)}: {verdict}", err=True)
     if (compared := manifest.compared) is not None:
         verdict = "kept" if compared.kept else "too far, left out"
         figures = f"worst cosine {compared.worst_cosine:.4f}, mean {compared.mean_cosine:.4f}"
         typer.echo(f"{compared.precision} and fp32 on {compared.texts} texts: {figures}: {verdict}", err=True)
+
+
+def _figures(quality: "Measured") -> str:
+    figures = f"nDCG@10 fp32 {quality.ndcg_fp32:.4f}, {quality.precision} {quality.ndcg:.4f}"
+    if quality.tau is None:
+        return figures
+    return f"{figures}, Kendall's tau {quality.tau:.3f}, logits off by at most {quality.largest_logit_difference:.3f}"
 
 
 def _prompts(given: Sequence[str]) -> dict[str, str]:

@@ -34,12 +34,16 @@ class File(_Part):
 
 
 class Graph(_Part):
-    """An ONNX graph; ``output`` is ``[batch, dimension]``, pooled, or ``[batch, 1]``, a logit."""
+    """An ONNX graph; ``output`` is ``[batch, dimension]``, pooled, or ``[batch, 1]``, a logit.
+
+    ``exact``: the matrices of a graph of bytes that are in fp32 nevertheless, since bytes would spoil them.
+    """
 
     dialect: str
     precision: str
     file: str
     output: str
+    exact: tuple[str, ...] = ()
 
 
 class Check(_Part):
@@ -50,13 +54,19 @@ class Check(_Part):
 
 
 class Quality(_Part):
-    """nDCG@10 on a labelled set, of the exact graph and of one with reduced precision."""
+    """nDCG@10 on a labelled set, of the exact graph and of one with reduced precision.
+
+    Of a reranker also Kendall's tau between the orders of both, as a mean over the queries, and by how much the logit
+    differs that differs most.
+    """
 
     labelled_set: str
     queries: int
     ndcg_fp32: float
     precision: str
     ndcg: float
+    tau: float | None = None
+    largest_logit_difference: float | None = None
     kept: bool
 
 

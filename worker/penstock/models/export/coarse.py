@@ -1,6 +1,12 @@
-"""Which matrices bytes would spoil: measured on sample texts, layer by layer, with one layer in memory."""
+"""Which matrices bytes would spoil: measured on probes, with one layer in memory.
+
+The whole model runs on many short probes, exact and in bytes. Where a vector differs too much, matrices are left in
+fp32, judged layer by layer on the probes that suffer most, and the whole model is measured again, until all is well.
+Under causal attention each token ends a text of its own: 64 probes of 32 tokens are 2,048 texts.
+"""
 
 from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,40 +14,105 @@ from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.dialects.standard import rotary
 from penstock.models.export.weights import IN_BYTES, quantize_rows
 
-MOST = 0.01
-"""A layer's output may differ by this part of it, as the root mean square over a text's tokens."""
+LEAST = 0.997
+"""Of the cosine between a vector and the exact one, on every probe."""
+
+PROBES, LENGTH = 64, 32
+"""Probes of random tokens, beside the texts that are given, and how many tokens of each are looked at."""
+
+HARDEST = 8
+"""Probes by which matrices are chosen."""
+
+BOUNDS = tuple(0.1 * 0.88**step for step in range(20))
+"""What a layer may be off, tried one after the other: the largest share of any token, behind the norm that follows."""
 
 MATRICES = (
     "self_attn.q_proj", "self_attn.k_proj", "self_attn.v_proj", "self_attn.o_proj",
     "mlp.gate_proj", "mlp.up_proj", "mlp.down_proj",
 )  # fmt: skip
 
-LONGEST = 64
-"""Tokens of a sample that are looked at."""
-
 Product = Callable[[Array, str], Array]
 
 
-def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]]) -> list[str]:
-    """The names of matrices that have to stay in fp32 beside others in bytes.
+@dataclass(frozen=True, slots=True)
+class _Probes:
+    """``states`` ``[texts, LENGTH, hidden]``, padded on the right, where nothing sees it; ``seen``: what is text."""
 
-    In each layer that errs by more than MOST with all its matrices in bytes, the worst stay in fp32, one after the
-    other, until it errs by less: the worst is whose absence leaves the smallest error. Each layer is given exact
-    inputs, so that an error counts where it is made.
-    """
-    states = [_embedded(checkpoint, text[:LONGEST]) for text in texts]
-    found = []
+    states: Array
+    seen: Array
+
+    def hardest(self, cosines: Array) -> "_Probes":
+        """Those with the worst tokens; ``cosines`` ``[texts, LENGTH]``."""
+        order = np.argsort(np.where(self.seen, cosines, 1).min(axis=1), kind="stable")[:HARDEST]
+        return _Probes(self.states[order], self.seen[order])
+
+
+def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]]) -> list[str]:
+    """The names of matrices that have to stay in fp32 beside others in bytes; none where bytes do no harm."""
+    largest, probes = IN_BYTES[precision], _probes(checkpoint, texts)
+    exact = _last_states(checkpoint, largest, probes.states, None)
+    kept: set[str] = set()
+    cosines = _cosines(_last_states(checkpoint, largest, probes.states, kept), exact)
+    for bound in BOUNDS:
+        if cosines[probes.seen].min() >= LEAST:
+            break
+        before = len(kept)
+        kept |= _spoiled(checkpoint, largest, probes.hardest(cosines), kept, bound)
+        if len(kept) > before:
+            cosines = _cosines(_last_states(checkpoint, largest, probes.states, kept), exact)
+    return sorted(kept)
+
+
+def _probes(checkpoint: Checkpoint, texts: Sequence[Sequence[int]]) -> _Probes:
+    """The texts, and random tokens of the vocabulary, always the same."""
+    drawn = np.random.default_rng(0).integers(0, checkpoint.config.vocab_size, (PROBES, LENGTH)).tolist()
+    rows = [text[:LENGTH] for text in texts] + drawn
+    states = np.zeros((len(rows), LENGTH, checkpoint.config.hidden_size), np.float32)
+    seen = np.zeros(states.shape[:2], dtype=bool)
+    for number, row in enumerate(rows):
+        states[number, : len(row)] = [checkpoint.row("embed_tokens.weight", token) for token in row]
+        seen[number, : len(row)] = True
+    return _Probes(states, seen)
+
+
+def _last_states(checkpoint: Checkpoint, largest: int, states: Array, kept: Collection[str] | None) -> Array:
+    """What the last norm makes of the states, ``[texts, LENGTH, hidden]``; nothing is in bytes where kept is None."""
     for index in range(checkpoint.config.num_hidden_layers):
-        layer = _Layer(checkpoint, index, IN_BYTES[precision])
-        exact = [layer.run(x, MATRICES) for x in states]
-        kept: list[str] = []
-        if layer.error(states, exact, kept) > MOST:
-            without = {name: layer.error(states, exact, [name]) for name in MATRICES}
-            for name in sorted(MATRICES, key=without.__getitem__):
-                kept.append(name)
-                if layer.error(states, exact, kept) <= MOST:
+        layer = _Layer(checkpoint, index, largest)
+        states = layer.run(states, MATRICES if kept is None else layer.of(kept))
+    return layer.next_normed(states)
+
+
+def _cosines(ours: Array, right: Array) -> Array:
+    lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(right, axis=-1)
+    return np.asarray((ours * right).sum(axis=-1) / np.where(lengths == 0, 1, lengths))
+
+
+def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collection[str], bound: float) -> set[str]:
+    """In each layer that is off by more than the bound: the worst matrices, one after the other, until it is not.
+
+    The worst is whose absence leaves the smallest error. Each layer is given exact states, so that an error counts
+    where it is made; it is seen behind the norm that follows, whose gains make more of some channels than of others.
+    """
+    found: set[str] = set()
+    states = probes.states
+    for index in range(checkpoint.config.num_hidden_layers):
+        layer = _Layer(checkpoint, index, largest)
+        exact = layer.run(states, MATRICES)
+        right = layer.next_normed(exact)
+
+        def off(names: Collection[str], layer: "_Layer" = layer, states: Array = states, right: Array = right) -> float:
+            wrong = np.square(layer.next_normed(layer.run(states, names)) - right).sum(axis=-1)
+            return float(np.sqrt(wrong / np.square(right).sum(axis=-1))[probes.seen].max())
+
+        there = layer.of(kept)
+        if off(there) > bound:
+            without = {name: off([*there, name]) for name in MATRICES if name not in there}
+            for name in sorted(without, key=without.__getitem__):
+                there.append(name)
+                if off(there) <= bound:
                     break
-        found += [layer.name(name) for name in kept]
+        found |= {layer.name(name) for name in there}
         states = exact
     return found
 
@@ -54,72 +125,68 @@ class _Layer:
         self._checkpoint = checkpoint
         self._matrices = {name: self._read(f"{name}.weight") for name in MATRICES}
         self._bytes = {name: _rounded(matrix, largest) for name, matrix in self._matrices.items()}
-        self._cosines, self._sines = (table[:LONGEST, None] for table in rotary(self.config))
+        self._cosines, self._sines = (table[:LENGTH, None] for table in rotary(self.config))
 
     def name(self, matrix: str) -> str:
         """The tensor's in the checkpoint."""
         return f"layers.{self._index}.{matrix}.weight"
 
-    def error(self, states: Sequence[Array], exact: Sequence[Array], kept: Collection[str]) -> float:
-        """The largest of any text, with those matrices ``kept`` as they are."""
-        return max(_difference(self.run(x, kept), right) for x, right in zip(states, exact, strict=True))
+    def of(self, names: Collection[str]) -> list[str]:
+        """The matrices of this layer among those tensors."""
+        return [matrix for matrix in MATRICES if self.name(matrix) in names]
 
-    def run(self, x: Array, kept: Collection[str]) -> Array:
-        """``[length, hidden]`` to the same."""
+    def run(self, x: Array, exact: Collection[str]) -> Array:
+        """``[texts, length, hidden]`` to the same, with the matrices that are not ``exact`` in bytes."""
 
         def times(values: Array, name: str) -> Array:
-            if name in kept:
+            if name in exact:
                 return np.asarray(values @ self._matrices[name].T)
             return np.asarray(_rounded(values) @ self._bytes[name].T)
 
-        x = x + times(self._attended(_normed(x, self._read("input_layernorm.weight"), self._eps), times), MATRICES[3])
-        normed = _normed(x, self._read("post_attention_layernorm.weight"), self._eps)
+        x = x + times(self._attended(self._normed(x, "input_layernorm.weight"), times), MATRICES[3])
+        normed = self._normed(x, "post_attention_layernorm.weight")
         gate = times(normed, "mlp.gate_proj")
         gated = gate / (1 + np.exp(-np.clip(gate, -80, 80))) * times(normed, "mlp.up_proj")
         return np.asarray(x + times(gated, "mlp.down_proj"))
 
+    def next_normed(self, x: Array) -> Array:
+        """What the norm after this layer makes of what leaves it."""
+        last = self._index == self.config.num_hidden_layers - 1
+        name = "norm.weight" if last else f"layers.{self._index + 1}.input_layernorm.weight"
+        return _normed(x, self._checkpoint.read(name).astype(np.float32), self.config.rms_norm_eps)
+
     def _read(self, name: str) -> Array:
         return self._checkpoint.read(f"layers.{self._index}.{name}").astype(np.float32)
 
-    @property
-    def _eps(self) -> float:
-        return self.config.rms_norm_eps
+    def _normed(self, x: Array, name: str) -> Array:
+        return _normed(x, self._read(name), self.config.rms_norm_eps)
 
     def _attended(self, normed: Array, times: Product) -> Array:
-        c, length = self.config, len(normed)
+        c, shape = self.config, normed.shape[:2]
         groups = c.num_attention_heads // c.num_key_value_heads
-        q, k, v = (times(normed, name).reshape(length, -1, c.head_dim) for name in MATRICES[:3])
+        q, k, v = (times(normed, name).reshape(*shape, -1, c.head_dim) for name in MATRICES[:3])
         q, k = (
-            self._turned(_normed(heads, self._read(f"self_attn.{part}_norm.weight"), self._eps))
-            for heads, part in ((q, "q"), (k, "k"))
+            self._turned(self._normed(heads, f"self_attn.{part}_norm.weight")) for heads, part in ((q, "q"), (k, "k"))
         )
-        k, v = (heads.repeat(groups, axis=1) for heads in (k, v))
-        scores = np.einsum("qhd,khd->hqk", q, k) / np.sqrt(c.head_dim)
-        scores = np.where(np.tri(length, dtype=bool), scores, -np.inf)
+        k, v = (heads.repeat(groups, axis=2) for heads in (k, v))
+        scores = np.einsum("tqhd,tkhd->thqk", q, k) / np.sqrt(c.head_dim)
+        scores = np.where(np.tri(shape[1], dtype=bool), scores, -np.inf)
         weights = np.exp(scores - scores.max(axis=-1, keepdims=True))
         weights /= weights.sum(axis=-1, keepdims=True)
-        return np.asarray(np.einsum("hqk,khd->qhd", weights, v).reshape(length, -1))
+        return np.asarray(np.einsum("thqk,tkhd->tqhd", weights, v).reshape(*shape, -1))
 
     def _turned(self, heads: Array) -> Array:
-        cosines, sines = self._cosines[: len(heads)], self._sines[: len(heads)]
         first, second = np.split(heads, 2, axis=-1)
-        return np.concatenate([first * cosines - second * sines, second * cosines + first * sines], axis=-1)
-
-
-def _embedded(checkpoint: Checkpoint, text: Sequence[int]) -> Array:
-    return np.stack([checkpoint.row("embed_tokens.weight", token) for token in text]).astype(np.float32)
+        return np.concatenate(
+            [first * self._cosines - second * self._sines, second * self._cosines + first * self._sines], axis=-1
+        )
 
 
 def _rounded(rows: Array, largest: int = IN_BYTES["int8"]) -> Array:
-    whole, scale = quantize_rows(rows, largest)
-    return np.asarray(whole * scale[:, None])
+    """Each row as it comes back from bytes; ``[…, n]``."""
+    whole, scale = quantize_rows(rows.reshape(-1, rows.shape[-1]), largest)
+    return np.asarray((whole * scale[:, None]).reshape(rows.shape))
 
 
 def _normed(x: Array, gain: Array, eps: float) -> Array:
     return np.asarray(x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + eps) * gain)
-
-
-def _difference(ours: Array, right: Array) -> float:
-    """The root mean square over tokens of the error's share in each."""
-    shares = np.square(ours - right).sum(axis=-1) / np.square(right).sum(axis=-1)
-    return float(np.sqrt(shares.mean()))

@@ -41,11 +41,16 @@ def holds(exact: float, reduced: float) -> bool:
     return 0 < exact * (1 - MAY_FALL) <= reduced
 
 
-def agrees(exact: Sequence[Vector], reduced: Sequence[Vector]) -> bool:
-    """Whether logits of the same pairs, query by query, are in nearly the same order, and nearly the same."""
+def agreement(exact: Sequence[Vector], reduced: Sequence[Vector]) -> tuple[float, float]:
+    """Kendall's tau of logits of the same pairs, as a mean over the queries, and the largest difference of any."""
     pairs = list(zip(exact, reduced, strict=True))
     tau = float(np.mean([kendall_tau(one, other) for one, other in pairs]))
-    return tau >= LEAST_TAU and max(float(np.abs(one - other).max()) for one, other in pairs) <= MOST_LOGIT
+    return tau, max(float(np.abs(one - other).max()) for one, other in pairs)
+
+
+def agrees(tau: float, difference: float) -> bool:
+    """Whether logits are in nearly the same order, and nearly the same."""
+    return tau >= LEAST_TAU and difference <= MOST_LOGIT
 
 
 class Gate:
@@ -70,13 +75,16 @@ class Gate:
             exact, reduced = (self._measure(bundle, graphs[precision]) for precision in ("fp32", self._precision))
         except InvalidEvent as error:
             raise Misconfigured(f"labelled set {self._set.name}: {error}") from None
-        kept = holds(exact, reduced) and (not self._logits or agrees(*self._logits))
+        agreed = agreement(*self._logits) if self._logits else None
+        kept = holds(exact, reduced) and (agreed is None or agrees(*agreed))
         quality = Quality(
             labelled_set=self._set.name,
             queries=len(self._set.queries),
             ndcg_fp32=round(exact, 5),
             precision=self._precision,
             ndcg=round(reduced, 5),
+            tau=None if agreed is None else round(agreed[0], 5),
+            largest_logit_difference=None if agreed is None else round(agreed[1], 5),
             kept=kept,
         )
         left = bundle.manifest.graphs if kept else without_graph(bundle, graphs[self._precision])

@@ -127,18 +127,20 @@ def _graphs(
     """One file per graph, and one of weights for those that multiply with the same matrices."""
     listed = []
     files: dict[str, Weights] = {}
+    in_fp32: dict[str, tuple[str, ...]] = {}
     parameters = sum(prod(shape) for shape in decoder.tensors(checkpoint.config).values())
     with ExitStack() as opened:
         for dialect, precision in graphs:
             label = f"cpu-{precision}" if dialect == "cpu" else f"gpu-{precision}"
             with progress(f"{dialect} {precision}", 0 if label in files else parameters) as advance:
                 if label not in files:
-                    source, exact = _prepared(checkpoint, made, precision)
-                    weights = Weights(source, made / f"{label}.weights", precision, advance, exact)
+                    source, in_fp32[label] = _prepared(checkpoint, made, precision)
+                    weights = Weights(source, made / f"{label}.weights", precision, advance, in_fp32[label])
                     files[label] = opened.enter_context(closing(weights))
                 model = decoder.build(files[label].checkpoint, files[label], dialect, precision, ending)
             name = f"{dialect}-{precision}.onnx"
-            listed.append(Graph(dialect=dialect, precision=precision, file=name, output=model.graph.output[0].name))
+            output, exact = model.graph.output[0].name, in_fp32[label]
+            listed.append(Graph(dialect=dialect, precision=precision, file=name, output=output, exact=exact))
             (made / name).write_bytes(_checked(model, dialect).SerializeToString())
     for graph in listed:
         if graph.dialect != "cuda":  # ONNX does not know all of its operators; ONNX Runtime checks them when it loads
@@ -146,13 +148,13 @@ def _graphs(
     return listed
 
 
-def _prepared(checkpoint: Checkpoint, made: Path, precision: str) -> tuple[Checkpoint, Sequence[str]]:
+def _prepared(checkpoint: Checkpoint, made: Path, precision: str) -> tuple[Checkpoint, tuple[str, ...]]:
     """What a precision is made of, and which of its matrices stay in fp32."""
     if precision not in IN_BYTES:
         return checkpoint, ()
     balanced = Balanced(checkpoint.folder)
     samples = HubTokenizer(made / TOKENIZER).encode(SAMPLES[::3], checkpoint.config.max_position_embeddings)
-    return balanced, coarse.coarse(balanced, precision, samples)
+    return balanced, tuple(coarse.coarse(balanced, precision, samples))
 
 
 def _checked(model: ModelProto, dialect: str) -> ModelProto:
