@@ -9,7 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
-from penstock.core.errors import InvalidEvent
+from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
@@ -77,19 +77,25 @@ def decode(record: Record, rules: DocumentRules) -> Event:
         return _tombstone(record, rules, sequence)
     if len(record.value) > rules.max_bytes:
         raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
-    if without_bom(record.value).strip() in (b"", b"null"):
-        looks = "the text null" if b"null" in record.value else "empty"
-        raise InvalidEvent(f"the value is {looks}: a tombstone is a null value, which is none at all")
     try:
         return _event(record, rules, record.value, sequence)
-    except InvalidEvent as error:
-        if (fields := json_object(record.value)) is None:
-            raise
-        if told := enveloped(fields):
-            raise InvalidEvent(f"the value is {told}") from None
-        if (told := _near_miss(fields)) and told not in str(error):
-            raise InvalidEvent(f"{error}; {told}") from None
+    except Unforeseen:
         raise
+    except InvalidEvent as error:
+        raise InvalidEvent(_fault(record.value, str(error))) from None
+
+
+def _fault(value: bytes, said: str) -> str:
+    """What is wrong with a value, better than what was ``said`` where it is known for what it is."""
+    if without_bom(value).strip() in (b"", b"null"):
+        looks = "the text null" if b"null" in value else "empty"
+        return f"the value is {looks}: a tombstone is a null value, which is none at all"
+    if (fields := json_object(value)) is None:
+        return said
+    if told := enveloped(fields):
+        return f"the value is {told}"
+    told = _near_miss(fields)
+    return f"{said}; {told}" if told and told not in said else said
 
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
@@ -100,7 +106,7 @@ def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) ->
         raise InvalidEvent(told)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
     if record.key is not None:
-        check_key(key_text(record.key), key, rules.tenant_from)
+        check_key(record.key, key, rules.tenant_from)
     elif rules.keyed and rules.order == "offset":
         raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
     if body.op == "delete":

@@ -72,8 +72,8 @@ def header_tenant(record: Record, name: str) -> str:
     return tenant
 
 
-def check_key(text: str, key: DocumentKey, tenant_from: TenantFrom) -> None:
-    """Raises InvalidEvent for a key that contradicts what the body says."""
+def check_key(given: bytes, key: DocumentKey, tenant_from: TenantFrom) -> None:
+    """Raises InvalidEvent for a record's key that contradicts what the body says, whose id was checked."""
     expected = f"{key.tenant}/{key.document}" if tenant_from == "key" else key.document
-    if text != expected:
+    if given != expected.encode() and (text := key_text(given)) != expected:
         raise InvalidEvent(f"key {text[:SHOWN]!r} contradicts the body, which says {expected[:SHOWN]!r}")

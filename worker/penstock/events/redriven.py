@@ -15,6 +15,8 @@ DIGITS = 16
 
 def first_sequence(record: Record, own: int) -> int:
     """The sequence of the first delivery, where the record is a letter of its own topic and epoch; else its own."""
+    if not record.headers:
+        return own
     topics = {value for name, value in record.headers if name == TOPIC}
     if record.partition.topic.encode() not in topics:
         return own
@@ -25,6 +27,8 @@ def first_sequence(record: Record, own: int) -> int:
 
 def refuse_shortened(record: Record) -> None:
     """A letter that went without its value must not delete the document that its key names: raises InvalidEvent."""
+    if not record.headers:
+        return
     names = {name for name, _ in record.headers}
     if missing := [name for name in DROPPED if name in names]:
         raise InvalidEvent(

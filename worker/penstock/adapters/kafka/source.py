@@ -92,7 +92,7 @@ class KafkaSource(Source):
         if not positions:
             return None
         records = tuple(record for records in mine.values() for record in records)
-        alone = any(self._suspects.alone(TopicPartition(*record.partition), record.offset) for record in records)
+        alone = any(run and self._suspects.alone(owned, run[0].offset) for owned, run in mine.items())
         return Batch(records, positions, self._new_gaps(), alone)
 
     @override
