@@ -98,7 +98,7 @@ def test_evaluate_works_on_the_demos_index(shown: tuple[Path, dict[str, Any]], t
     assert (report["queries"], report["documents"], report["missing"]) == (60, 3200, 0)
     exact = {row["dimension"]: row["metrics"]["R@10"] for row in report["rows"] if row["search"] == "exact"}
     assert exact[256] > 0.6
-    assert report["reranking"] is None
+    assert (report["gains"], report["serve"]) == ({}, "")
     assert abs(exact[64] - exact[256]) <= 0.1
     assert told["documents"] == report["documents"]
 

@@ -314,12 +314,13 @@ def test_evaluate_measures_the_search_as_it_is_served(models: dict[str, object],
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)
     assert (report["queries"], report["documents"], report["missing"]) == (6, 5, 1)
-    ways = [(row["search"], row["dimension"], row["reranked"]) for row in report["rows"]]
+    ways = [(row["search"], row["dimension"], row["order"]) for row in report["rows"]]
     assert ways == [
-        ("as served", 384, False),
-        ("as served", 384, True),
-        *(("exact", d, False) for d in (32, 64, 128, 256, 384)),
+        *(("as served", 384, order) for order in ("search", "reranker", "both")),
+        *(("exact", d, "search") for d in (32, 64, 128, 256, 384)),
     ]
+    assert report["gains"].keys() == {"reranker over search", "both over search", "both over reranker"}
+    assert "PENSTOCK_RERANK__ENABLED=false" in report["serve"], "random weights"
     served, whole = report["rows"][0]["metrics"], report["rows"][-1]["metrics"]
     assert served == whole == pytest.approx({"nDCG@10": 5 / 6, "R@1": 5 / 6, "R@5": 5 / 6, "RR@10": 5 / 6})
     reranked = report["rows"][1]["metrics"]

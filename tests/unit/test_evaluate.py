@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from penstock.core.documents import ChunkKey, Order, Stored
 from penstock.core.errors import Misconfigured
 from penstock.core.queries import Hit
+from penstock.evaluate.advice import compared
 from penstock.evaluate.bootstrap import gain
 from penstock.evaluate.exact import dimensions, documents, ranked
 from penstock.evaluate.labelled import LabelledQuery, read, sampled
@@ -152,3 +153,24 @@ def test_dimensions_are_powers_of_two_and_the_widest() -> None:
     assert dimensions(384) == [32, 64, 128, 256, 384]
     assert dimensions(64) == [32, 64]
     assert dimensions(20) == [20]
+
+
+def test_what_to_serve_is_what_is_better_and_surely_so() -> None:
+    low, middle, high = [0.2, 0.4] * 50, [0.4, 0.6] * 50, [0.7, 0.8] * 50
+    gains, said = compared({"search": low, "reranker": middle, "both": high}, 0.5)
+    assert set(gains) == {"reranker over search", "both over search", "both over reranker"}
+    assert gains["both over search"].difference == pytest.approx(0.45)
+    assert gains["both over search"].low > 0.4
+    assert said.startswith("serve PENSTOCK_RERANK__WEIGHT=0.5: +0.4500 over the search")
+    assert compared({"search": low, "reranker": high, "both": middle}, 0.5)[1].startswith(
+        "serve PENSTOCK_RERANK__WEIGHT=1: "
+    )
+    assert "PENSTOCK_RERANK__ENABLED=false" in compared({"search": high, "reranker": low}, 1.0)[1]
+    assert "PENSTOCK_RERANK__ENABLED=false" in compared({"search": low, "reranker": low}, 1.0)[1], "for nothing"
+
+
+def test_a_gain_that_may_be_chance_is_called_so() -> None:
+    search, both = [0.5, 0.5, 0.5, 0.5], [1.0, 0.2, 0.9, 0.1]
+    gains, said = compared({"search": search, "reranker": [0.0] * 4, "both": both}, 0.25)
+    assert gains["both over search"].low < 0 < gains["both over search"].difference
+    assert said == "PENSTOCK_RERANK__WEIGHT=0.25 looks best, but 4 queries cannot tell it from the search alone"

@@ -18,7 +18,7 @@ from penstock.core.queries import Answer, Hit, Lookup, Query
 from penstock.core.records import Partition, Place, Record
 from penstock.core.vectors import Vector
 from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
-from penstock.query.ranking import best_per_document
+from penstock.query.ranking import blend, in_order_of_retrieval, reranked
 from penstock.query.search import PairScorer, QueryEncoder, Search, TooLate
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
@@ -301,20 +301,55 @@ def test_a_worker_that_does_not_follow_the_stream_says_so() -> None:
     search.close()
 
 
-@given(st.lists(st.tuples(st.sampled_from("abcde"), st.integers(-3, 3)), max_size=20), st.booleans())
-def test_documents_are_ranked_by_their_best_chunk(rows: list[tuple[str, int]], reranked: bool) -> None:
+ROWS = st.lists(st.tuples(st.sampled_from("abcde"), st.integers(-3, 3)), max_size=20)
+
+
+def candidates(rows: list[tuple[str, int]]) -> tuple[list[Hit], list[float]]:
+    """A hit per row, the nearest first, and what a reranker makes of it."""
     hits = [
         Hit(ChunkKey("", name, i), 1.0 - i / 100, Stored(Order(1, 1), 1), "", "", {})
         for i, (name, _) in enumerate(rows)
     ]
-    logits = [float(logit) for _, logit in rows]
-    ranked = best_per_document(hits, logits if reranked else None)
+    return hits, [float(logit) for _, logit in rows]
+
+
+@given(ROWS, st.sampled_from([None, 0.0, 0.5, 1.0]))
+def test_documents_are_ranked_by_their_best_chunk(rows: list[tuple[str, int]], weight: float | None) -> None:
+    hits, logits = candidates(rows)
+    ranked = in_order_of_retrieval(hits) if weight is None else reranked(hits, logits, weight)
     by_retrieval = list(dict.fromkeys(name for name, _ in rows))
     assert {one.hit.key.document for one in ranked} == set(by_retrieval)
     assert all(by_retrieval[one.retrieval_rank - 1] == one.hit.key.document for one in ranked)
-    if reranked:
+    assert [one.score for one in ranked] == sorted((one.score for one in ranked), reverse=True)
+    if weight == 1:
         best = {name: max(logit for other, logit in rows if other == name) for name in by_retrieval}
         assert [rows[one.hit.key.chunk][1] for one in ranked] == [best[one.hit.key.document] for one in ranked]
-        assert [best[one.hit.key.document] for one in ranked] == sorted(best.values(), reverse=True)
-    else:
+        assert [one.score for one in ranked] == [one.rerank_score for one in ranked]
+    elif weight is None or (weight == 0 and len(set(logits)) > 1):
         assert [one.hit.key.document for one in ranked] == by_retrieval
+
+
+def test_what_both_say_counts_by_how_far_it_stands_out() -> None:
+    """The reranker hardly prefers the last candidate, the search clearly prefers the first."""
+    scores = blend([0.9, 0.3, 0.2], [1.0, -2.0, 1.1], 0.5)
+    assert sorted(range(3), key=lambda i: -scores[i]) == [0, 2, 1]
+    assert np.mean(scores) == pytest.approx(np.mean([1.0, -2.0, 1.1])), "on the scale of the logits"
+
+
+@given(st.lists(st.tuples(st.floats(-1, 1), st.floats(-30, 30)), max_size=30), st.floats(0.25, 4), st.floats(-1, 1))
+def test_the_scale_of_the_search_does_not_matter(rows: list[tuple[float, float]], times: float, more: float) -> None:
+    """Other models have other cosines."""
+    found, logits = [score for score, _ in rows], [logit for _, logit in rows]
+    moved = [score * times + more for score in found]
+    if not rows or np.ptp(found) > 1e-3 or np.ptp(found) * times < 1e-7:
+        assert blend(moved, logits, 0.5) == pytest.approx(blend(found, logits, 0.5), abs=1e-6)
+
+
+def test_scores_that_are_all_alike_say_nothing() -> None:
+    logits = [0.1, 3.0, -2.0]
+    assert blend([0.7, 0.7 + 1e-9, 0.7], logits, 0.5) == pytest.approx(
+        [0.5 * logit + 0.5 * np.mean(logits) for logit in logits]
+    )
+    assert blend([0.2, 0.9], [1.0, 1.0], 0.5) == [1.0, 1.0]
+    assert blend([0.4], [2.0], 0.5) == [2.0]
+    assert blend([], [], 0.5) == []

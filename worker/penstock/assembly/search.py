@@ -72,7 +72,7 @@ def make_search(
     scorer, reranker = None, models.reranker
     if reranker is not None:
         instruction = settings.model.instruction or None
-        scorer = PairScorer(reranker.pairs, reranker.reranker, reranker.at_once, instruction)
+        scorer = PairScorer(reranker.pairs, reranker.reranker, reranker.at_once, instruction, settings.rerank.weight)
     shape = collection.shape
     log.info("collection_opened", collection=collection.name, vectors=shape.dense, full=shape.full)
 

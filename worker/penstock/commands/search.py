@@ -83,8 +83,9 @@ def evaluate_search(
     """Measure how good the search is on queries whose answers are known: nDCG@10, recall and MRR@10.
 
     FILE has lines {"id", "query", "relevant": ["document", ...]}, or grades as {"document": 2}; with --queries it is
-    TREC's qrels. Measured are the search as it is served, with and without reranking, and exact search over the stored
-    vectors at every dimension, and without the model's task. Needs the extra `evaluate`.
+    TREC's qrels. Measured are the search as it is served, in the order of the search, of the reranker and of both
+    together, with a line that says which to serve; and exact search over the stored vectors at every dimension, and
+    without the model's task. Needs the extra `evaluate`.
     """
     from penstock.assembly.evaluate import run_evaluation  # noqa: PLC0415  # the models' libraries load slowly
     from penstock.evaluate.labelled import read, sampled  # noqa: PLC0415
@@ -162,13 +163,14 @@ def _place(text: str | None) -> dict[str, Any] | None:
 
 def _show(reply: ReplyBody) -> None:
     console = Console()
-    table = Table("", "score", "retrieval", "document", "text")
+    table = Table("", "score", "reranker", "retrieval", "document", "text")
     for rank, hit in enumerate(reply.hits, 1):
         moved = "" if not reply.reranked else f" ({hit.retrieval_rank - rank:+d})"
         text = " ".join(hit.text.split())
         snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
         shown = Text.assemble((_plain(hit.title), "bold"), "\n" if hit.title else "", _plain(snippet))
-        scores = f"{hit.score:.3f}", f"{hit.retrieval_score:.3f}{moved}"
+        judged = "" if hit.rerank_score is None else f"{hit.rerank_score:.3f}"
+        scores = f"{hit.score:.3f}", judged, f"{hit.retrieval_score:.3f}{moved}"
         table.add_row(str(rank), *scores, Text(_plain(hit.document)), shown)
     console.print(table if reply.hits else "nothing found")
     steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())
@@ -178,17 +180,19 @@ def _show(reply: ReplyBody) -> None:
 
 def _show_report(report: "Report") -> None:
     names = list(report.rows[0].metrics)
-    table = Table("search", "dimension", "task", "reranked", *names)
+    table = Table("search", "dimension", "task", "order", *names)
     for row in report.rows:
         dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
-        cells = (row.search, dimension, "yes" if row.instruction else "no", "yes" if row.reranked else "no")
+        cells = (row.search, dimension, "yes" if row.instruction else "no", row.order)
         table.add_row(*cells, *(f"{row.metrics[name]:.4f}" for name in names))
     console = Console()
     console.print(table)
     console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
-    if (gain := report.reranking) is not None:
+    for name, gain in report.gains.items():
         interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
-        console.print(f"reranking: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
+        console.print(f"{name}: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
+    if report.serve:
+        console.print(report.serve, style="bold", highlight=False)
     if report.missing:
         console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
     if not all(row.trained for row in report.rows):

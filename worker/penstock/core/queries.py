@@ -70,11 +70,15 @@ def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A document's best chunk. ``score`` is the reranker's probability, or the retrieval score without one."""
+    """A document's best chunk. ``score`` is what the order is by: with a reranker 0 … 1, else the retrieval score.
+
+    ``rerank_score`` is the reranker's probability alone, None without one.
+    """
 
     hit: Hit
     score: float
     retrieval_rank: int
+    rerank_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,6 +144,7 @@ def _as_json(language: str, query: str, reply: ReplyBody) -> dict[str, object]:
             "document": hit.document,
             "text": hit.text,
             "score": round(hit.score, 4),
+            "rerank_score": None if hit.rerank_score is None else round(hit.rerank_score, 4),
             "retrieval_score": round(hit.retrieval_score, 4),
             "retrieval_rank": hit.retrieval_rank,
         }

@@ -35,15 +35,14 @@ def moved(rank: int, hit: HitBody) -> str:
 
 def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
     """The queries, each with its language and its hits."""
-    console.print("Found by vector search, ordered by the reranker", style="bold")
+    console.print("Found by vector search, ordered by the search and the reranker together", style="bold")
     for language, query, reply in answers:
         console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
         for rank, hit in enumerate(reply.hits, 1):
             line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
             line.truncate(console.width, overflow="ellipsis")
             console.print(line)
-    console.print("\n  ▲ and ▼: by how many places the reranker has lifted or lowered it.", style="dim")
-    console.print("  A small one, it goes by shared words, and costs something across languages.\n", style="dim")
+    console.print("\n  ▲ and ▼: by how many places it was lifted or lowered from where the search had it.\n", style="dim")
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:

@@ -5,21 +5,21 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
-from penstock.core.queries import Hit, Query
+from penstock.core.errors import Unavailable
+from penstock.core.queries import Hit, Query, Ranked
 from penstock.core.vectors import Vector
 from penstock.evaluate import exact
-from penstock.evaluate.bootstrap import Gain, gain
+from penstock.evaluate.advice import BOTH, RERANKER, SEARCH, compared
+from penstock.evaluate.bootstrap import Gain
 from penstock.evaluate.labelled import LabelledQuery
 from penstock.evaluate.metrics import measure, ndcg_by_query
+from penstock.query.ranking import in_order_of_retrieval, reranked
 from penstock.query.search import Search
 
 Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 
 AT_ONCE = 32
 """Queries under way at once."""
-
-SEED = 0
-"""Of the bootstrap: the same figures every time."""
 
 NO_HURRY_S = 24 * 3600.0
 
@@ -36,12 +36,12 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way to search, and how good it was."""
+    """One way to search, and how good it was; ``order`` is who made the order: search, reranker or both."""
 
     search: str
     dimension: int
     instruction: bool
-    reranked: bool
+    order: str
     metrics: dict[str, float]
     trained: bool = True
 
@@ -50,7 +50,8 @@ class Row:
 class Report:
     """All of them. ``missing`` counts relevant documents that are not in the collection: nothing can find those.
 
-    ``reranking`` is what the reranker adds to nDCG@10 of the search as it is served.
+    ``gains`` are what one order has over another in nDCG@10, of the search as it is served; ``serve`` says in one line
+    which to serve, empty without a reranker.
     """
 
     queries: int
@@ -59,11 +60,12 @@ class Report:
     missing: int
     model: dict[str, object]
     rows: list[Row] = field(default_factory=list)
-    reranking: Gain | None = None
+    gains: dict[str, Gain] = field(default_factory=dict)
+    serve: str = ""
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
-        return asdict(self) | {"reranking": self.reranking._asdict() if self.reranking else None}
+        return asdict(self) | {"gains": {name: one._asdict() for name, one in self.gains.items()}}
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,35 +97,47 @@ def measure_search(
     missing = sum(name not in documents for query in labelled for name in query.relevant)
     report = Report(len(labelled), len(documents), len(chunks), missing, model.about)
     judgments = {query.id: query.relevant for query in labelled}
-    by_query: list[list[float]] = []
-    for reranked in (False, True) if search.scorer is not None else (False,):
-        runs = asyncio.run(_served(search, labelled, options, steps, rerank=reranked))
+    by_query: dict[str, list[float]] = {}
+    for order, runs in asyncio.run(_served(search, labelled, options, steps)).items():
         metrics = measure(judgments, runs, options.recall_at)
-        report.rows.append(Row("as served", model.dimension, bool(model.prompt), reranked, metrics))
-        by_query.append(ndcg_by_query(judgments, runs))
+        report.rows.append(Row("as served", model.dimension, bool(model.prompt), order, metrics))
+        by_query[order] = ndcg_by_query(judgments, runs)
     if search.scorer is not None:
-        report.reranking = gain(by_query[0], by_query[1], SEED)
+        report.gains, report.serve = compared(by_query, search.scorer.weight)
     report.rows += _exact(model, labelled, chunks, rows, options)
     return report
 
 
 async def _served(
-    search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps, *, rerank: bool
-) -> dict[str, list[str]]:
-    """Through the query worker's own steps."""
-    gate = asyncio.Semaphore(AT_ONCE)
+    search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps
+) -> dict[str, dict[str, list[str]]]:
+    """Documents by order and by query, through the query worker's own steps; every pair is scored once."""
+    gate, scorer = asyncio.Semaphore(AT_ONCE), search.scorer
     most = options.candidates
-    with steps("searching and reranking" if rerank else "searching", len(labelled)) as advance:
+    with steps("searching" if scorer is None else "searching and reranking", len(labelled)) as advance:
 
-        async def answer(query: LabelledQuery) -> list[str]:
-            asked = Query(query.id, options.tenant, query.text, most, most, NO_HURRY_S, rerank=rerank)
+        async def answer(query: LabelledQuery) -> dict[str, list[Ranked]]:
+            asked = Query(query.id, options.tenant, query.text, most, most, NO_HURRY_S)
             async with gate:
-                documents = (await search.answer(asked)).documents
+                found = await search.retrieve(asked)
+                logits, why_not = (None, "") if scorer is None else await search.score(found)
             advance(1)
-            return [document.hit.key.document for document in documents]
+            orders = {SEARCH: in_order_of_retrieval(found.hits)}
+            if scorer is None:
+                return orders
+            if logits is None:
+                raise Unavailable(f"query {query.id}: {why_not}")
+            orders[RERANKER] = reranked(found.hits, logits, 1.0)
+            if scorer.weight < 1:
+                orders[BOTH] = reranked(found.hits, logits, scorer.weight)
+            return orders
 
-        runs = await asyncio.gather(*(answer(query) for query in labelled))
-    return {query.id: run for query, run in zip(labelled, runs, strict=True)}
+        answers = await asyncio.gather(*(answer(query) for query in labelled))
+    runs: dict[str, dict[str, list[str]]] = {}
+    for query, orders in zip(labelled, answers, strict=True):
+        for order, documents in orders.items():
+            runs.setdefault(order, {})[query.id] = [document.hit.key.document for document in documents]
+    return runs
 
 
 def _exact(
@@ -136,7 +150,7 @@ def _exact(
         hits = exact.ranked(chunks, rows, queries, dimension, options.candidates)
         runs = {query.id: exact.documents(run) for query, run in zip(labelled, hits, strict=True)}
         metrics = measure(judgments, runs, options.recall_at)
-        return Row("exact", dimension, task, False, metrics, trained)
+        return Row("exact", dimension, task, SEARCH, metrics, trained)
 
     with_task = model.embed([model.prompt + query.text for query in labelled])
     result = [

@@ -3,11 +3,16 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from penstock.core.documents import ChunkKey, Stored
 from penstock.core.queries import Hit, Ranked, owned
 
 LEAST_LOGIT = -700.0
 """Below it the exponential would overflow."""
+
+ALIKE = 1e-6
+"""Retrieval scores that lie closer together differ by rounding only."""
 
 
 def disown(
@@ -21,21 +26,44 @@ def disown(
     return [owned(hits, anchors) for hits in candidates]
 
 
-def best_per_document(hits: Sequence[Hit], logits: Sequence[float] | None) -> list[Ranked]:
-    """Documents, the best first, each by its best chunk: by logit, or in the order of retrieval without any."""
-    ranks: dict[str, int] = {}
-    for hit in hits:
-        ranks.setdefault(hit.key.document, len(ranks) + 1)
-    if logits is None:
-        order = list(range(len(hits)))
-        scores = [hit.score for hit in hits]
-    else:
-        order = sorted(range(len(hits)), key=lambda i: -logits[i])  # stable: equals stay in the order of retrieval
-        scores = [probability(logit) for logit in logits]
+def in_order_of_retrieval(hits: Sequence[Hit]) -> list[Ranked]:
+    """Documents, each by its nearest chunk, the nearest first."""
+    ranks = _ranks(hits)
+    return _first_per_document([Ranked(hit, hit.score, ranks[hit.key.document]) for hit in hits])
+
+
+def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float) -> list[Ranked]:
+    """Documents, each by its best chunk, the best first: by what reranker and search say together, see ``blend``."""
+    ranks, scores = _ranks(hits), blend([hit.score for hit in hits], logits, weight)
+    order = sorted(range(len(hits)), key=lambda i: -scores[i])  # stable: equals stay in the order of retrieval
+    return _first_per_document(
+        [Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], probability(logits[i])) for i in order]
+    )
+
+
+def blend(retrieval: Sequence[float], logits: Sequence[float], weight: float) -> list[float]:
+    """Per candidate, ``weight`` of its logit and the rest of its retrieval score, brought to the scale of the logits.
+
+    Both are standardized over the candidates (z-scores) and the sum has the logits' mean and deviation. So 1 leaves
+    the logits as they are, and 0 the order of retrieval; scores that are all alike say nothing.
+    """
+    if not logits:
+        return []
+    found, judged = np.asarray(retrieval, dtype=np.float64), np.asarray(logits, dtype=np.float64)
+    z_scores = (found - found.mean()) / found.std() if np.ptp(found) > ALIKE else np.zeros_like(found)
+    blended = weight * judged + (1 - weight) * (judged.mean() + judged.std() * z_scores)
+    return [float(score) for score in blended]
+
+
+def _ranks(hits: Sequence[Hit]) -> dict[str, int]:
+    """Of each document, from 1."""
+    return {name: rank for rank, name in enumerate(dict.fromkeys(hit.key.document for hit in hits), 1)}
+
+
+def _first_per_document(ranked: Sequence[Ranked]) -> list[Ranked]:
     best: dict[str, Ranked] = {}
-    for i in order:
-        document = hits[i].key.document
-        best.setdefault(document, Ranked(hits[i], scores[i], ranks[document]))
+    for one in ranked:
+        best.setdefault(one.hit.key.document, one)
     return list(best.values())
 
 

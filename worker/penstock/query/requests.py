@@ -70,6 +70,7 @@ class HitBody(_Answered):
     text: str
     metadata: Mapping[str, JsonValue]
     score: float
+    rerank_score: float | None = None
     retrieval_score: float
     retrieval_rank: int
 
@@ -167,6 +168,7 @@ def _hit(document: Ranked) -> HitBody:
         text=hit.text,
         metadata=hit.metadata,
         score=document.score,
+        rerank_score=document.rerank_score,
         retrieval_score=hit.score,
         retrieval_rank=document.retrieval_rank,
     )

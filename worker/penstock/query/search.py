@@ -17,7 +17,7 @@ from penstock.core.queries import Answer, Hit, Lookup, Query
 from penstock.core.records import Place
 from penstock.core.vectors import Vector
 from penstock.query.microbatch import MicroBatcher
-from penstock.query.ranking import best_per_document, disown
+from penstock.query.ranking import disown, in_order_of_retrieval, reranked
 
 UNRANKED_PER_DOCUMENT = 3
 """Candidates fetched at first per document wanted, where no reranker needs to see them all."""
@@ -89,12 +89,16 @@ class QueryEncoder:
 
 @dataclass(frozen=True, slots=True)
 class PairScorer:
-    """The reranking side. ``instruction`` is used where a query has none; None means the model's own."""
+    """The reranking side. ``instruction`` is used where a query has none; None means the model's own.
+
+    ``weight`` is how much the reranker says in the order of an answer, from 0 to 1: see ``ranking.blend``.
+    """
 
     pairs: PairEncoder
     reranker: Reranker
     budget: int
     instruction: str | None = None
+    weight: float = 1.0
 
 
 class Search:
@@ -162,11 +166,37 @@ class Search:
         """Let the reranker order the candidates, if it can before the deadline."""
         watch = Stopwatch(self._clock)
         query = retrieved.query
-        logits, why_not = await self._scored(retrieved)
-        if logits is not None:
+        logits, why_not = await self.score(retrieved)
+        if logits is None or self.scorer is None:
+            ranked = in_order_of_retrieval(retrieved.hits)
+        else:
             watch.lap("rerank")
-        documents = best_per_document(retrieved.hits, logits)[: query.top_k]
-        return Answer(query, documents, why_not, {**retrieved.timings_ms, **watch.laps_ms})
+            ranked = reranked(retrieved.hits, logits, self.scorer.weight)
+        return Answer(query, ranked[: query.top_k], why_not, {**retrieved.timings_ms, **watch.laps_ms})
+
+    async def score(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
+        """A logit per candidate, or why there is none."""
+        query, scorer = retrieved.query, self.scorer
+        if query.rerank is False:
+            return None, "the query asked for none"
+        if scorer is None or self.rank is None:
+            return None, "this worker has no reranker"
+        texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in retrieved.hits]
+        instruction = query.instruction or scorer.instruction
+        try:
+            async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
+                pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []
+                left = retrieved.deadline - REPLY_S - self._clock()
+                if self.rank.expected_s(sum(map(len, pairs))) > left:
+                    return None, NO_TIME
+                by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))  # neighbours share batches
+                scores = await self.rank.submit([pairs[i] for i in by_length])
+        except TimeoutError:
+            return None, NO_TIME
+        except NotFinite as error:
+            return None, f"reranking failed: {error}"
+        logits = dict(zip(by_length, scores, strict=True))
+        return [logits[i] for i in range(len(pairs))], ""
 
     def close(self) -> None:
         """End the threads, once what is under way is done."""
@@ -203,30 +233,6 @@ class Search:
         """One request for the candidates of all, one for the anchors that did not come with them."""
         candidates = self._store.search(lookups)
         return disown(candidates, self._store.read)
-
-    async def _scored(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
-        """A logit per candidate, or why there is none."""
-        query, scorer = retrieved.query, self.scorer
-        if query.rerank is False:
-            return None, "the query asked for none"
-        if scorer is None or self.rank is None:
-            return None, "this worker has no reranker"
-        texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in retrieved.hits]
-        instruction = query.instruction or scorer.instruction
-        try:
-            async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
-                pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []
-                left = retrieved.deadline - REPLY_S - self._clock()
-                if self.rank.expected_s(sum(map(len, pairs))) > left:
-                    return None, NO_TIME
-                by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))  # neighbours share batches
-                scores = await self.rank.submit([pairs[i] for i in by_length])
-        except TimeoutError:
-            return None, NO_TIME
-        except NotFinite as error:
-            return None, f"reranking failed: {error}"
-        logits = dict(zip(by_length, scores, strict=True))
-        return [logits[i] for i in range(len(pairs))], ""
 
     async def _wait_for(self, place: Place) -> None:
         """Until that record is searchable; the query's deadline ends the waiting."""

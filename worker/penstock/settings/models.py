@@ -50,5 +50,7 @@ class RerankSettings(RuntimeSettings):
 
     enabled: bool = True
     """Let a second model order what the search finds; false serves the order of the search."""
+    weight: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """How much the reranker says in the order of an answer, the search says the rest; 1: the reranker alone."""
     max_tokens: Annotated[int, Field(ge=128)] = 4096
     """Most tokens of a query with a document in the reranker's template; longer documents are cut at their end."""
