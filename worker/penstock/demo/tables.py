@@ -42,7 +42,9 @@ def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> No
             line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
             line.truncate(console.width, overflow="ellipsis")
             console.print(line)
-    console.print("\n  ▲ and ▼: by how many places it was lifted or lowered from where the search had it.\n", style="dim")
+    console.print(
+        "\n  ▲ and ▼: by how many places it was lifted or lowered from where the search had it.\n", style="dim"
+    )
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
