@@ -88,7 +88,7 @@ def test_a_second_demo_finds_most_texts_unchanged(shown: tuple[Path, dict[str, A
 def test_evaluate_works_on_the_demos_index(shown: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
     folder, told = shown
     env = environment(
-        QDRANT__PATH=folder / "points", QDRANT__COLLECTION="demo", MODEL__BUNDLE=corpus.EMBEDDING,
+        QDRANT__PATH=folder / "points", QDRANT__COLLECTION="demo", MODEL__BUNDLE="shipped",
         RERANK__ENABLED="false",
     )  # fmt: skip
     asked = command("evaluate", str(corpus.HELD_OUT / "en.jsonl"), "--sample", "60", "--candidates", "20", "--json")
@@ -101,6 +101,18 @@ def test_evaluate_works_on_the_demos_index(shown: tuple[Path, dict[str, Any]], t
     assert (report["gains"], report["serve"]) == ({}, "")
     assert abs(exact[64] - exact[256]) <= 0.1
     assert told["documents"] == report["documents"]
+
+
+def test_the_shipped_models_have_a_name(tmp_path: Path) -> None:
+    env = environment(RERANK__BUNDLE="shipped")
+    for asked, told in (
+        (("embed", "--bundle", "shipped", "water under pressure"), '"vector"'),
+        (("rerank", "--query", "turbine", "water", "poem"), '"logit"'),
+        (("config",), "PENSTOCK_RERANK__BUNDLE"),
+    ):
+        done = subprocess.run(command(*asked), cwd=tmp_path, env=env, capture_output=True, timeout=60, check=False)
+        assert done.returncode == 0, done.stderr.decode()
+        assert told in done.stdout.decode()
 
 
 def test_the_demo_through_kafka_is_the_same(broker: str, tmp_path: Path) -> None:

@@ -291,3 +291,14 @@ def test_what_leaves_a_login_open_is_refused(monkeypatch: pytest.MonkeyPatch, gi
     monkeypatch.setenv("PENSTOCK_KAFKA__ALLOW_INSECURE", "true")
     monkeypatch.setenv("PENSTOCK_KAFKA__SASL_TOKEN_FILE", "token")
     settings.load()
+
+
+def test_the_models_that_come_with_the_package_have_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PENSTOCK_MODEL__BUNDLE", "shipped")
+    Path("penstock.toml").write_text('[rerank]\nbundle = "shipped"\n')
+    loaded = settings.load()
+    for bundle, kind in ((loaded.model.bundle, "embedding"), (loaded.rerank.bundle, "reranker")):
+        assert bundle is not None
+        assert (bundle.name, (bundle / "bundle.json").is_file()) == (kind, True)
+    monkeypatch.setenv("PENSTOCK_MODEL__BUNDLE", str(Path.cwd() / "shipped"))
+    assert settings.load().model.bundle == Path.cwd() / "shipped"

@@ -131,7 +131,7 @@ def load_models(model: ModelSettings, rerank: RerankSettings) -> Models:
     """By the settings; raises Misconfigured, also where a reranker is enabled and there is none."""
     if rerank.enabled and rerank.bundle is None:
         raise Misconfigured(
-            "no reranker: set PENSTOCK_RERANK__BUNDLE to a folder made by penstock export, "
+            "no reranker: set PENSTOCK_RERANK__BUNDLE to a folder made by penstock export, or to shipped (small), "
             "or PENSTOCK_RERANK__ENABLED=false to serve the order of the search"
         )
     embedding = load_model(model)

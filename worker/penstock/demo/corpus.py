@@ -4,6 +4,8 @@ import gzip
 import json
 from pathlib import Path
 
+from penstock.settings.models import SHIPPED_MODELS
+
 DATA = Path(__file__).parent.parent / "data"
 CORPUS = DATA / "debian-packages.jsonl.gz"
 LABELLED = DATA / "debian-queries.jsonl"
@@ -12,7 +14,7 @@ LABELLED = DATA / "debian-queries.jsonl"
 HELD_OUT = DATA / "held-out"
 """The short descriptions of the corpus as queries, a file per language."""
 
-EMBEDDING, RERANKER = (DATA / "models" / name for name in ("embedding", "reranker"))
+EMBEDDING, RERANKER = (SHIPPED_MODELS / name for name in ("embedding", "reranker"))
 """The models that come with the package."""
 
 CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16

@@ -24,6 +24,7 @@ from penstock.evaluate import exact
 from penstock.evaluate.labelled import LabelledQuery, read, sampled
 from penstock.query.requests import QueryBody, ReplyBody
 from penstock.settings import ModelSettings, RerankSettings
+from penstock.settings.models import SHIPPED
 
 TOP, CANDIDATES, FIRST = 3, 50, 10
 MEASURED = 400
@@ -174,7 +175,7 @@ def _variables(options: Options) -> Sequence[str]:
     values: dict[str, object] = {
         "QDRANT__PATH": _folder(options),
         "QDRANT__COLLECTION": COLLECTION,
-        "MODEL__BUNDLE": (options.bundle or corpus.EMBEDDING).resolve(),
-        "RERANK__BUNDLE": (options.reranker or corpus.RERANKER).resolve(),
+        "MODEL__BUNDLE": options.bundle.resolve() if options.bundle else SHIPPED,
+        "RERANK__BUNDLE": options.reranker.resolve() if options.reranker else SHIPPED,
     }
     return [f"PENSTOCK_{name}={value}" for name, value in values.items()]

@@ -177,7 +177,7 @@ class Bundle:
 def load(folder: Path | None, variable: str = "PENSTOCK_MODEL__BUNDLE") -> Bundle:
     """Read and verify a bundle; raises Misconfigured that says what is wrong, and where. ``variable`` names it."""
     if folder is None:
-        raise Misconfigured(f"no model: set {variable} to a folder made by penstock export")
+        raise Misconfigured(f"no model: set {variable} to a folder made by penstock export, or to shipped (small)")
     path = folder / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())

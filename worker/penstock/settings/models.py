@@ -1,12 +1,22 @@
 """The models, and what they run on."""
 
+from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
 from penstock.settings.group import Count, Group, PathAtHome
 
 PROVIDER = "(tensorrt|cuda|cpu)"
+
+SHIPPED = "shipped"
+"""The name of the small models that come with the package; a folder of that name is given by another path."""
+
+SHIPPED_MODELS = Path(__file__).parent.parent / "data" / "models"
+
+
+def _shipped(kind: str) -> BeforeValidator:
+    return BeforeValidator(lambda given: SHIPPED_MODELS / kind if str(given) == SHIPPED else given)
 
 
 class RuntimeSettings(Group):
@@ -37,6 +47,8 @@ class RuntimeSettings(Group):
 class ModelSettings(RuntimeSettings):
     """The embedding model."""
 
+    bundle: Annotated[PathAtHome | None, _shipped("embedding")] = None
+    """Folder of a model bundle, made by penstock export; shipped: the small one that comes with the package."""
     dimension: Count | None = None
     """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
     full_dimension: Count | None = None
@@ -48,6 +60,8 @@ class ModelSettings(RuntimeSettings):
 class RerankSettings(RuntimeSettings):
     """The reranking model of query workers."""
 
+    bundle: Annotated[PathAtHome | None, _shipped("reranker")] = None
+    """Folder of a model bundle, made by penstock export; shipped: the small one that comes with the package."""
     enabled: bool = True
     """Let a second model order what the search finds; false serves the order of the search."""
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5
