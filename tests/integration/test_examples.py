@@ -45,6 +45,7 @@ ELSEWHERE = {
     "penstock export training/run/": "exports what that has trained",
     "penstock demo --json": "test_demo.py runs it, and reads what it prints",
     "penstock demo --bootstrap-servers ": "test_demo.py runs it, and reads what it prints",
+    "penstock demo --from ": "test_own_demo.py runs it, and reads what it prints",
 }
 """How examples begin that cannot run here, and why."""
 

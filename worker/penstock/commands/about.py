@@ -17,10 +17,14 @@ from penstock.observe.log import set_up
     "demo",
     rich_help_panel=ABOUT,
     epilog="Examples: `penstock demo` · `penstock demo --serve` · "
+    "`penstock demo --from docs/ --serve` · "
     "`penstock demo --bootstrap-servers localhost:9092` · `penstock demo --json`",
 )
 def run_demo(
     bootstrap_servers: Annotated[str | None, typer.Option(help="Send the corpus through this Kafka.")] = None,
+    own: Annotated[
+        Path | None, typer.Option("--from", metavar="FILE|FOLDER", help="Documents of yours instead of the corpus.")
+    ] = None,
     folder: Annotated[Path | None, typer.Option(help="Where to keep the points [default: in the cache].")] = None,
     bundle: Annotated[Path | None, typer.Option(help="Another embedding model [default: the shipped one].")] = None,
     reranker: Annotated[Path | None, typer.Option(help="Another reranker [default: the shipped one].")] = None,
@@ -32,13 +36,16 @@ def run_demo(
 
     The points live in an embedded Qdrant folder and stay there: a second run finds most texts unchanged. With Kafka
     they pass through a topic of their own, and `penstock index` and `penstock query` run as processes of their own.
+
+    With --from the documents are your own: JSON lines of events, or a folder, each of whose text and Markdown files is
+    a document. Queries are typed, or read from standard input; a file that has gone is forgotten by the next run.
     """
     from penstock.demo.backend import Options  # noqa: PLC0415  # the models' libraries load slowly
     from penstock.demo.run import run  # noqa: PLC0415
 
     set_up("warning", "auto")
     stop = stop_on_signals()
-    run(Options(bootstrap_servers, folder, bundle, reranker, port if serve else None, as_json), stop)
+    run(Options(bootstrap_servers, folder, bundle, reranker, port if serve else None, as_json, own), stop)
 
 
 @app.command(rich_help_panel=ABOUT, epilog="Example: `PENSTOCK_KAFKA__TOPIC=wiki penstock config`")

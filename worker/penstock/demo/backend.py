@@ -20,6 +20,7 @@ class Options:
     reranker: Path | None = None
     port: int | None = None
     as_json: bool = False
+    own: Path | None = None
 
 
 class Backend(Protocol):

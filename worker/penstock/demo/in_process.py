@@ -46,8 +46,13 @@ class InProcess(Backend):
         stop: threading.Event,
         console: Console,
         settings: Settings | None = None,
+        name: str = corpus.CORPUS.name,
     ) -> None:
-        """The points are kept in ``folder``. Raises Misconfigured where they are another model's, or in use."""
+        """The points are kept in ``folder``; ``name`` is that of the documents.
+
+        Raises Misconfigured where the points are another model's, or in use.
+        """
+        self._name, self.letters = name, Path(f"{name}.dlq.jsonl")
         self._models, self._stop, self._console = models, stop, console
         self._settings = settings or demo_settings(folder)
         self._totals: Counter[Outcome] = Counter()
@@ -64,9 +69,8 @@ class InProcess(Backend):
     @override
     def send(self, lines: Sequence[bytes]) -> None:
         base = int(time.time() * TICKS_PER_S)
-        source = FileSource(io.BytesIO(b"\n".join(lines)), corpus.CORPUS.name, len(lines))
-        letters = FileDeadLetters(Path(f"{corpus.CORPUS.name}.dlq.jsonl"))
-        stream = Stream(source, letters, rules_for(self._settings.index, base, keyed=False))
+        source = FileSource(io.BytesIO(b"\n".join(lines)), self._name, len(lines))
+        stream = Stream(source, FileDeadLetters(self.letters), rules_for(self._settings.index, base, keyed=False))
         store = self._connection.store(self._collection)
         bar = self._console.is_terminal and len(lines) > 1
         embedder = self._models.embedding.embedder

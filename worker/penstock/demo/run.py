@@ -18,6 +18,7 @@ from penstock.core.vectors import Vector
 from penstock.demo import corpus, tables
 from penstock.demo.backend import Backend, Options
 from penstock.demo.in_process import COLLECTION, InProcess
+from penstock.demo.own import points_of, run_own
 from penstock.demo.tables import Cost
 from penstock.demo.through_kafka import ThroughKafka
 from penstock.evaluate import exact
@@ -38,6 +39,9 @@ def run(options: Options, stop: threading.Event) -> None:
     reranker = load_reranker(RerankSettings(bundle=bundles[1]))
     models = Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
+        if options.own is not None:
+            run_own(options, _folder(options), models, stop, console)
+            return
         with (
             tempfile.TemporaryDirectory() as passing,
             _backend(options, models, bundles, Path(passing), stop, console) as backend,
@@ -63,6 +67,8 @@ def _backend(
 
 def _folder(options: Options) -> Path:
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
+    if options.own is not None:
+        return options.folder or cache / points_of(options.own, options.bundle)
     return options.folder or cache / (f"demo-{options.bundle.resolve().name}" if options.bundle else "demo")
 
 
@@ -159,6 +165,7 @@ def _suggestions(options: Options) -> Sequence[tuple[str, str]]:
     why = "without Kafka" if options.bootstrap_servers else "the same through your Kafka, in processes of their own"
     return (
         ("penstock demo --serve", "search it on a page in the browser"),
+        ("penstock demo --from FOLDER --serve", "the same with text and Markdown files of yours"),
         (again, why),
         ("penstock demo --json", "for programs"),
         ("penstock schema document.v1", "your own events"),

@@ -13,6 +13,11 @@ from penstock.query.requests import HitBody, ReplyBody
 
 BYTES_PER_NUMBER = 4
 
+STAND_IN = (
+    "The model is a small stand-in that comes with the package; for Qwen3: penstock export Qwen/Qwen3-Embedding-0.6B "
+    "-o DIR, then --bundle DIR, and likewise --reranker."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Cost:
@@ -38,13 +43,18 @@ def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> No
     console.print("Found by vector search, ordered by the search and the reranker together", style="bold")
     for language, query, reply in answers:
         console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
-        for rank, hit in enumerate(reply.hits, 1):
-            line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
-            line.truncate(console.width, overflow="ellipsis")
-            console.print(line)
+        hits(console, reply.hits)
     console.print(
         "\n  ▲ and ▼: by how many places it was lifted or lowered from where the search had it.\n", style="dim"
     )
+
+
+def hits(console: Console, found: Sequence[HitBody]) -> None:
+    """A line each."""
+    for rank, hit in enumerate(found, 1):
+        line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
+        line.truncate(console.width, overflow="ellipsis")
+        console.print(line)
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:
