@@ -5,6 +5,7 @@ Batches that cannot be decoded are fed to the library's own fetcher as a broker 
 
 import socket
 import struct
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing
@@ -202,3 +203,12 @@ def test_what_a_broker_says_before_it_hangs_up_is_heard(transport: type) -> None
         data, error = reader._sock_recv()
     assert data == b""
     assert "socket disconnected" in str(error)
+
+
+@pytest.mark.parametrize("kind", [KafkaConsumer, kafka.KafkaProducer, kafka.KafkaAdminClient])
+def test_a_client_that_reaches_no_broker_leaves_no_thread_behind(kind: type) -> None:
+    before = threading.active_count()
+    for _ in range(3):
+        with pytest.raises(kafka.errors.KafkaError):
+            internals.client(kind, bootstrap_servers="127.0.0.1:1", bootstrap_timeout_ms=100)
+    assert threading.active_count() == before

@@ -10,11 +10,12 @@ import onnx
 import onnxruntime
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from safetensors.torch import load_file, save_file
 
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import Bundle, Graph, load
 from penstock.models.embedder import OnnxEmbedder
-from penstock.models.export import decoder
+from penstock.models.export import coarse, decoder
 from penstock.models.export.balance import Balanced
 from penstock.models.export.checkpoint import Checkpoint
 from penstock.models.export.graph import CONTRIB
@@ -96,6 +97,21 @@ def test_bytes_keep_vectors_where_a_few_channels_are_far_larger(tmp_path: Path, 
     assert 0 < len(matrices) < 7 * shape.layers
     exact = {graph.precision: set(graph.exact) for graph in made.manifest.graphs}
     assert exact == {"int8": matrices, "fp32": set()}
+
+
+@pytest.mark.parametrize("precision", ["int8", "int7"])
+def test_a_token_without_an_embedding_spoils_no_measurement(tmp_path: Path, precision: str) -> None:
+    """A row of zeros, as of padding, at the beginning of a probe."""
+    shape = replace(SHAPES["wide"], outliers=30)
+    checkpoint(tmp_path / "checkpoint", shape, longest=16)
+    path = tmp_path / "checkpoint" / "model.safetensors"
+    held = load_file(path)
+    (name,) = [name for name in held if "embed_tokens" in name]
+    held[name][np.random.default_rng(0).integers(0, len(held[name]), (coarse.PROBES, coarse.LENGTH))[5, 0]] = 0
+    save_file(held, path, metadata={"format": "pt"})
+    kept, worst = coarse.coarse(Balanced(tmp_path / "checkpoint"), precision, [])
+    assert kept
+    assert worst >= coarse.LEAST
 
 
 def test_what_one_side_of_a_product_loses_the_other_takes(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from penstock.core.documents import ChunkKey, Order, Stored
 from penstock.core.errors import Misconfigured
 from penstock.core.queries import Hit
-from penstock.evaluate.advice import compared
+from penstock.evaluate.advice import compared, weight_of_both
 from penstock.evaluate.bootstrap import gain
 from penstock.evaluate.exact import dimensions, documents, ranked
 from penstock.evaluate.labelled import LabelledQuery, read, sampled
@@ -167,6 +167,17 @@ def test_what_to_serve_is_what_is_better_and_surely_so() -> None:
     )
     assert "PENSTOCK_RERANK__ENABLED=false" in compared({"search": high, "reranker": low}, 1.0)[1]
     assert "PENSTOCK_RERANK__ENABLED=false" in compared({"search": low, "reranker": low}, 1.0)[1], "for nothing"
+
+
+def test_a_smaller_gain_that_is_sure_goes_before_a_larger_one_that_may_be_chance() -> None:
+    search, noisy, steady = [0.5] * 100, [1.06, 0.06] * 50, [0.54] * 100
+    gains, said = compared({"search": search, "reranker": noisy, "both": steady}, 0.5)
+    assert gains["reranker over search"].difference > gains["both over search"].difference
+    assert said == "serve PENSTOCK_RERANK__WEIGHT=0.5: +0.0400 over the search alone"
+
+
+def test_both_are_measured_even_where_one_alone_is_served() -> None:
+    assert [weight_of_both(served) for served in (0.0, 0.3, 1.0)] == [0.5, 0.3, 0.5]
 
 
 def test_a_gain_that_may_be_chance_is_called_so() -> None:

@@ -72,6 +72,7 @@ def test_the_tenant_comes_from_where_the_setting_says() -> None:
         ({"key": None}, OFFSET, "no key"),
         ({"key": b"2"}, OFFSET, "contradicts"),
         ({"key": b"\xff"}, OFFSET, "not UTF-8"),
+        ({"value": {"id": "\ufeff1", "text": "x"}, "key": b"\xef\xbb\xbf1"}, OFFSET, "contradicts"),
         ({"key": b"1"}, DocumentRules(tenant_from="key"), "not tenant/id"),
         ({"key": b"a b/1"}, DocumentRules(tenant_from="key"), "not tenant/id"),
         ({"key": b"acme/2"}, DocumentRules(tenant_from="key"), "contradicts"),

@@ -302,3 +302,12 @@ def test_the_models_that_come_with_the_package_have_a_name(monkeypatch: pytest.M
         assert (bundle.name, (bundle / "bundle.json").is_file()) == (kind, True)
     monkeypatch.setenv("PENSTOCK_MODEL__BUNDLE", str(Path.cwd() / "shipped"))
     assert settings.load().model.bundle == Path.cwd() / "shipped"
+
+
+def test_a_working_directory_that_may_not_be_read_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(_path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("penstock.settings.dotenv.Path.is_file", denied)
+    with pytest.raises(Misconfigured, match=r"cannot read \.env: Permission denied"):
+        settings.load()

@@ -105,6 +105,10 @@ def _build_engines(bundle: Path, cache: Path) -> None:
 def _show_manifest(manifest: "Manifest", output: Path) -> None:
     made = ", ".join(f"{graph.dialect} {graph.precision}" for graph in manifest.graphs)
     typer.echo(f"{output}: {manifest.source}, {manifest.task}, {manifest.dimension} wide: {made}", err=True)
+    for graph in manifest.graphs:
+        if graph.worst_probe is not None:
+            figures = f"{len(graph.exact)} matrices in fp32, worst cosine to fp32 on probes {graph.worst_probe:.4f}"
+            typer.echo(f"{graph.dialect} {graph.precision}: {figures}", err=True)
     if manifest.check is not None:
         typer.echo(f"worst cosine to the original: {manifest.check.worst_cosine:.7f}", err=True)
     if (quality := manifest.quality) is not None:

@@ -191,6 +191,9 @@ def _show_report(report: "Report") -> None:
     for name, gain in report.gains.items():
         interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"
         console.print(f"{name}: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
+    if report.not_reranked:
+        query, why = next(iter(report.not_reranked.items()))
+        console.print(f"{len(report.not_reranked)} queries were not reranked, the first {query}: {why}", style="bold")
     if report.serve:
         console.print(report.serve, style="bold", highlight=False)
     if report.missing:

@@ -31,6 +31,11 @@ ENCODINGS: Mapping[bytes, str] = {
     b"\xff\xfe": "UTF-16",
     b"\xfe\xff": "UTF-16",
 }
+NOT_UTF8 = "not UTF-8 (byte {:#04x}); Latin-1 or Windows-1252? Save it as UTF-8"
+
+LOOKED_AT_IN_TEXT = 512
+"""Bytes at the beginning of a file that show whether it is text."""
+
 LOOKED_AT = 8
 """Bytes at the beginning that show UTF-16 where nothing says so."""
 
@@ -42,16 +47,30 @@ def without_bom(value: bytes) -> bytes:
 
 def decoded(value: bytes) -> str:
     """The text, without the mark; raises ValueError that says what it is instead, or which line, and what to do."""
-    if told := foreign(value):
-        raise ValueError(f"it is {told}")
+    refuse_foreign(value[:LOOKED_AT_IN_TEXT])
+    value = without_bom(value)
     try:
-        return without_bom(value).decode()
+        return value.decode()
     except UnicodeDecodeError as error:
-        value = without_bom(value)
         line, byte = value.count(b"\n", 0, error.start) + 1, value[error.start]
-        raise ValueError(
-            f"line {line}: not UTF-8 (byte {byte:#04x}); Latin-1 or Windows-1252? Save it as UTF-8"
-        ) from None
+        raise ValueError(f"line {line}: {NOT_UTF8.format(byte)}") from None
+
+
+def refuse_foreign(begin: bytes) -> None:
+    """Raises ValueError where what begins so is known for something else than text, though text may begin likewise."""
+    if not _readable(begin) and (told := foreign(begin)):
+        raise ValueError(f"it is {told}")
+
+
+def _readable(begin: bytes) -> bool:
+    """Whether it is UTF-8, but for a letter that is cut at its end, without what no text holds."""
+    try:
+        text = without_bom(begin).decode()
+    except UnicodeDecodeError as error:
+        if error.reason != "unexpected end of data":
+            return False
+        text = without_bom(begin)[: error.start].decode()
+    return all(letter.isprintable() or letter.isspace() for letter in text if letter < "\x80")
 
 
 def compression(value: bytes) -> str | None:

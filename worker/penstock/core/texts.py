@@ -5,13 +5,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from penstock.core.errors import Misconfigured
-from penstock.core.formats import decoded
+from penstock.core.formats import LOOKED_AT_IN_TEXT, NOT_UTF8, decoded, refuse_foreign, without_bom
 
 
 def read(path: Path) -> str:
-    """What stands in a file; raises Misconfigured that names the file and, for bytes that are no text, the line."""
+    """What stands in a file, with plain line ends; raises Misconfigured that names the file and a line that is no text.
+
+    Reads it whole: see ``lines`` for what may be large.
+    """
     try:
-        return decoded(path.read_bytes())
+        return decoded(path.read_bytes()).replace("\r\n", "\n").replace("\r", "\n")
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror or error}") from None
     except ValueError as error:
@@ -19,10 +22,26 @@ def read(path: Path) -> str:
 
 
 def lines(path: Path) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, numbered from 1, without what is around them; raises as ``read`` does."""
-    for number, line in enumerate(read(path).split("\n"), 1):
-        if stripped := line.strip():
-            yield number, stripped
+    """The lines that are not blank, numbered from 1, without their ends, one at a time; raises as ``read`` does."""
+    try:
+        with path.open("rb") as file:
+            refuse_foreign(file.read(LOOKED_AT_IN_TEXT))
+            file.seek(0)
+            for number, line in enumerate(file, 1):
+                if (text := _line(line, number)).strip():
+                    yield number, text
+    except OSError as error:
+        raise Misconfigured(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:
+        raise Misconfigured(f"{path}: {error}") from None
+
+
+def _line(line: bytes, number: int) -> str:
+    line = without_bom(line) if number == 1 else line
+    try:
+        return line.decode().rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"line {number}: {NOT_UTF8.format(line[error.start])}") from None
 
 
 def text_of(line: str | bytes) -> str:

@@ -2,8 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 
-import numpy as np
-
 from penstock.evaluate.bootstrap import Gain, gain
 
 SEARCH, RERANKER, BOTH = "search", "reranker", "both"
@@ -12,10 +10,19 @@ SEED = 0
 """Of the bootstrap: the same figures every time."""
 
 
+EVEN = 0.5
+
+
+def weight_of_both(served: float) -> float:
+    """What the order by both is measured at: as it is served; evenly, where one of them alone is served."""
+    return served if 0 < served < 1 else EVEN
+
+
 def compared(by_query: Mapping[str, Sequence[float]], weight: float) -> tuple[dict[str, Gain], str]:
     """What each order has over those before it, and which to serve; ``by_query`` has nDCG@10 of each query.
 
-    ``weight`` is that of the order by both. An order whose gain over the search may be chance is no reason to rerank.
+    ``weight`` is that of the order by both. Served is the order that gains most over the search, among those whose
+    gain is hardly chance.
     """
     orders = [order for order in (SEARCH, RERANKER, BOTH) if order in by_query]
     gains = {
@@ -23,12 +30,13 @@ def compared(by_query: Mapping[str, Sequence[float]], weight: float) -> tuple[di
         for place, later in enumerate(orders)
         for earlier in orders[:place]
     }
-    best = max(orders, key=lambda order: float(np.mean(by_query[order])))
-    if best == SEARCH:
-        return gains, "serve the search alone, PENSTOCK_RERANK__ENABLED=false: on these queries reranking does not help"
-    over = gains[f"{best} over {SEARCH}"]
+    over = {order: gains[f"{order} over {SEARCH}"] for order in orders if order != SEARCH}
+    sure = {order: one for order, one in over.items() if one.low > 0}
+    best = max(sure or over, key=lambda order: over[order].difference)
     setting = f"PENSTOCK_RERANK__WEIGHT={weight if best == BOTH else 1:g}"
-    if over.low > 0:
-        return gains, f"serve {setting}: {over.difference:+.4f} over the search alone"
+    if sure:
+        return gains, f"serve {setting}: {over[best].difference:+.4f} over the search alone"
+    if over[best].difference <= 0:
+        return gains, "serve the search alone, PENSTOCK_RERANK__ENABLED=false: on these queries reranking does not help"
     queries = len(by_query[best])
     return gains, f"{setting} looks best, but {queries} queries cannot tell it from the search alone"

@@ -63,10 +63,10 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
 def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
     topics = dict(_topics(queries))
     judged: dict[str, dict[str, int]] = {}
-    for number, line in texts.lines(path):
+    for place, (number, line) in enumerate(texts.lines(path)):
         fields = line.split()
         if len(fields) not in QRELS_FIELDS or not fields[-1].lstrip("-").isdecimal():
-            if number == 1:
+            if place == 0:
                 continue  # a heading
             raise Misconfigured(f"{path}, line {number}: query, (iteration,) document and grade, please")
         if int(fields[-1]) > 0:
@@ -80,7 +80,7 @@ def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
 def _topics(path: Path) -> Iterator[tuple[str, str]]:
     for number, line in texts.lines(path):
         try:
-            if line.startswith("{"):
+            if line.lstrip().startswith("{"):
                 given = json.loads(line)
                 yield str(given.get("id", given.get("_id"))), _text(given.get("query", given.get("text")))
             else:

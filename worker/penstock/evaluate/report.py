@@ -5,11 +5,10 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field
 
-from penstock.core.errors import Unavailable
 from penstock.core.queries import Hit, Query, Ranked
 from penstock.core.vectors import Vector
 from penstock.evaluate import exact
-from penstock.evaluate.advice import BOTH, RERANKER, SEARCH, compared
+from penstock.evaluate.advice import BOTH, RERANKER, SEARCH, compared, weight_of_both
 from penstock.evaluate.bootstrap import Gain
 from penstock.evaluate.labelled import LabelledQuery
 from penstock.evaluate.metrics import measure, ndcg_by_query
@@ -51,7 +50,7 @@ class Report:
     """All of them. ``missing`` counts relevant documents that are not in the collection: nothing can find those.
 
     ``gains`` are what one order has over another in nDCG@10, of the search as it is served; ``serve`` says in one line
-    which to serve, empty without a reranker.
+    which to serve, empty without a reranker. ``not_reranked`` are the queries whose reranking failed, and why.
     """
 
     queries: int
@@ -62,6 +61,7 @@ class Report:
     rows: list[Row] = field(default_factory=list)
     gains: dict[str, Gain] = field(default_factory=dict)
     serve: str = ""
+    not_reranked: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
@@ -98,20 +98,23 @@ def measure_search(
     report = Report(len(labelled), len(documents), len(chunks), missing, model.about)
     judgments = {query.id: query.relevant for query in labelled}
     by_query: dict[str, list[float]] = {}
-    for order, runs in asyncio.run(_served(search, labelled, options, steps)).items():
+    for order, runs in asyncio.run(_served(search, labelled, options, steps, report.not_reranked)).items():
         metrics = measure(judgments, runs, options.recall_at)
         report.rows.append(Row("as served", model.dimension, bool(model.prompt), order, metrics))
         by_query[order] = ndcg_by_query(judgments, runs)
     if search.scorer is not None:
-        report.gains, report.serve = compared(by_query, search.scorer.weight)
+        report.gains, report.serve = compared(by_query, weight_of_both(search.scorer.weight))
     report.rows += _exact(model, labelled, chunks, rows, options)
     return report
 
 
 async def _served(
-    search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps
+    search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps, failed: dict[str, str]
 ) -> dict[str, dict[str, list[str]]]:
-    """Documents by order and by query, through the query worker's own steps; every pair is scored once."""
+    """Documents by order and by query, through the query worker's own steps; every pair is scored once.
+
+    A query whose reranking fails is answered in the order of the search, as a worker does; ``failed`` hears why.
+    """
     gate, scorer = asyncio.Semaphore(AT_ONCE), search.scorer
     most = options.candidates
     with steps("searching" if scorer is None else "searching and reranking", len(labelled)) as advance:
@@ -126,11 +129,10 @@ async def _served(
             if scorer is None:
                 return orders
             if logits is None:
-                raise Unavailable(f"query {query.id}: {why_not}")
-            orders[RERANKER] = reranked(found.hits, logits, 1.0)
-            if scorer.weight < 1:
-                orders[BOTH] = reranked(found.hits, logits, scorer.weight)
-            return orders
+                failed[query.id] = why_not
+                return orders | dict.fromkeys((RERANKER, BOTH), orders[SEARCH])
+            weights = {RERANKER: 1.0, BOTH: weight_of_both(scorer.weight)}
+            return orders | {order: reranked(found.hits, logits, weight) for order, weight in weights.items()}
 
         answers = await asyncio.gather(*(answer(query) for query in labelled))
     runs: dict[str, dict[str, list[str]]] = {}

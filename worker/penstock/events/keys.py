@@ -7,7 +7,7 @@ from typing import Literal
 
 from penstock.core.documents import TENANT, DocumentKey
 from penstock.core.errors import InvalidEvent
-from penstock.core.formats import without_bom
+from penstock.core.formats import BOM, without_bom
 from penstock.core.records import Record
 from penstock.events.frame import framed
 
@@ -75,5 +75,5 @@ def header_tenant(record: Record, name: str) -> str:
 def check_key(given: bytes, key: DocumentKey, tenant_from: TenantFrom) -> None:
     """Raises InvalidEvent for a record's key that contradicts what the body says, whose id was checked."""
     expected = f"{key.tenant}/{key.document}" if tenant_from == "key" else key.document
-    if given != expected.encode() and (text := key_text(given)) != expected:
+    if (given != expected.encode() or given.startswith(BOM)) and (text := key_text(given)) != expected:
         raise InvalidEvent(f"key {text[:SHOWN]!r} contradicts the body, which says {expected[:SHOWN]!r}")

@@ -1,6 +1,7 @@
 """A model on disk: one folder with everything a worker needs, verified before anything in it is opened."""
 
 import hashlib
+import json
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
@@ -22,6 +23,10 @@ SHIPPED = Path(__file__).resolve().parent.parent / "data"
 """What came with the package: there installers make hard links to their caches."""
 
 
+ADDED = ("exact", "worst_probe", "tau", "largest_logit_difference")
+"""Fields that the first bundles had not."""
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -36,7 +41,8 @@ class File(_Part):
 class Graph(_Part):
     """An ONNX graph; ``output`` is ``[batch, dimension]``, pooled, or ``[batch, 1]``, a logit.
 
-    ``exact``: the matrices of a graph of bytes that are in fp32 nevertheless, since bytes would spoil them.
+    ``exact``: the matrices of a graph of bytes that are in fp32 nevertheless, since bytes would spoil them;
+    ``worst_probe``: the worst cosine of its vectors to the exact ones, on random probes.
     """
 
     dialect: str
@@ -44,6 +50,7 @@ class Graph(_Part):
     file: str
     output: str
     exact: tuple[str, ...] = ()
+    worst_probe: float | None = None
 
 
 class Check(_Part):
@@ -119,6 +126,14 @@ class Manifest(_Part):
     token_budgets: Mapping[str, int] = {}
     work: TokenCost | None = None
     files: Mapping[str, File]
+
+    def as_json(self) -> str:
+        """Without what later versions added and is empty: an older one refuses what it does not know."""
+        content = self.model_dump(mode="json")
+        for part in (*content["graphs"], content["quality"] or {}):
+            for name in [name for name in ADDED if not part.get(name)]:
+                part.pop(name, None)
+        return json.dumps(content, indent=2, ensure_ascii=False)
 
 
 class Bundle:
@@ -232,7 +247,7 @@ def write(bundle: Bundle) -> None:
     """Put the manifest into the bundle's folder; raises Misconfigured where that is read-only."""
     path = bundle.folder / MANIFEST
     try:
-        path.write_text(bundle.manifest.model_dump_json(indent=2) + "\n")
+        path.write_text(bundle.manifest.as_json() + "\n", encoding="utf-8")
     except OSError as error:
         raise Misconfigured(f"{path}: {error.strerror}") from None
 

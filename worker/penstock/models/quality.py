@@ -108,9 +108,9 @@ def _document(line: Mapping[str, Any]) -> str:
 
 
 def _judgments(path: Path) -> Iterator[tuple[str, str]]:
-    for number, line in texts.lines(path):
+    for place, (number, line) in enumerate(texts.lines(path)):
         row = line.split("\t")
-        if len(row) != 3 or (number > 1 and not row[2].strip().lstrip("-").isdigit()):  # noqa: PLR2004  # its columns
+        if len(row) != 3 or (place > 0 and not row[2].strip().lstrip("-").isdigit()):  # noqa: PLR2004  # its columns
             raise Misconfigured(f"{path}, line {number}: query, document and grade, please, separated by tabs")
         if row[2].strip().isdigit() and int(row[2]) > 0:
             yield row[0], row[1]

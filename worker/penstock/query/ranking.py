@@ -44,8 +44,8 @@ def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float) -> lis
 def blend(retrieval: Sequence[float], logits: Sequence[float], weight: float) -> list[float]:
     """Per candidate, ``weight`` of its logit and the rest of its retrieval score, brought to the scale of the logits.
 
-    Both are standardized over the candidates (z-scores) and the sum has the logits' mean and deviation. So 1 leaves
-    the logits as they are, and 0 the order of retrieval; scores that are all alike say nothing.
+    Both are standardized over the candidates (z-scores), the retrieval scores are given the mean and the deviation of
+    the logits. So 1 leaves the logits as they are, and 0 the order of retrieval; scores that are all alike say nothing.
     """
     if not logits:
         return []

@@ -22,7 +22,11 @@ def read(prefix: str) -> dict[str, str]:
     Never shows what stands in it: that may be a secret. A variable of ``prefix`` must have a value, be it empty.
     """
     path = Path(FILE)
-    text = texts.read(path) if path.is_file() else ""
+    try:
+        there = path.is_file()
+    except OSError as error:  # a working directory of somebody else's
+        raise Misconfigured(f"cannot read {FILE}: {error.strerror}") from None
+    text = texts.read(path) if there else ""
     if faults := list(_faults(text, prefix)):
         raise Misconfigured("; ".join(faults))
     return {name: value or "" for name, value in dotenv_values(stream=io.StringIO(text)).items()}

@@ -93,7 +93,8 @@ class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is 
 def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
     """A consumer that has reached its brokers; raises Misconfigured or Unavailable."""
     return connect(
-        lambda: KafkaConsumer(
+        lambda: internals.client(
+            KafkaConsumer,
             group_id=settings.group,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
@@ -114,7 +115,7 @@ def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     # not idempotent: after one record that a broker finds too large, an idempotent producer sends nothing any more
     given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
     options = given | client_options(settings) | options
-    return connect(lambda: KafkaProducer(**options), settings)
+    return connect(lambda: internals.client(KafkaProducer, **options), settings)
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:
@@ -144,7 +145,7 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
 @contextmanager
 def admin_client(settings: KafkaSettings) -> Iterator[KafkaAdminClient]:
     """A client for topics and groups."""
-    client = KafkaAdminClient(**client_options(settings))
+    client = internals.client(KafkaAdminClient, **client_options(settings))
     try:
         yield client
     finally:
@@ -161,8 +162,8 @@ class AdminConnection:
     def ask(self, question: Callable[[KafkaAdminClient], T]) -> T:
         """The answer; raises Misconfigured or Unavailable."""
         if (client := self._client) is None:
-            options = client_options(self._settings)
-            client = connect(lambda: KafkaAdminClient(**options, request_timeout_ms=QUESTION_MS), self._settings)
+            options = client_options(self._settings) | {"request_timeout_ms": QUESTION_MS}
+            client = connect(lambda: internals.client(KafkaAdminClient, **options), self._settings)
             self._client = client
         try:
             return translate_errors(lambda: question(client), self._settings)
@@ -172,9 +173,9 @@ class AdminConnection:
 
     def close(self) -> None:
         """Release the connection; another question makes a new one."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        client, self._client = self._client, None
+        if client is not None:
+            client.close()
 
 
 def connect(call: Callable[[], T], settings: KafkaSettings) -> T:

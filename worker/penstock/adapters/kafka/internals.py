@@ -8,14 +8,17 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from typing import Any
+from typing import Any, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.consumer.fetcher import ConsumerRecord, Fetcher, OffsetSpec
+from kafka.net.compat import KafkaNetClient
 from kafka.net.transport import KafkaSSLTransport, KafkaTCPTransport
 from kafka.record import default_records
 
 from penstock.adapters.kafka.decompression import DECODERS
+
+C = TypeVar("C")
 
 VERSION = "3.0.12"
 
@@ -23,6 +26,25 @@ Receive = Callable[[Any], tuple[bytes, Exception | None]]
 
 LOGIN_FAILURES = ("SaslAuthenticationFailedError", "UnsupportedSaslMechanismError", "CERTIFICATE_VERIFY_FAILED")
 """Failures that the library only logs; what it raises is a time-out."""
+
+
+def client(kind: Callable[..., C], **options: Any) -> C:
+    """A consumer, a producer or an admin client; one that cannot be made leaves no thread and no socket behind.
+
+    Assumes: a constructor starts a thread, waits for a broker, and raises without stopping it.
+    """
+    inside: list[KafkaNetClient] = []
+
+    def kept(**given: Any) -> KafkaNetClient:
+        inside.append(KafkaNetClient(**given))
+        return inside[-1]
+
+    try:
+        return kind(**options, kafka_client=kept)
+    except BaseException:
+        for one in inside:
+            one.close()
+        raise
 
 
 def rejoining(consumer: KafkaConsumer) -> bool:

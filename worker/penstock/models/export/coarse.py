@@ -36,7 +36,7 @@ Product = Callable[[Array, str], Array]
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """``states`` ``[texts, LENGTH, hidden]``, padded on the right, where nothing sees it; ``seen``: what is text."""
+    """``states`` ``[texts, length, hidden]``, padded on the right, where nothing sees it; ``seen``: what is text."""
 
     states: Array
     seen: Array
@@ -47,8 +47,11 @@ class _Probes:
         return _Probes(self.states[order], self.seen[order])
 
 
-def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]]) -> list[str]:
-    """The names of matrices that have to stay in fp32 beside others in bytes; none where bytes do no harm."""
+def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]]) -> tuple[list[str], float]:
+    """The names of matrices that have to stay in fp32 beside others in bytes, none where bytes do no harm.
+
+    And the worst cosine that is left on any probe: below LEAST where even the last of the BOUNDS does not do.
+    """
     largest, probes = IN_BYTES[precision], _probes(checkpoint, texts)
     exact = _last_states(checkpoint, largest, probes.states, None)
     kept: set[str] = set()
@@ -60,14 +63,15 @@ def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]
         kept |= _spoiled(checkpoint, largest, probes.hardest(cosines), kept, bound)
         if len(kept) > before:
             cosines = _cosines(_last_states(checkpoint, largest, probes.states, kept), exact)
-    return sorted(kept)
+    return sorted(kept), float(cosines[probes.seen].min())
 
 
 def _probes(checkpoint: Checkpoint, texts: Sequence[Sequence[int]]) -> _Probes:
     """The texts, and random tokens of the vocabulary, always the same."""
     drawn = np.random.default_rng(0).integers(0, checkpoint.config.vocab_size, (PROBES, LENGTH)).tolist()
-    rows = [text[:LENGTH] for text in texts] + drawn
-    states = np.zeros((len(rows), LENGTH, checkpoint.config.hidden_size), np.float32)
+    length = min(LENGTH, checkpoint.config.max_position_embeddings)
+    rows = [row[:length] for row in [*texts, *drawn]]
+    states = np.zeros((len(rows), length, checkpoint.config.hidden_size), np.float32)
     seen = np.zeros(states.shape[:2], dtype=bool)
     for number, row in enumerate(rows):
         states[number, : len(row)] = [checkpoint.row("embed_tokens.weight", token) for token in row]
@@ -84,8 +88,9 @@ def _last_states(checkpoint: Checkpoint, largest: int, states: Array, kept: Coll
 
 
 def _cosines(ours: Array, right: Array) -> Array:
+    """1 where there is nothing to be off from, as behind a token whose embedding is all zeros."""
     lengths = np.linalg.norm(ours, axis=-1) * np.linalg.norm(right, axis=-1)
-    return np.asarray((ours * right).sum(axis=-1) / np.where(lengths == 0, 1, lengths))
+    return np.where(lengths > 0, (ours * right).sum(axis=-1) / np.where(lengths > 0, lengths, 1), 1)
 
 
 def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collection[str], bound: float) -> set[str]:
@@ -103,7 +108,8 @@ def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collec
 
         def off(names: Collection[str], layer: "_Layer" = layer, states: Array = states, right: Array = right) -> float:
             wrong = np.square(layer.next_normed(layer.run(states, names)) - right).sum(axis=-1)
-            return float(np.sqrt(wrong / np.square(right).sum(axis=-1))[probes.seen].max())
+            size = np.square(right).sum(axis=-1)
+            return float(np.sqrt(wrong / np.where(size > 0, size, np.inf))[probes.seen].max())
 
         there = layer.of(kept)
         if off(there) > bound:
@@ -125,7 +131,8 @@ class _Layer:
         self._checkpoint = checkpoint
         self._matrices = {name: self._read(f"{name}.weight") for name in MATRICES}
         self._bytes = {name: _rounded(matrix, largest) for name, matrix in self._matrices.items()}
-        self._cosines, self._sines = (table[:LENGTH, None] for table in rotary(self.config))
+        length = min(LENGTH, self.config.max_position_embeddings)
+        self._cosines, self._sines = (table[:length, None] for table in rotary(self.config))
 
     def name(self, matrix: str) -> str:
         """The tensor's in the checkpoint."""

@@ -5,6 +5,7 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from math import prod
 from pathlib import Path
+from typing import NamedTuple
 
 from onnx import ModelProto, checker, shape_inference
 
@@ -127,20 +128,30 @@ def _graphs(
     """One file per graph, and one of weights for those that multiply with the same matrices."""
     listed = []
     files: dict[str, Weights] = {}
-    in_fp32: dict[str, tuple[str, ...]] = {}
+    prepared: dict[str, _Prepared] = {}
     parameters = sum(prod(shape) for shape in decoder.tensors(checkpoint.config).values())
     with ExitStack() as opened:
         for dialect, precision in graphs:
             label = f"cpu-{precision}" if dialect == "cpu" else f"gpu-{precision}"
+            if label not in prepared:
+                prepared[label] = _prepare(checkpoint, made, precision, progress)
+            ready = prepared[label]
             with progress(f"{dialect} {precision}", 0 if label in files else parameters) as advance:
                 if label not in files:
-                    source, in_fp32[label] = _prepared(checkpoint, made, precision)
-                    weights = Weights(source, made / f"{label}.weights", precision, advance, in_fp32[label])
+                    weights = Weights(ready.checkpoint, made / f"{label}.weights", precision, advance, ready.exact)
                     files[label] = opened.enter_context(closing(weights))
                 model = decoder.build(files[label].checkpoint, files[label], dialect, precision, ending)
             name = f"{dialect}-{precision}.onnx"
-            output, exact = model.graph.output[0].name, in_fp32[label]
-            listed.append(Graph(dialect=dialect, precision=precision, file=name, output=output, exact=exact))
+            listed.append(
+                Graph(
+                    dialect=dialect,
+                    precision=precision,
+                    file=name,
+                    output=model.graph.output[0].name,
+                    exact=ready.exact,
+                    worst_probe=ready.worst_probe,
+                )
+            )
             (made / name).write_bytes(_checked(model, dialect).SerializeToString())
     for graph in listed:
         if graph.dialect != "cuda":  # ONNX does not know all of its operators; ONNX Runtime checks them when it loads
@@ -148,13 +159,22 @@ def _graphs(
     return listed
 
 
-def _prepared(checkpoint: Checkpoint, made: Path, precision: str) -> tuple[Checkpoint, tuple[str, ...]]:
-    """What a precision is made of, and which of its matrices stay in fp32."""
+class _Prepared(NamedTuple):
+    """What a precision is made of, which of its matrices stay in fp32, and the worst cosine that is left."""
+
+    checkpoint: Checkpoint
+    exact: tuple[str, ...] = ()
+    worst_probe: float | None = None
+
+
+def _prepare(checkpoint: Checkpoint, made: Path, precision: str, progress: Progress) -> _Prepared:
     if precision not in IN_BYTES:
-        return checkpoint, ()
+        return _Prepared(checkpoint)
     balanced = Balanced(checkpoint.folder)
     samples = HubTokenizer(made / TOKENIZER).encode(SAMPLES[::3], checkpoint.config.max_position_embeddings)
-    return balanced, tuple(coarse.coarse(balanced, precision, samples))
+    with progress(f"what {precision} spoils", 0):
+        exact, worst = coarse.coarse(balanced, precision, samples)
+    return _Prepared(balanced, tuple(exact), round(worst, 5))
 
 
 def _checked(model: ModelProto, dialect: str) -> ModelProto:
