@@ -92,7 +92,7 @@ def test_a_search_shows_documents_with_both_scores_and_how_they_moved(page: Page
     assert "reranker 0.881" in first.text
     assert "retrieval" in first.text
     assert {mark.text for mark in page.all("#hits li:first-child mark")} == {"water", "turbine"}
-    moves = [item.find_element(By.CSS_SELECTOR, ".up, .down, [title*=place]").text for item in page.all("#hits li")]
+    moves = [item.find_element(By.CSS_SELECTOR, ".up, .down, .stayed").text for item in page.all("#hits li")]
     answer = page.here.post("/v1/search", {"query": "water turbine"}).json()
     for rank, (hit, move) in enumerate(zip(answer["hits"], moves, strict=True), 1):
         by = hit["retrieval_rank"] - rank

@@ -11,6 +11,7 @@ SEED = 0
 
 
 EVEN = 0.5
+"""Neither says more."""
 
 
 def weight_of_both(served: float) -> float:

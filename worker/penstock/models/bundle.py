@@ -131,7 +131,7 @@ class Manifest(_Part):
         """Without what later versions added and is empty: an older one refuses what it does not know."""
         content = self.model_dump(mode="json")
         for part in (*content["graphs"], content["quality"] or {}):
-            for name in [name for name in ADDED if not part.get(name)]:
+            for name in [name for name in ADDED if part.get(name) in (None, [])]:
                 part.pop(name, None)
         return json.dumps(content, indent=2, ensure_ascii=False)
 
