@@ -193,7 +193,11 @@ def _show_report(report: "Report") -> None:
         console.print(f"{name}: nDCG@10 {gain.difference:+.4f}, {interval}", highlight=False)
     if report.not_reranked:
         query, why = next(iter(report.not_reranked.items()))
-        console.print(f"{len(report.not_reranked)} queries were not reranked, the first {query}: {why}", style="bold")
+        console.print(
+            f"{len(report.not_reranked)} queries were not reranked, the first {query}: {why}",
+            style="bold",
+            markup=False,
+        )
     if report.serve:
         console.print(report.serve, style="bold", highlight=False)
     if report.missing:

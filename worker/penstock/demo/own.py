@@ -82,11 +82,11 @@ def points_of(path: Path, bundle: Path | None) -> str:
     return f"own-{path.resolve().name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
 
 
-def run_own(options: Options, points: Path, models: Models, stop: threading.Event, console: Console) -> None:
+def run_own(
+    options: Options, path: Path, points: Path, models: Models, stop: threading.Event, console: Console
+) -> None:
     """Index the documents, forget those that have gone since the last run, and answer queries. Raises Misconfigured."""
-    if options.own is None or options.bootstrap_servers:
-        raise Misconfigured("--from indexes into an embedded store; through Kafka: penstock index")
-    path, given = options.own, documents(options.own)
+    given = documents(path)
     with closing(InProcess(models, points, stop, console, name=path.resolve().name)) as backend:
         started = time.monotonic()
         gone = _gone(backend, given.lines)
@@ -164,11 +164,8 @@ def _show(console: Console, backend: InProcess, query: str) -> None:
 def _tell(
     console: Console, found: Mapping[str, float], outcomes: Mapping[str, int], left_out: Sequence[str], letters: Path
 ) -> None:
-    counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
-    console.print(
-        f"{found['documents']:,} documents in {found['chunks']:,} chunks after {found['seconds']:.1f} s: {counted}.",
-        highlight=False,
-    )
+    size = f"{found['documents']:,} documents in {found['chunks']:,} chunks after {found['seconds']:.1f} s"
+    console.print(f"{size}: {tables.counted(outcomes)}.", highlight=False)
     for told in left_out:
         console.print(f"left out: {told}", style="bold", highlight=False, markup=False)
     if outcomes.get("dead_lettered"):

@@ -34,13 +34,15 @@ MEASURED = 400
 
 def run(options: Options, stop: threading.Event) -> None:
     """Index the corpus, search it, change it, and say what became of every record. Raises Misconfigured."""
+    if options.own is not None and options.bootstrap_servers:
+        raise Misconfigured("--from indexes into an embedded store; through Kafka: penstock index")
     console = Console(stderr=options.as_json, quiet=options.as_json)
     bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
     reranker = load_reranker(RerankSettings(bundle=bundles[1]))
     models = Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
         if options.own is not None:
-            run_own(options, _folder(options), models, stop, console)
+            run_own(options, options.own, _folder(options), models, stop, console)
             return
         with (
             tempfile.TemporaryDirectory() as passing,
@@ -105,8 +107,7 @@ def _demonstrate(
         report = {**figures, "outcomes": outcomes, "queries": queries, "dimensions": recalls, "change": changed}
         print(json.dumps(report))  # noqa: T201  # the command's output
         return
-    counted = ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
-    console.print(f"Every one of the {events:,} events is accounted for: {counted}.", highlight=False)
+    console.print(f"Every one of the {events:,} events is accounted for: {tables.counted(outcomes)}.", highlight=False)
     tables.what_next(console, _suggestions(options), _variables(options))
 
 

@@ -2,7 +2,7 @@
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
@@ -55,6 +55,11 @@ def hits(console: Console, found: Sequence[HitBody]) -> None:
         line = Text(f"  {hit.score:.3f}  {moved(rank, hit):<5}{headline(hit)}")
         line.truncate(console.width, overflow="ellipsis")
         console.print(line)
+
+
+def counted(outcomes: Mapping[str, int]) -> str:
+    """What became of the records, without what became of none."""
+    return ", ".join(f"{count:,} {name.replace('_', ' ')}" for name, count in sorted(outcomes.items()) if count)
 
 
 def costs(console: Console, measured: Sequence[Cost], queries: int) -> None:

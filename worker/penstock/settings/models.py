@@ -1,9 +1,9 @@
 """The models, and what they run on."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field
+from pydantic import Field, field_validator
 
 from penstock.settings.group import Count, Group, PathAtHome
 
@@ -15,15 +15,14 @@ SHIPPED = "shipped"
 SHIPPED_MODELS = Path(__file__).parent.parent / "data" / "models"
 
 
-def _shipped(kind: str) -> BeforeValidator:
-    return BeforeValidator(lambda given: SHIPPED_MODELS / kind if str(given) == SHIPPED else given)
-
-
 class RuntimeSettings(Group):
     """How a model runs."""
 
+    shipped: ClassVar[str] = ""
+    """The folder of the shipped model of this kind."""
+
     bundle: PathAtHome | None = None
-    """Folder of a model bundle, made by penstock export."""
+    """Folder of a model bundle, made by penstock export; shipped: the small one that comes with the package."""
     provider: str = Field(default="cuda,cpu", pattern=f"^{PROVIDER}(,{PROVIDER})*$")
     """Execution providers of ONNX Runtime to try, in this order: tensorrt, cuda, cpu."""
     require_provider: Literal["", "tensorrt", "cuda", "cpu"] = ""
@@ -43,12 +42,16 @@ class RuntimeSettings(Group):
     engine_lengths: str = Field(default="128,512,2048", pattern=r"^[1-9]\d*(,[1-9]\d*)*$")
     """TensorRT's engines, one up to each length; each holds the weights once more. Other shapes go through CUDA."""
 
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _by_name(cls, given: object) -> object:
+        return SHIPPED_MODELS / cls.shipped if str(given) == SHIPPED else given
+
 
 class ModelSettings(RuntimeSettings):
     """The embedding model."""
 
-    bundle: Annotated[PathAtHome | None, _shipped("embedding")] = None
-    """Folder of a model bundle, made by penstock export; shipped: the small one that comes with the package."""
+    shipped = "embedding"
     dimension: Count | None = None
     """Length of the vectors; empty means the model's own. Shorter ones must be supported by the model."""
     full_dimension: Count | None = None
@@ -60,8 +63,7 @@ class ModelSettings(RuntimeSettings):
 class RerankSettings(RuntimeSettings):
     """The reranking model of query workers."""
 
-    bundle: Annotated[PathAtHome | None, _shipped("reranker")] = None
-    """Folder of a model bundle, made by penstock export; shipped: the small one that comes with the package."""
+    shipped = "reranker"
     enabled: bool = True
     """Let a second model order what the search finds; false serves the order of the search."""
     weight: Annotated[float, Field(ge=0, le=1)] = 0.5

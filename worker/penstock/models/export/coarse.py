@@ -5,7 +5,7 @@ fp32, judged layer by layer on the probes that suffer most, and the whole model 
 Under causal attention each token ends a text of its own: 64 probes of 32 tokens are 2,048 texts.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,7 +42,7 @@ class _Probes:
     seen: Array
 
     def hardest(self, cosines: Array) -> "_Probes":
-        """Those with the worst tokens; ``cosines`` ``[texts, LENGTH]``."""
+        """Those with the worst tokens; ``cosines`` ``[texts, length]``."""
         order = np.argsort(np.where(self.seen, cosines, 1).min(axis=1), kind="stable")[:HARDEST]
         return _Probes(self.states[order], self.seen[order])
 
@@ -52,17 +52,17 @@ def coarse(checkpoint: Checkpoint, precision: str, texts: Sequence[Sequence[int]
 
     And the worst cosine that is left on any probe: below LEAST where even the last of the BOUNDS does not do.
     """
-    largest, probes = IN_BYTES[precision], _probes(checkpoint, texts)
-    exact = _last_states(checkpoint, largest, probes.states, None)
+    model, probes = _Model.of(checkpoint, IN_BYTES[precision]), _probes(checkpoint, texts)
+    exact = model.last_states(probes.states, None)
     kept: set[str] = set()
-    cosines = _cosines(_last_states(checkpoint, largest, probes.states, kept), exact)
+    cosines = _cosines(model.last_states(probes.states, kept), exact)
     for bound in BOUNDS:
         if cosines[probes.seen].min() >= LEAST:
             break
         before = len(kept)
-        kept |= _spoiled(checkpoint, largest, probes.hardest(cosines), kept, bound)
+        kept |= _spoiled(model, probes.hardest(cosines), kept, bound)
         if len(kept) > before:
-            cosines = _cosines(_last_states(checkpoint, largest, probes.states, kept), exact)
+            cosines = _cosines(model.last_states(probes.states, kept), exact)
     return sorted(kept), float(cosines[probes.seen].min())
 
 
@@ -79,12 +79,30 @@ def _probes(checkpoint: Checkpoint, texts: Sequence[Sequence[int]]) -> _Probes:
     return _Probes(states, seen)
 
 
-def _last_states(checkpoint: Checkpoint, largest: int, states: Array, kept: Collection[str] | None) -> Array:
-    """What the last norm makes of the states, ``[texts, LENGTH, hidden]``; nothing is in bytes where kept is None."""
-    for index in range(checkpoint.config.num_hidden_layers):
-        layer = _Layer(checkpoint, index, largest)
-        states = layer.run(states, MATRICES if kept is None else layer.of(kept))
-    return layer.next_normed(states)
+@dataclass(frozen=True, slots=True)
+class _Model:
+    """``largest`` is that of the bytes of weights, ``turns`` are cosines and sines ``[length, 1, head_dim / 2]``."""
+
+    checkpoint: Checkpoint
+    largest: int
+    turns: tuple[Array, Array]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint, largest: int) -> "_Model":
+        """For texts of LENGTH."""
+        length = min(LENGTH, checkpoint.config.max_position_embeddings)
+        cosines, sines = (table[:length, None] for table in rotary(checkpoint.config))
+        return cls(checkpoint, largest, (cosines, sines))
+
+    def layers(self) -> "Iterator[_Layer]":
+        """One at a time in memory."""
+        return (_Layer(self, index) for index in range(self.checkpoint.config.num_hidden_layers))
+
+    def last_states(self, states: Array, kept: Collection[str] | None) -> Array:
+        """What the last norm makes of states ``[texts, length, hidden]``; nothing is in bytes where kept is None."""
+        for layer in self.layers():
+            states = layer.run(states, MATRICES if kept is None else layer.of(kept))
+        return layer.next_normed(states)
 
 
 def _cosines(ours: Array, right: Array) -> Array:
@@ -93,7 +111,7 @@ def _cosines(ours: Array, right: Array) -> Array:
     return np.where(lengths > 0, (ours * right).sum(axis=-1) / np.where(lengths > 0, lengths, 1), 1)
 
 
-def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collection[str], bound: float) -> set[str]:
+def _spoiled(model: _Model, probes: _Probes, kept: Collection[str], bound: float) -> set[str]:
     """In each layer that is off by more than the bound: the worst matrices, one after the other, until it is not.
 
     The worst is whose absence leaves the smallest error. Each layer is given exact states, so that an error counts
@@ -101,8 +119,7 @@ def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collec
     """
     found: set[str] = set()
     states = probes.states
-    for index in range(checkpoint.config.num_hidden_layers):
-        layer = _Layer(checkpoint, index, largest)
+    for layer in model.layers():
         exact = layer.run(states, MATRICES)
         right = layer.next_normed(exact)
 
@@ -126,13 +143,11 @@ def _spoiled(checkpoint: Checkpoint, largest: int, probes: _Probes, kept: Collec
 class _Layer:
     """One decoder layer in numpy, its products exact or as the graphs of bytes compute them."""
 
-    def __init__(self, checkpoint: Checkpoint, index: int, largest: int) -> None:
-        self.config, self._index = checkpoint.config, index
-        self._checkpoint = checkpoint
+    def __init__(self, model: _Model, index: int) -> None:
+        self.config, self._index = model.checkpoint.config, index
+        self._checkpoint, self._largest, (self._cosines, self._sines) = model.checkpoint, model.largest, model.turns
         self._matrices = {name: self._read(f"{name}.weight") for name in MATRICES}
-        self._bytes = {name: _rounded(matrix, largest) for name, matrix in self._matrices.items()}
-        length = min(LENGTH, self.config.max_position_embeddings)
-        self._cosines, self._sines = (table[:length, None] for table in rotary(self.config))
+        self._bytes: dict[str, Array] = {}
 
     def name(self, matrix: str) -> str:
         """The tensor's in the checkpoint."""
@@ -148,6 +163,8 @@ class _Layer:
         def times(values: Array, name: str) -> Array:
             if name in exact:
                 return np.asarray(values @ self._matrices[name].T)
+            if name not in self._bytes:
+                self._bytes[name] = _rounded(self._matrices[name], self._largest)
             return np.asarray(_rounded(values) @ self._bytes[name].T)
 
         x = x + times(self._attended(self._normed(x, "input_layernorm.weight"), times), MATRICES[3])

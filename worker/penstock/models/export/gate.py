@@ -128,19 +128,19 @@ def without_graph(bundle: Bundle, graph: Graph) -> tuple[Graph, ...]:
 
 def retrieval(labelled: LabelledSet, bundle: Bundle, embedder: OnnxEmbedder, progress: Progress, name: str) -> float:
     """nDCG@10 of a bundle's model with one chunk per document, cut at DOCUMENT_TOKENS."""
-    tokenizer, manifest = HubTokenizer(bundle.tokenizer), bundle.manifest
-    limit = min(manifest.max_tokens, DOCUMENT_TOKENS)
-    before = {side: bundle.prompt(side) for side in ("document", "query")}
-
-    def embed(side: str, texts: Sequence[str], advance: Advance) -> Vector:
-        vectors = []
-        for start in range(0, len(texts), PORTION):
-            part = [before[side] + text for text in texts[start : start + PORTION]]
-            vectors.append(embedder.embed(tokenizer.encode(part, limit)))
-            advance(len(part))
-        return np.concatenate(vectors)
-
     documents, queries = list(labelled.documents.values()), list(labelled.queries.values())
     with progress(name, len(documents) + len(queries)) as advance:
-        vectors = embed("document", documents, advance)
-        return retrieval_ndcg(labelled, embed("query", queries, advance) @ vectors.T)
+        vectors = embedded(bundle, embedder, "document", documents, advance)
+        return retrieval_ndcg(labelled, embedded(bundle, embedder, "query", queries, advance) @ vectors.T)
+
+
+def embedded(bundle: Bundle, embedder: OnnxEmbedder, side: str, texts: Sequence[str], advance: Advance) -> Vector:
+    """The vectors of texts of one side, document or query, cut at DOCUMENT_TOKENS."""
+    tokenizer, before = HubTokenizer(bundle.tokenizer), bundle.prompt(side)
+    limit = min(bundle.manifest.max_tokens, DOCUMENT_TOKENS)
+    vectors = []
+    for start in range(0, len(texts), PORTION):
+        part = [before + text for text in texts[start : start + PORTION]]
+        vectors.append(embedder.embed(tokenizer.encode(part, limit)))
+        advance(len(part))
+    return np.concatenate(vectors)

@@ -10,10 +10,9 @@ from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
 from penstock.models.bundle import Bundle, Compared, Graph, Manifest, fingerprints
 from penstock.models.embedder import OnnxEmbedder
-from penstock.models.export.gate import DOCUMENT_TOKENS, PORTION, Progress, without_graph
+from penstock.models.export.gate import Progress, embedded, without_graph
 from penstock.models.providers import BUDGET
 from penstock.models.runtime import on_processor
-from penstock.models.tokenizer import HubTokenizer
 
 LEAST_COSINE = 0.995
 """Of every text: between vectors of the two precisions."""
@@ -48,15 +47,8 @@ class OwnTexts:
 
     def _vectors(self, bundle: Bundle, graph: Graph) -> Vector:
         embedder = OnnxEmbedder(on_processor(bundle, graph, BUDGET["cpu"]), bundle.manifest.dimension)
-        tokenizer, before = HubTokenizer(bundle.tokenizer), bundle.prompt("document")
-        limit = min(bundle.manifest.max_tokens, DOCUMENT_TOKENS)
-        parts = []
         with self._progress(f"{graph.precision} of {self._name}", len(self._texts)) as advance:
-            for start in range(0, len(self._texts), PORTION):
-                part = [before + text for text in self._texts[start : start + PORTION]]
-                parts.append(embedder.embed(tokenizer.encode(part, limit)))
-                advance(len(part))
-        return np.concatenate(parts)
+            return embedded(bundle, embedder, "document", self._texts, advance)
 
 
 def _read(file: Path) -> Sequence[str]:
