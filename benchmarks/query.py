@@ -79,6 +79,10 @@ class Instant:
         self._store = store
         self._hits: list[Hit] = []
 
+    @property
+    def has_terms(self) -> bool:
+        return self._store.has_terms
+
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         self._hits = self._hits or self._store.search([replace(lookups[0], limit=100)])[0]
         return [self._hits[: lookup.limit] for lookup in lookups]

@@ -35,7 +35,9 @@ class Collection:
         self.metadata = GrpcToRest.convert_payload(request.metadata)
         sizes = {name: params.size for name, params in request.vectors_config.params_map.map.items()}
         made = {name: edge.EdgeVectorParams(size=size, distance=edge.Distance.Cosine) for name, size in sizes.items()}
-        self.shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=made))
+        self.sparse = request.sparse_vectors_config
+        rare = {name: edge.EdgeSparseVectorParams(modifier=edge.Modifier.Idf) for name in self.sparse.map}
+        self.shard = edge.EdgeShard.create(str(folder), edge.EdgeConfig(vectors=made, sparse_vectors=rare))
 
 
 class EdgeQdrant(Services):
@@ -157,7 +159,7 @@ class EdgeCollections:
 
     def Get(self, request: grpc.GetCollectionInfoRequest, timeout: float) -> Any:  # noqa: ARG002, N802
         held = self._edge.collection(request.collection_name)
-        params = grpc.CollectionParams(vectors_config=held.vectors)
+        params = grpc.CollectionParams(vectors_config=held.vectors, sparse_vectors_config=held.sparse)
         config = grpc.CollectionConfig(metadata=payload_to_grpc(held.metadata), params=params)
         return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=config))
 
@@ -181,8 +183,14 @@ def _id(point_id: grpc.PointId) -> UUID:
 
 def _point(point: grpc.PointStruct) -> Any:
     named = point.vectors.vectors.vectors
-    vectors: dict[str, Any] = {name: list(vector.dense.data) or list(vector.data) for name, vector in named.items()}
+    vectors: dict[str, Any] = {name: _vector(vector) for name, vector in named.items()}
     return edge.Point(_id(point.id), vectors, GrpcToRest.convert_payload(point.payload))
+
+
+def _vector(vector: grpc.Vector) -> Any:
+    if vector.HasField("sparse"):
+        return edge.SparseVector(list(vector.sparse.indices), list(vector.sparse.values))
+    return list(vector.dense.data) or list(vector.data)
 
 
 def _fields(request: Any) -> Any:
@@ -236,21 +244,34 @@ def _match(given: grpc.Match) -> Any:
 
 
 def _query(given: grpc.QueryPoints) -> Any:
-    prefetches = [
-        edge.Prefetch(limit=part.limit, query=_nearest(part), filter=_filter(part.filter)) for part in given.prefetch
-    ]
     return edge.QueryRequest(
         limit=given.limit,
         query=_nearest(given),
-        prefetches=prefetches or None,
+        prefetches=[_prefetch(part) for part in given.prefetch] or None,
         filter=_filter(given.filter),
+        params=_params(given),
         with_payload=_fields(given),
         with_vector=False,
     )
 
 
+def _prefetch(part: grpc.PrefetchQuery) -> Any:
+    deeper = [_prefetch(one) for one in part.prefetch] or None
+    return edge.Prefetch(
+        limit=part.limit, query=_nearest(part), filter=_filter(part.filter), prefetches=deeper, params=_params(part)
+    )
+
+
+def _params(given: Any) -> Any:
+    if not given.params.HasField("idf"):
+        return None
+    return edge.SearchParams(idf=edge.IdfParams(corpus=_filter(given.params.idf.corpus)))
+
+
 def _nearest(given: Any) -> Any:
-    return edge.Query.Nearest(list(given.query.nearest.dense.data), using=given.using)
+    nearest = given.query.nearest
+    asked = _vector(nearest) if nearest.HasField("sparse") else list(nearest.dense.data)
+    return edge.Query.Nearest(asked, using=given.using)
 
 
 def _retrieved(record: Any) -> grpc.RetrievedPoint:

@@ -284,7 +284,7 @@ def test_a_collection_says_whether_it_has_longer_vectors(qdrant: Connection) -> 
     name = uuid4().hex
     made = open_collection(qdrant, name, IDENTITY, WIDTH)
     assert find_collection(qdrant, name, IDENTITY) == made
-    assert made.shape == (4, WIDTH)
+    assert made.shape.widths == (4, WIDTH)
     for full, said in ((0, "dimension 8.*asks for none"), (16, "asks for 16")):
         with pytest.raises(Misconfigured, match=said):
             open_collection(qdrant, name, IDENTITY, full)

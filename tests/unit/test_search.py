@@ -167,6 +167,10 @@ class Recorder:
         self.reads: list[list[ChunkKey]] = []
         self.away = False
 
+    @property
+    def has_terms(self) -> bool:
+        return self.store.has_terms
+
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         self.searches.append(len(lookups))
         if self.away:
@@ -216,6 +220,8 @@ def test_an_outage_is_told_and_the_next_query_is_answered() -> None:
 
 class Stuck:
     """A store that does not answer for a while."""
+
+    has_terms = False
 
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         time.sleep(0.5)

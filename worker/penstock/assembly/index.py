@@ -81,7 +81,8 @@ def run_index_worker(
         if anew:
             joining.begin_again(retries)
         membership = joining.join(retries)
-        log.info("started", collection=collection.name, recipe=recipe, source=stream.name)
+        terms = collection.shape.terms is not None
+        log.info("started", collection=collection.name, recipe=recipe, terms=terms, source=stream.name)
         monitor.health.ready = True
         store = connection.store(collection)
         worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor)

@@ -15,7 +15,7 @@ from penstock.core.ports import Progress
 from penstock.models.prompts import takes_instruction
 from penstock.observe.log import log
 from penstock.query.requests import Limits
-from penstock.query.search import PairScorer, QueryEncoder, Search
+from penstock.query.search import PairScorer, QueryEncoder, Retrieval, Search
 from penstock.settings import KafkaSettings, QdrantSettings, QuerySettings, Settings
 
 STORE_SHARE = 0.5
@@ -74,14 +74,21 @@ def make_search(
         instruction = settings.model.instruction or None
         scorer = PairScorer(reranker.pairs, reranker.reranker, reranker.at_once, instruction, settings.rerank.weight)
     shape = collection.shape
-    log.info("collection_opened", collection=collection.name, vectors=shape.dense, full=shape.full)
+    log.info(
+        "collection_opened",
+        collection=collection.name,
+        vectors=shape.dense,
+        full=shape.full,
+        terms=shape.terms is not None,
+    )
 
     def look() -> tuple[QdrantStore, Collection]:
         latest = find()
         return connection.store(latest), latest
 
     searcher = AliasSearcher(connection.store(collection), collection, look, unfit)
-    return Search(encoder, searcher, scorer, progress)
+    retrieval = Retrieval(settings.query.mode, settings.query.terms_weight)
+    return Search(encoder, searcher, scorer, progress, retrieval=retrieval)
 
 
 def _prompt_of(model: EmbeddingModel) -> Callable[[str | None], str]:

@@ -38,6 +38,9 @@ def search(
     top_k: Annotated[int | None, typer.Option(help="How many documents.")] = None,
     candidates: Annotated[int | None, typer.Option(help="How many chunks the reranker sees.")] = None,
     rerank: Annotated[bool | None, typer.Option(help="Let the reranker order them [default: if there is one].")] = None,
+    mode: Annotated[
+        str | None, typer.Option(help="Find by vectors, by words or by both: dense, sparse, hybrid [default: both].")
+    ] = None,
     instruction: Annotated[str | None, typer.Option(help="The task, instead of the usual one.")] = None,
     only: Annotated[str | None, typer.Option("--filter", help="Conditions on the documents, as JSON.")] = None,
     after: Annotated[str | None, typer.Option(help="Wait for this record: topic/partition/offset.")] = None,
@@ -50,8 +53,8 @@ def search(
     loaded = settings.load()
     set_up("warning", loaded.log.format)
     body = _body(
-        query=text, tenant=tenant, top_k=top_k, candidates=candidates, rerank=rerank, instruction=instruction,
-        filter=_json(only), after=_place(after),
+        query=text, tenant=tenant, top_k=top_k, candidates=candidates, rerank=rerank, mode=mode,
+        instruction=instruction, filter=_json(only), after=_place(after),
     )  # fmt: skip
     try:
         worker = url or loaded.search.url

@@ -179,11 +179,16 @@ class VectorStore(Protocol):
 class Searcher(Protocol):
     """The reading side of the store."""
 
-    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
-        """For each, the points nearest to its vector, nearest first: of its tenant, no tombstone, not expired.
+    @property
+    def has_terms(self) -> bool:
+        """Whether points can be found by their words; if not, lookups may be by vectors only."""
 
-        Points of other versions of their document than that of its anchor may be among them. Raises Refused when a
-        request is wrong.
+    def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+        """For each, the best points, the best first: of its tenant, no tombstone, not expired.
+
+        By vectors and words: up to ``limit`` of each, all with both scores, in the order of the vectors. Points of
+        other versions of their document than that of its anchor may be among them. Raises Refused when a request is
+        wrong.
         """
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, NamedTuple
 
 from penstock.core.documents import ChunkKey, Stored
@@ -11,11 +12,20 @@ from penstock.core.records import Place
 from penstock.core.vectors import Vector
 
 
+class Mode(StrEnum):
+    """What candidates are found by: vectors, words, or both."""
+
+    DENSE = "dense"
+    SPARSE = "sparse"
+    HYBRID = "hybrid"
+
+
 @dataclass(frozen=True, slots=True)
 class Query:
     """A search. ``candidates`` is how many chunks the reranker sees, ``top_k`` how many documents are wanted.
 
-    ``rerank`` None means as far as there is a reranker. ``after`` must be searchable first.
+    ``rerank`` None means as far as there is a reranker. ``after`` must be searchable first. ``mode`` None means as this
+    worker usually does, as far as the collection has terms.
     """
 
     id: str
@@ -28,21 +38,38 @@ class Query:
     rerank: bool | None = None
     filter: Filter | None = None
     after: Place | None = None
+    mode: Mode | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
-    """What is asked of a store: the ``limit`` points nearest to a vector that one tenant may see at that moment."""
+    """What is asked of a store: of the points that one tenant may see at that moment, the ``limit`` best.
 
-    vector: Vector
+    Those nearest to the vector, those with the words of the text, or so many of each where both are given.
+    """
+
+    vector: Vector | None
     tenant: str
     limit: int
     now: datetime
     filter: Filter | None = None
+    text: str = ""
+
+
+class Side(NamedTuple):
+    """What one way of searching says of a chunk; ``rank``, from 1, where it is among those that this way found."""
+
+    score: float
+    rank: int | None = None
 
 
 class Hit(NamedTuple):
-    """A chunk that was found, with its similarity to the query (cosine: -1 … 1)."""
+    """A chunk that was found.
+
+    ``dense`` has its similarity to the query (cosine: -1 … 1), ``sparse`` its share of what the query's words could
+    reach (0 … 1, see ``terms``); None where that was not asked, or not found by words at all. ``score`` is what the
+    order is by: that of the only side, and of both what ``ranking.fused`` makes of them.
+    """
 
     key: ChunkKey
     score: float
@@ -50,6 +77,8 @@ class Hit(NamedTuple):
     text: str
     title: str
     metadata: Mapping[str, Any]
+    dense: Side | None = None
+    sparse: Side | None = None
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:

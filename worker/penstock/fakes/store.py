@@ -1,5 +1,6 @@
 """A store in memory: what the guards and filters mean, in a few lines."""
 
+import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -12,14 +13,20 @@ from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.filters import matches
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import Ledger, Searcher, VectorStore
-from penstock.core.queries import Hit, Lookup
+from penstock.core.queries import Hit, Lookup, Side
 from penstock.core.records import Partition
+from penstock.core.terms import Terms, Weighting, reach
+from penstock.core.vectors import Vector
 
 
 class MemoryStore(VectorStore, Searcher):
-    """``VectorStore`` and ``Searcher`` over a dictionary: what the guards mean, in a few lines."""
+    """``VectorStore`` and ``Searcher`` over a dictionary: what the guards mean, in a few lines.
 
-    def __init__(self) -> None:
+    ``weighting`` says how texts become terms, None for a store without.
+    """
+
+    def __init__(self, weighting: Weighting | None = None) -> None:
+        self._weighting = weighting
         self._lock = threading.Lock()
         self.points: dict[ChunkKey, Point] = {}
 
@@ -67,15 +74,25 @@ class MemoryStore(VectorStore, Searcher):
     def probe(self) -> None:
         """It takes everything."""
 
+    @property
+    @override
+    def has_terms(self) -> bool:
+        return self._weighting is not None
+
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         return [self._search(lookup) for lookup in lookups]
 
     def _search(self, lookup: Lookup) -> list[Hit]:
         with self._lock:
-            seen = [point for point in self.points.values() if _readable(point, lookup)]
-        hits = [_hit(point, float(np.dot(lookup.vector, point.vector))) for point in seen if point.vector is not None]
-        return sorted(hits, key=lambda hit: -hit.score)[: lookup.limit]
+            seen = [point for point in self.points.values() if _readable(point, lookup) and point.vector is not None]
+            corpus = [point for point in self.points.values() if point.key.tenant == lookup.tenant and point.chunk]
+        near = {} if lookup.vector is None else _similarities(seen, lookup.vector)
+        shares = {} if self._weighting is None else _shares(seen, corpus, self._weighting, lookup.text)
+        dense, sparse = _sides(near, lookup.limit), _sides(shares, lookup.limit)
+        chosen = {key for sides in (dense, sparse) for key, side in sides.items() if side.rank is not None}
+        hits = [_hit(point, dense.get(point.key), sparse.get(point.key)) for point in seen if point.key in chosen]
+        return sorted(hits, key=lambda hit: -hit.score)
 
 
 class MemoryLedger(Ledger):
@@ -126,6 +143,36 @@ def _readable(point: Point, lookup: Lookup) -> bool:
     return lookup.filter is None or matches(lookup.filter, fields)
 
 
-def _hit(point: Point, score: float) -> Hit:
+def _similarities(points: Sequence[Point], vector: Vector) -> dict[ChunkKey, float]:
+    return {point.key: float(np.dot(vector, point.vector)) for point in points if point.vector is not None}
+
+
+def _shares(points: Sequence[Point], corpus: Sequence[Point], weighting: Weighting, text: str) -> dict[ChunkKey, float]:
+    """What each point with one of the text's terms has of the most that they reach."""
+    weights = {point.key: dict(zip(*_terms(point, weighting), strict=True)) for point in points}
+    everyone = [set(_terms(point, weighting).indices) for point in corpus]
+    tops: list[float | None] = []
+    scores: dict[ChunkKey, float] = {}
+    for term in weighting.of_query(text):
+        having = sum(term in terms for terms in everyone)
+        rarity = math.log((len(everyone) - having + 0.5) / (having + 0.5) + 1)
+        alone = {key: held[term] * rarity for key, held in weights.items() if term in held}
+        tops.append(max(alone.values(), default=None))
+        scores |= {key: scores.get(key, 0.0) + score for key, score in alone.items()}
+    return {key: score / reach(tops) for key, score in scores.items()}
+
+
+def _terms(point: Point, weighting: Weighting) -> Terms:
+    return weighting.of_document(f"{point.event.title}\n{point.chunk.text}" if point.chunk else "")
+
+
+def _sides(scores: Mapping[ChunkKey, float], limit: int) -> dict[ChunkKey, Side]:
+    ranked = sorted(scores, key=lambda key: -scores[key])
+    return {key: Side(scores[key], rank if rank <= limit else None) for rank, key in enumerate(ranked, 1)}
+
+
+def _hit(point: Point, dense: Side | None, sparse: Side | None) -> Hit:
     text = point.chunk.text if point.chunk else ""
-    return Hit(point.key, score, stored_form(point), text, point.event.title, point.event.metadata)
+    leading = dense or sparse
+    score = leading.score if leading else 0.0
+    return Hit(point.key, score, stored_form(point), text, point.event.title, point.event.metadata, dense, sparse)

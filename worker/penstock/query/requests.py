@@ -20,7 +20,7 @@ from penstock.core.documents import LARGEST_INTEGER, TENANT
 from penstock.core.errors import InvalidEvent
 from penstock.core.filters import FieldType, Filter, check
 from penstock.core.operands import not_vast
-from penstock.core.queries import Answer, Query, Ranked
+from penstock.core.queries import Answer, Mode, Query, Ranked, Side
 from penstock.core.records import Place
 from penstock.events.validation import parse, untrusted
 
@@ -50,6 +50,7 @@ class QueryBody(_Body):
     top_k: Positive | None = None
     candidates: Positive | None = None
     rerank: StrictBool | None = None
+    mode: Mode | None = None
     filter: Annotated[Filter | None, BeforeValidator(not_vast)] = None
     after: PlaceBody | None = None
     timeout_ms: Positive | None = None
@@ -59,6 +60,13 @@ class _Answered(BaseModel):
     """Readers ignore what they do not know: it may come from a later version."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class SideBody(_Answered):
+    """What one way of searching says of a chunk; no rank where it is not among those that this way found."""
+
+    score: float
+    rank: int | None = None
 
 
 class HitBody(_Answered):
@@ -73,6 +81,8 @@ class HitBody(_Answered):
     rerank_score: float | None = None
     retrieval_score: float
     retrieval_rank: int
+    dense: SideBody | None = None
+    sparse: SideBody | None = None
 
 
 class ModelBody(_Answered):
@@ -88,6 +98,7 @@ class ReplyBody(_Answered):
 
     id: str | None
     hits: tuple[HitBody, ...] = ()
+    mode: Mode | None = None
     reranked: bool = False
     not_reranked: str | None = None
     timings_ms: Mapping[str, StrictFloat] = {}
@@ -144,6 +155,7 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
         rerank=body.rerank,
         filter=body.filter,
         after=None if body.after is None else Place(**body.after.model_dump()),
+        mode=body.mode,
     )
 
 
@@ -152,6 +164,7 @@ def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
     return ReplyBody(
         id=answer.query.id,
         hits=tuple(_hit(document) for document in answer.documents),
+        mode=answer.query.mode,
         reranked=not answer.not_reranked,
         not_reranked=answer.not_reranked or None,
         timings_ms=answer.timings_ms,
@@ -171,7 +184,13 @@ def _hit(document: Ranked) -> HitBody:
         rerank_score=document.rerank_score,
         retrieval_score=hit.score,
         retrieval_rank=document.retrieval_rank,
+        dense=_side(hit.dense),
+        sparse=_side(hit.sparse),
     )
+
+
+def _side(side: Side | None) -> SideBody | None:
+    return None if side is None else SideBody(**side._asdict())
 
 
 def to_json(reply: ReplyBody) -> bytes:

@@ -13,11 +13,12 @@ from typing import Any, TypeVar
 
 from penstock.core.errors import InvalidEvent, NotFinite
 from penstock.core.ports import Embedder, PairEncoder, Progress, Reranker, Searcher, Tokenizer
-from penstock.core.queries import Answer, Hit, Lookup, Query
+from penstock.core.queries import Answer, Hit, Lookup, Mode, Query
 from penstock.core.records import Place
+from penstock.core.terms import MOST_TERMS
 from penstock.core.vectors import Vector
 from penstock.query.microbatch import MicroBatcher
-from penstock.query.ranking import disown, in_order_of_retrieval, reranked
+from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
 
 UNRANKED_PER_DOCUMENT = 3
 """Candidates fetched at first per document wanted, where no reranker needs to see them all."""
@@ -26,7 +27,7 @@ QUERIES_AHEAD = 8
 """Queries are embedded together up to so many times what the model works on at once, to go on together."""
 
 LOOKUPS = 256
-"""Most queries in one request to the store."""
+"""Most queries in one request to the store; one by words counts as many as it has, see ``terms.reach``."""
 
 PLACES = 1000
 """Most records in one question about progress."""
@@ -49,7 +50,7 @@ class TooLate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Candidates of a query, nearest first, and when its time is over."""
+    """Candidates of a query, the best first, and when its time is over; the query says by which mode."""
 
     query: Query
     hits: list[Hit]
@@ -88,6 +89,17 @@ class QueryEncoder:
 
 
 @dataclass(frozen=True, slots=True)
+class Retrieval:
+    """How candidates are found where a query does not say.
+
+    ``terms_weight`` is how much words count beside vectors: see ``ranking.fused``.
+    """
+
+    mode: Mode = Mode.HYBRID
+    terms_weight: float = 4.0
+
+
+@dataclass(frozen=True, slots=True)
 class PairScorer:
     """The reranking side. ``instruction`` is used where a query has none; None means the model's own.
 
@@ -111,19 +123,21 @@ class Search:
         scorer: PairScorer | None,
         progress: Progress | None = None,
         *,
+        retrieval: Retrieval = Retrieval(),
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self.encoder = encoder
         self._store = store
         self.scorer = scorer
+        self.retrieval = retrieval
         self._clock = clock
         self._now = now
         self._threads = ThreadPoolExecutor(2)
         self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
             lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
         )
-        self.lookup: MicroBatcher[Lookup, list[Hit]] = MicroBatcher(self._look_up, LOOKUPS)
+        self.lookup: MicroBatcher[Lookup, list[Hit]] = MicroBatcher(self._look_up, LOOKUPS, _requests)
         self.rank: MicroBatcher[Sequence[int], float] | None = None
         self._follow: MicroBatcher[Place, bool] | None = None
         if progress is not None:
@@ -145,14 +159,25 @@ class Search:
                 if query.after is not None:
                     await self._wait_for(query.after)
                     watch.lap("after")
+                mode = self.mode(query)
                 ids = self.encoder.query(query, reranked=self.scorer is not None and query.rerank is not False)
-                (vector,) = await self.embed.submit([ids])
-                watch.lap("embed")
-                hits = await self._candidates(query, vector)
+                vector = None
+                if mode is not Mode.SPARSE:
+                    (vector,) = await self.embed.submit([ids])
+                    watch.lap("embed")
+                hits = await self._candidates(query, vector, "" if mode is Mode.DENSE else query.text)
                 watch.lap("retrieve")
         except TimeoutError:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
-        return Retrieved(query, hits, deadline, len(ids), watch.laps_ms)
+        return Retrieved(replace(query, mode=mode), hits, deadline, len(ids), watch.laps_ms)
+
+    def mode(self, query: Query) -> Mode:
+        """How its candidates are found; raises InvalidEvent where it asks for words that the collection lacks."""
+        if self._store.has_terms:
+            return query.mode or self.retrieval.mode
+        if query.mode in (Mode.SPARSE, Mode.HYBRID):
+            raise InvalidEvent(f"mode: {query.mode} needs a collection with terms, which one made by this version has")
+        return Mode.DENSE
 
     def renewed(self, retrieved: Retrieved) -> Retrieved:
         """With the query's whole time before it again."""
@@ -215,19 +240,20 @@ class Search:
         }
         return {name: step for name, step in named.items() if step is not None}
 
-    async def _candidates(self, query: Query, vector: Vector) -> list[Hit]:
+    async def _candidates(self, query: Query, vector: Vector | None, words: str) -> list[Hit]:
         """Without a reranker a few chunks per document wanted nearly always do; all candidates, where they do not."""
         few = query.top_k * UNRANKED_PER_DOCUMENT
         if (query.rerank is not False and self.scorer is not None) or few >= query.candidates:
-            return await self._search(query, vector, query.candidates)
-        hits = await self._search(query, vector, few)
+            return await self._search(query, vector, words, query.candidates)
+        hits = await self._search(query, vector, words, few)
         if len({hit.key.document for hit in hits}) >= query.top_k:
             return hits
-        return await self._search(query, vector, query.candidates)
+        return await self._search(query, vector, words, query.candidates)
 
-    async def _search(self, query: Query, vector: Vector, limit: int) -> list[Hit]:
-        (hits,) = await self.lookup.submit([Lookup(vector, query.tenant, limit, self._now(), query.filter)])
-        return hits
+    async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
+        lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words)
+        (hits,) = await self.lookup.submit([lookup])
+        return hits if vector is None or not words else fused(hits, self.retrieval.terms_weight)[:limit]
 
     def _look_up(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """One request for the candidates of all, one for the anchors that did not come with them."""
@@ -242,6 +268,11 @@ class Search:
         while not (await self._follow.submit([place]))[0]:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 1.5)
+
+
+def _requests(lookup: Lookup) -> int:
+    """About how many queries a lookup becomes."""
+    return 1 + min(MOST_TERMS, len(lookup.text.split()))
 
 
 class Stopwatch:

@@ -109,6 +109,9 @@ class QdrantSettings(Group):
     quantization: Literal["none", "int8", "binary"] = "none"
     """Smaller copies of the vectors, in memory, to find candidates by: of a collection that is made, not of one that is
     there. Candidates are scored by the vectors themselves."""
+    terms: bool = True
+    """Let a collection that is made hold the words of each chunk, to be searched by, too. One that is there stays as it
+    is: query workers follow what they find."""
     shards: Count | None = None
     """Shards of a collection that is made; the server's default when empty."""
     replication_factor: Count | None = None

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from penstock.core.documents import LARGEST_EPOCH, TENANT
+from penstock.core.queries import Mode
 from penstock.events.document import OrderBy, UnknownFields
 from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds, Topic, check_dead_letters
@@ -91,6 +92,11 @@ class QuerySettings(Group):
     """Documents in an answer, unless the query says how many."""
     candidates: Count = 100
     """Chunks that are retrieved and reranked, unless the query says how many."""
+    mode: Mode = Mode.HYBRID
+    """What candidates are found by, unless the query says: dense (vectors), sparse (words, by BM25) or hybrid (both). A
+    collection without words is searched by vectors."""
+    terms_weight: Annotated[float, Field(ge=0, le=100)] = 4.0
+    """In a hybrid search: how many deviations of the candidates' similarities it is worth to have all words."""
     timeout_s: Seconds = 10.0
     """Longest time for an answer, unless the query asks for another."""
     max_top_k: Count = 100

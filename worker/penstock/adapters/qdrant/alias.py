@@ -35,6 +35,11 @@ class AliasSearcher(Searcher):
         self._unfit = unfit
         self._looked = time.monotonic()
 
+    @property
+    @override
+    def has_terms(self) -> bool:
+        return self._store.has_terms
+
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         if time.monotonic() - self._looked > LOOK_AGAIN_S:
@@ -59,7 +64,7 @@ class AliasSearcher(Searcher):
         except Unavailable:
             return  # the search itself tells whether the store is away
         self._looked = time.monotonic()
-        if collection.shape != self._now.shape:
+        if collection.shape.widths != self._now.shape.widths:
             self._end(
                 f"{collection.name} has vectors {collection.shape}, not {self._now.shape}: start the worker again"
             )

@@ -12,10 +12,12 @@ from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.core.errors import Misconfigured, Refused, Unavailable
 from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
+from penstock.core.terms import Weighting
 
 IDENTITY = "penstock_model"
 ORIGIN = "penstock_origin"
 BIRTH = "penstock_birth"
+TERMS = "penstock_terms"
 RECIPE = "penstock_recipe"
 
 
@@ -36,24 +38,23 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
     model or with other vectors, Unavailable on an outage.
     """
     service = connection.collections
-    shape = convert.Shape(identity.dimension, full)
     with about_no_document():
         actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
-            _create(connection, actual, identity, shape)
+            _create(connection, actual, identity, convert.Shape(identity.dimension, full, connection.terms))
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
             actual = resolve(service, name) or actual  # another worker may have set it, too
         metadata, there = describe(service, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
-        if there != full:
+        if there.full != full:
             raise Misconfigured(
-                f"collection {name!r} has full vectors of dimension {there or 'none'}, model.full_dimension asks for "
-                f"{full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
+                f"collection {name!r} has full vectors of dimension {there.full or 'none'}, model.full_dimension asks "
+                f"for {full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
             )
         connection.index_fields(actual)
-    return Collection(actual, shape)
+    return Collection(actual, there)
 
 
 def number_recipe(connection: Connection, collection: str, fingerprint: str) -> int:
@@ -81,9 +82,9 @@ def find_collection(connection: Connection, name: str, identity: ModelIdentity) 
         actual = resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")
-        metadata, full = describe(connection.collections, actual)
+        metadata, shape = describe(connection.collections, actual)
         _check_identity(metadata.get(IDENTITY), identity, name)
-    return Collection(actual, convert.Shape(identity.dimension, full))
+    return Collection(actual, shape)
 
 
 def resolve(service: Any, name: str) -> str | None:
@@ -106,9 +107,14 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         )
     vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map=named))
     if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
-        metadata = convert.to_payload({IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex})
+        metadata: dict[str, Any] = {IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex}
+        layout = connection.layout
+        if shape.terms is not None:
+            metadata[TERMS] = shape.terms._asdict()
+            rarity = grpc.SparseVectorParams(modifier=grpc.Modifier.Idf)
+            layout |= {"sparse_vectors_config": grpc.SparseVectorConfig(map={convert.TERMS: rarity})}
         request = grpc.CreateCollection(
-            collection_name=actual, vectors_config=vectors, metadata=metadata, **connection.layout
+            collection_name=actual, vectors_config=vectors, metadata=convert.to_payload(metadata), **layout
         )
         try:
             service.Create(request)
@@ -118,12 +124,16 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
     connection.index_fields(actual)
 
 
-def describe(service: Any, actual: str) -> tuple[dict[str, Any], int]:
-    """The collection's metadata, and the dimension of its full vectors, 0 where there are none."""
+def describe(service: Any, actual: str) -> tuple[dict[str, Any], convert.Shape]:
+    """The collection's metadata, and what its vectors look like; raises Misconfigured for terms of a later version."""
     config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
-    vectors = config.params.vectors_config.params_map.map
-    full = int(vectors[convert.FULL].size) if convert.FULL in vectors else 0
-    return convert.payload_of(config.metadata), full
+    sizes = {name: int(vector.size) for name, vector in config.params.vectors_config.params_map.map.items()}
+    metadata = convert.payload_of(config.metadata)
+    terms = metadata.get(TERMS) if convert.TERMS in config.params.sparse_vectors_config.map else None
+    if terms is not None and terms["version"] != Weighting().version:
+        raise Misconfigured(f"collection {actual!r} has terms of version {terms['version']}: use a later Penstock")
+    weighting = Weighting(int(terms["average"]), int(terms["version"])) if terms is not None else None
+    return metadata, convert.Shape(sizes.get(convert.VECTOR, 0), sizes.get(convert.FULL, 0), weighting)
 
 
 def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:

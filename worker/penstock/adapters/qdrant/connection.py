@@ -13,6 +13,7 @@ from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.filters import keys
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.filters import FieldType
+from penstock.core.terms import Weighting
 from penstock.settings import QdrantSettings
 
 KINDS: Mapping[FieldType, Any] = {
@@ -70,6 +71,11 @@ class Connection:
         )
         channel = Channel(self._services, settings.timeout_s)
         self.points, self.collections = channel.service("points"), channel.service("collections")
+
+    @property
+    def terms(self) -> Weighting | None:
+        """How points of a new collection get terms, None if they shall have none."""
+        return Weighting() if self._settings.terms else None
 
     @property
     def layout(self) -> dict[str, Any]:

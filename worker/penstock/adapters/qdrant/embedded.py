@@ -6,24 +6,19 @@ name ids or documents are answered here by looking at those only, which is what 
 
 import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import grpc as rpc
 from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest, RestToGrpc, payload_to_grpc
 from qdrant_client.local.payload_filters import check_filter
 
+from penstock.adapters.qdrant.local_search import LocalIndex
 from penstock.core.errors import Misconfigured
 
 T = TypeVar("T")
-
-ALL = 1 << 30
-"""Points of a page, where all are wanted."""
-
-SPARE = 10
-"""Points looked at beyond those wanted, in the hope that no more are filtered out."""
 
 
 class LocalError(rpc.RpcError):  # type: ignore[misc]  # the library is untyped
@@ -86,8 +81,7 @@ class LocalPoints:
 
     def __init__(self, local: LocalQdrant) -> None:
         self._local = local
-        self._ids: dict[str, dict[str, set[models.ExtendedPointId]]] = {}
-        """By collection and document, of every point that was ever written: what a server's index does."""
+        self._indexes: dict[str, LocalIndex] = {}
 
     def Upsert(self, request: grpc.UpsertPoints, timeout: float | None = None) -> grpc.PointsOperationResponse:
         points = [GrpcToRest.convert_point_struct(point) for point in request.points]
@@ -95,8 +89,8 @@ class LocalPoints:
 
         def upsert(client: QdrantClient) -> None:
             client.upsert(request.collection_name, points, update_filter=guard)
-            if (known := self._ids.get(request.collection_name)) is not None:
-                _note(known, points)
+            if (index := self._indexes.get(request.collection_name)) is not None:
+                index.note(points)
 
         self._local.run(upsert)
         return grpc.PointsOperationResponse(result=_completed())
@@ -106,6 +100,8 @@ class LocalPoints:
             ids = _matching(client, request.collection_name, request.points)
             if ids:
                 client.delete(request.collection_name, ids)
+                if (index := self._indexes.get(request.collection_name)) is not None:
+                    index.forget(ids)
 
         self._local.run(delete)
         return grpc.PointsOperationResponse(result=_completed())
@@ -128,7 +124,7 @@ class LocalPoints:
         def scroll(client: QdrantClient) -> tuple[list[models.Record], models.ExtendedPointId | None]:
             name = request.collection_name
             if where is not None and offset is None and (documents := _documents(where)):
-                ids = self._of(client, name, documents)
+                ids = self._index(client, name).of(documents)
                 if len(ids) <= request.limit:
                     found = client.retrieve(name, ids, with_payload=True) if ids else []
                     passed = [point.id for point in found if check_filter(where, point.payload or {}, point.id, {})]
@@ -140,19 +136,27 @@ class LocalPoints:
         result = [RestToGrpc.convert_retrieved_point(point) for point in points]
         return grpc.ScrollResponse(result=result, next_page_offset=next_page)
 
-    def _of(self, client: QdrantClient, collection: str, documents: Iterable[str]) -> list[models.ExtendedPointId]:
-        """The ids of the points of these documents; the whole collection is looked through the first time only."""
-        known = self._ids.get(collection)
-        if known is None:
-            known = {}
-            _note(known, client.scroll(collection, limit=ALL, with_payload=["document"])[0])
-            self._ids[collection] = known
-        return [point_id for document in dict.fromkeys(documents) for point_id in known.get(document, ())]
+    def _index(self, client: QdrantClient, collection: str) -> LocalIndex:
+        if collection not in self._indexes:
+            self._indexes[collection] = LocalIndex(client, collection)
+        return self._indexes[collection]
 
     def QueryBatch(self, request: grpc.QueryBatchPoints, timeout: float | None = None) -> grpc.QueryBatchResponse:
-        hits = self._local.run(lambda client: [_query(client, query) for query in request.query_points])
+        hits = self._local.run(lambda client: [self._query(client, query) for query in request.query_points])
         each = [[RestToGrpc.convert_scored_point(point) for point in points] for points in hits]
         return grpc.QueryBatchResponse(result=[grpc.BatchResult(result=points) for points in each])
+
+    def _query(self, client: QdrantClient, request: grpc.QueryPoints) -> list[models.ScoredPoint]:
+        """What a query finds, with the payload that it asks for."""
+        index, name = self._index(client, request.collection_name), request.collection_name
+        wanted = request.HasField("with_payload")
+        include = GrpcToRest.convert_with_payload_selector(request.with_payload) if wanted else False
+        if not request.prefetch and request.query.nearest.HasField("dense"):
+            return index.nearest(request, GrpcToRest.convert_filter(request.filter), with_payload=include)
+        best = index.best(request)
+        read = client.retrieve(name, [at for at, _ in best], include) if wanted and best else []
+        payloads = {point.id: point.payload for point in read}
+        return [models.ScoredPoint(id=at, version=0, score=score, payload=payloads.get(at)) for at, score in best]
 
     def CreateFieldIndex(
         self, request: grpc.CreateFieldIndexCollection, timeout: float | None = None
@@ -175,8 +179,11 @@ class LocalCollections:
 
     def Create(self, request: grpc.CreateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
+        sparse = GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config)
         metadata = GrpcToRest.convert_payload(request.metadata)
-        self._local.run(lambda client: client.create_collection(request.collection_name, vectors, metadata=metadata))
+        self._local.run(
+            lambda client: client.create_collection(request.collection_name, vectors, sparse, metadata=metadata)
+        )
         return grpc.CollectionOperationResponse(result=True)
 
     def Update(self, request: grpc.UpdateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
@@ -190,7 +197,8 @@ class LocalCollections:
         info = self._local.run(lambda client: client.get_collection(request.collection_name))
         metadata = payload_to_grpc(dict(info.config.metadata or {}))
         vectors = RestToGrpc.convert_vectors_config(info.config.params.vectors or {})
-        params = grpc.CollectionParams(vectors_config=vectors)
+        sparse = RestToGrpc.convert_sparse_vector_config(info.config.params.sparse_vectors or {})
+        params = grpc.CollectionParams(vectors_config=vectors, sparse_vectors_config=sparse)
         config = grpc.CollectionConfig(metadata=metadata, params=params)
         return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=config))
 
@@ -207,36 +215,8 @@ class LocalCollections:
         return grpc.ListAliasesResponse(aliases=aliases)
 
 
-def _note(known: dict[str, set[models.ExtendedPointId]], points: Iterable[models.PointStruct | models.Record]) -> None:
-    for point in points:
-        known.setdefault(str((point.payload or {}).get("document", "")), set()).add(point.id)
-
-
 def _completed() -> grpc.UpdateResult:
     return grpc.UpdateResult(operation_id=0, status=grpc.UpdateStatus.Completed)
-
-
-def _query(client: QdrantClient, request: grpc.QueryPoints) -> list[models.ScoredPoint]:
-    """What a query finds. Local mode tries a filter on every point before it looks for near ones.
-
-    So the nearest are found first and the filter is tried on these; where too few pass, on all.
-    """
-    where = GrpcToRest.convert_filter(request.filter)
-    include = GrpcToRest.convert_with_payload_selector(request.with_payload)
-    query = GrpcToRest.convert_query(request.query)
-    prefetch = [GrpcToRest.convert_prefetch_query(part) for part in request.prefetch]
-    if not prefetch:
-        near = _nearest(client, request, request.limit + SPARE, query=query, with_payload=True)
-        passed = [point for point in near if check_filter(where, point.payload or {}, point.id, {})]
-        if len(passed) >= request.limit:
-            return passed[: request.limit]
-    return _nearest(
-        client, request, request.limit, query=query, prefetch=prefetch, query_filter=where, with_payload=include
-    )
-
-
-def _nearest(client: QdrantClient, request: grpc.QueryPoints, limit: int, **asked: Any) -> list[models.ScoredPoint]:
-    return client.query_points(request.collection_name, using=request.using, limit=limit, **asked).points
 
 
 def _matching(client: QdrantClient, collection: str, selector: grpc.PointsSelector) -> list[models.ExtendedPointId]:

@@ -29,12 +29,17 @@ def living(tenant: str, now: datetime, *more: grpc.Condition) -> grpc.Filter:
     """A tenant's points, but for tombstones and what has expired."""
     expired = grpc.DatetimeRange(lte=_moment(now))
     return grpc.Filter(
-        must=[_field("tenant", match=grpc.Match(keyword=tenant)), *more],
+        must=[*of_tenant(tenant).must, *more],
         must_not=[
             _field("deleted", match=grpc.Match(boolean=True)),
             _field("expires_at", datetime_range=expired),
         ],
     )
+
+
+def of_tenant(tenant: str) -> grpc.Filter:
+    """All points of a tenant."""
+    return grpc.Filter(must=[_field("tenant", match=grpc.Match(keyword=tenant))])
 
 
 def _condition(given: Filter) -> grpc.Condition:

@@ -11,11 +11,15 @@ from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored
 from penstock.core.queries import Hit
+from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector, truncate
 
 VECTOR = "dense"
 FULL = "full"
 """The vector of more dimensions, where there is one: candidates found by the short one are scored by it."""
+
+TERMS = "terms"
+"""The sparse vector of BM25 weights; the server multiplies them by the rarity of each term."""
 
 NAMESPACE = uuid.UUID("5f0c3a52-6d0e-4d43-9a5b-3a1f6e1c7b90")
 PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
@@ -34,19 +38,28 @@ def point_id(key: ChunkKey) -> grpc.PointId:
 
 
 class Shape(NamedTuple):
-    """The dimensions of a collection's vectors: those that are searched, and those that score, 0 where none do."""
+    """The dimensions of a collection's vectors: those that are searched, and those that score, 0 where none do.
+
+    ``terms`` says how texts become sparse vectors, None where points have none.
+    """
 
     dense: int
     full: int = 0
+    terms: Weighting | None = None
 
     @property
     def widest(self) -> int:
         """What is to be computed; the shorter one is its beginning."""
-        return max(self)
+        return max(self.dense, self.full)
+
+    @property
+    def widths(self) -> tuple[int, int]:
+        """What a model must make vectors of."""
+        return self.dense, self.full
 
     @property
     def names(self) -> list[str]:
-        """Of the vectors that a point has."""
+        """Of the dense vectors that a point has."""
         return [VECTOR, FULL] if self.full else [VECTOR]
 
     def named(self, vector: Vector) -> dict[str, Vector]:
@@ -57,8 +70,18 @@ class Shape(NamedTuple):
 
 def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStruct:
     """The whole point; a tombstone has none of the named vectors."""
-    none = grpc.Vectors(vectors=grpc.NamedVectors())
-    vectors = none if point.vector is None else convert_vector_struct(shape.named(point.vector))
+    named = {} if point.vector is None else shape.named(point.vector)
+    return _message(point, named, shape.terms, indexed_at)
+
+
+def _message(point: Point, dense: Mapping[str, Any], weighting: Weighting | None, indexed_at: str) -> grpc.PointStruct:
+    vectors = convert_vector_struct(dict(dense)) if dense else grpc.Vectors(vectors=grpc.NamedVectors())
+    if point.chunk is not None and weighting is not None:
+        terms = weighting.of_document(f"{point.event.title}\n{point.chunk.text}")
+        if terms.indices:
+            vectors.vectors.vectors[TERMS].sparse.CopyFrom(
+                grpc.SparseVector(indices=terms.indices, values=terms.weights)
+            )
     payload = payload_to_grpc(point_payload(point, indexed_at))
     return grpc.PointStruct(id=point_id(point.key), vectors=vectors, payload=payload)
 
@@ -157,12 +180,10 @@ def holds(there: grpc.RetrievedPoint, point: Point) -> bool:
     return bool(there.payload["hash"].string_value == _text(point).hash)
 
 
-def kept_message(point: Point, there: grpc.RetrievedPoint, indexed_at: str) -> grpc.PointStruct:
-    """The whole point, with the vectors that are stored."""
-    stored_vectors = there.vectors.vectors.vectors
-    named = {name: vector_of(there, name) for name in stored_vectors}
-    payload = payload_to_grpc(point_payload(point, indexed_at))
-    return grpc.PointStruct(id=point_id(point.key), vectors=convert_vector_struct(named), payload=payload)
+def kept_message(point: Point, there: grpc.RetrievedPoint, shape: Shape, indexed_at: str) -> grpc.PointStruct:
+    """The whole point, with the dense vectors that are stored; its title, hence its terms, may be another."""
+    named = {name: vector_of(there, name) for name in there.vectors.vectors.vectors}
+    return _message(point, named, shape.terms, indexed_at)
 
 
 def probe(shape: Shape) -> tuple[grpc.PointStruct, grpc.Condition]:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +12,8 @@ from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
-from penstock.adapters.qdrant.filters import living, readable
+from penstock.adapters.qdrant.filters import living
+from penstock.adapters.qdrant.lookups import hits, queries
 from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, slices
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Overdue, Refused, Unavailable
@@ -22,9 +24,6 @@ from penstock.core.vectors import Vector
 T = TypeVar("T")
 
 SCROLL_PAGE = 1000
-OVERSAMPLED = 3
-"""Candidates of short vectors, per one wanted, that full vectors score."""
-
 STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
 MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
 
@@ -82,7 +81,7 @@ class QdrantStore(VectorStore, Searcher):
         at = self._stamp()
         pairs = [(point, found.get(stored_id.uuid)) for point, stored_id in zip(points, ids, strict=True)]
         kept = [(point, there) for point, there in pairs if there is not None and convert.holds(there, point)]
-        messages = [convert.kept_message(point, there, at) for point, there in kept]
+        messages = [convert.kept_message(point, there, self._shape, at) for point, there in kept]
         self._write(messages, convert.patch_guards([point for point, _ in kept]))
 
     @override
@@ -111,15 +110,25 @@ class QdrantStore(VectorStore, Searcher):
                 )
                 self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=still))
 
+    @property
+    @override
+    def has_terms(self) -> bool:
+        return self._shape.terms is not None
+
     @override
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """In one call; where points have full vectors, scores are by them."""
+        asked = [queries(self._collection, self._shape, lookup) for lookup in lookups]
         batch = grpc.QueryBatchPoints(
             collection_name=self._collection,
-            query_points=[self._query(lookup) for lookup in lookups],
+            query_points=[query for each in asked for query in each],
             read_consistency=MAJORITY,
         )
-        return [[convert.hit(point) for point in part.result] for part in self._points.QueryBatch(batch).result]
+        found = iter(self._points.QueryBatch(batch).result if batch.query_points else ())
+        return [
+            hits(self._shape, lookup, [part.result for part in islice(found, len(each))])
+            for lookup, each in zip(lookups, asked, strict=True)
+        ]
 
     def vectors(self, tenant: str) -> tuple[list[Hit], Vector]:
         """Every chunk of a tenant that readers may see, scored 0, and its widest vector: ``[chunks, widest]``.
@@ -170,21 +179,6 @@ class QdrantStore(VectorStore, Searcher):
             for key, point_id in ids.items()
             if point_id.uuid in points
         }
-
-    def _query(self, lookup: Lookup) -> grpc.QueryPoints:
-        """The tenant's filter goes with every stage of the query."""
-        where = readable(lookup)
-        vectors = {name: _nearest(vector) for name, vector in self._shape.named(lookup.vector).items()}
-        first: dict[str, Any] = {"query": vectors[convert.VECTOR], "using": convert.VECTOR, "filter": where}
-        if self._shape.full:
-            prefetch = grpc.PrefetchQuery(**first, limit=lookup.limit * OVERSAMPLED)
-            first = {"prefetch": [prefetch], "query": vectors[convert.FULL], "using": convert.FULL, "filter": where}
-        return grpc.QueryPoints(
-            collection_name=self._collection,
-            limit=lookup.limit,
-            with_payload=convert.fields(convert.HIT_FIELDS),
-            **first,
-        )
 
     def _get_vectors(self, ids: Sequence[grpc.PointId]) -> dict[str, grpc.RetrievedPoint]:
         request = grpc.GetPoints(
@@ -252,10 +246,6 @@ class QdrantStore(VectorStore, Searcher):
 
     def _stamp(self) -> str:
         return self._now().isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _nearest(vector: Vector) -> grpc.Query:
-    return grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=vector.tolist())))
 
 
 def require_completed(method: str, result: grpc.UpdateResult) -> None:

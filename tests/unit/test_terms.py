@@ -1,0 +1,72 @@
+"""What the terms of a text are."""
+
+import sys
+import time
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from penstock.core.terms import K1, MOST_TERMS, Weighting, reach, spelt, words
+
+W = Weighting()
+
+
+@pytest.mark.parametrize(
+    ("text", "terms"),
+    [
+        ("foo_bar-2.0", "foo_bar-2.0 foo bar 2 0"),
+        ("libfoo6", "libfoo6 libfoo 6"),
+        ("HTTPServer getFileName", "httpserver http server getfilename get file name"),
+        ("C++ c# g++-12", "c++ c c# c g++-12 g 12"),
+        ("__init__ ___ -v --dry-run", "init v dry-run dry run"),
+        ("a@b.com 1.2.3", "a@b.com a b com 1.2.3 1 2 3"),
+        ("Straße Café ﬁle E\u0301tude İstanbul", "strasse cafe file etude istanbul"),
+        ("l'eau. Don't!", "l eau don t"),
+        ("العَرَبِيَّة הָעִבְרִית", "العربية העברית"),
+        ("हिन्दी में", "हिन्दी में"),
+        ("iPhoneの新機能", "iphone i phone の新 新機 機能"),
+        ("水 水車", "水 水車"),
+        ("한국어 문서를", "한국 국어 문서 서를"),
+        ("ภาษาไทย", "ภา าษ ษา าไ ไท ทย"),
+        ("x" * 200, ""),
+    ],
+)
+def test_words_whole_and_in_parts_without_case_or_accents(text: str, terms: str) -> None:
+    assert [term for word in words(text) for term in spelt(word)] == terms.split()
+
+
+@given(st.text())
+def test_any_text_has_terms_that_a_store_takes(text: str) -> None:
+    """32-bit numbers, ascending, each once, with weights between 0 and BM25's limit; the query asks for the same."""
+    terms = W.of_document(text)
+    assert list(terms.indices) == sorted(set(terms.indices))
+    assert all(0 <= term < 2**32 for term in terms.indices)
+    assert all(0 < weight < K1 + 1 for weight in terms.weights)
+    assert set(W.of_query(text, sys.maxsize)) == set(terms.indices)
+    assert len(W.of_query(text)) == min(MOST_TERMS, len(terms.indices))
+
+
+def test_a_repeated_word_says_less_and_less_and_a_long_text_less_than_a_short_one() -> None:
+    once, twice, often = (W.of_document("water " * n).weights[0] for n in (1, 2, 50))
+    assert once < twice < often < K1 + 1
+    assert twice - once > often - W.of_document("water " * 49).weights[0]
+    assert W.of_document("water " + "and stone " * 200).weights != ()
+    alone, among = W.of_document("water"), W.of_document("water " + " ".join(f"w{n}" for n in range(500)))
+    weight = dict(zip(among.indices, among.weights, strict=True))[alone.indices[0]]
+    assert weight < alone.weights[0]
+
+
+def test_a_word_that_is_nowhere_counts_as_much_as_the_best() -> None:
+    assert reach([1.0, 3.0]) == 4
+    assert reach([1.0, 3.0, None]) == 7
+    assert reach([None, None]) == 0
+    assert reach([]) == 0
+
+
+def test_a_text_of_one_endless_word_takes_no_longer_than_another() -> None:
+    """Data in base 64, and a page of Chinese without a space."""
+    begun = time.perf_counter()
+    assert W.of_document("QmFzZTY0" * 100_000).indices == []
+    assert len(W.of_document("水車は川の水で回る" * 10_000).indices) < 20
+    assert time.perf_counter() - begun < 10

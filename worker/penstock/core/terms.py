@@ -1,0 +1,195 @@
+"""A text to its terms, and how much each says: what a search for words goes by. Pure.
+
+Words are runs of letters, marks and digits, folded; scripts that put no space between words give pairs of neighbouring
+characters. What is joined without a space (``foo_bar-2.0``, ``libfoo6``, ``HTTPServer``) is a term as a whole and in
+its parts. Weights are those of BM25 (Robertson and Zaragoza 2009, The Probabilistic Relevance Framework, 3.4) but for
+the rarity of a term, which the store knows.
+"""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from functools import cache, lru_cache
+from itertools import groupby, pairwise
+from typing import NamedTuple
+from zlib import crc32
+
+K1, B = 1.2, 0.75
+"""BM25's own: how soon a repeated word says no more, and how much a long text is held against it."""
+
+AVERAGE = 256
+"""Terms of a text that is neither short nor long. Held-out queries measured the same with 64, 128 and 256."""
+
+MOST_TERMS = 64
+"""Of a query: each is asked for by itself, too, see ``reach``."""
+
+KNOWN_WORDS = 1 << 16
+"""Words whose terms are remembered: a few make up most of any text."""
+
+KNOWN_LETTERS = 32
+"""Longer ones are not remembered."""
+
+LONGEST = 128
+"""What is longer and has spaces around it is data, no word."""
+
+JOINERS = "._-/:@+&#~=\\"
+"""Between two words without a space, these make one of them."""
+
+SPACELESS = (
+    (0x0E00, 0x0EFF),  # Thai, Lao
+    (0x1000, 0x109F),  # Myanmar
+    (0x1780, 0x17FF),  # Khmer
+    (0x3005, 0x3007),
+    (0x3040, 0x30FF),  # Hiragana, Katakana
+    (0x31F0, 0x31FF),
+    (0x3400, 0x9FFF),  # Han
+    (0xAC00, 0xD7A3),  # Hangul: with spaces, but words take their endings on
+    (0xF900, 0xFAFF),
+    (0x20000, 0x323AF),
+)
+"""Code points of scripts whose words no space ends."""
+
+UNSEEN = dict.fromkeys([0x00AD, 0x0640, 0x200C, 0x200D])
+"""Soft hyphen, tatweel and joiners: how a word is drawn, not which it is."""
+
+ACCENTS = dict.fromkeys(
+    code for first, last in ((0x0300, 0x036F), (0x0591, 0x05C7), (0x064B, 0x065F)) for code in range(first, last + 1)
+)
+"""Marks that writers leave out: of Latin, Greek and Cyrillic, Hebrew, Arabic. Elsewhere marks are vowels."""
+
+
+class Terms(NamedTuple):
+    """A sparse vector: 32-bit numbers of terms, ascending, and the weight of each."""
+
+    indices: Sequence[int]
+    weights: Sequence[float]
+
+
+class Weighting(NamedTuple):
+    """How texts become terms; a collection keeps to one.
+
+    ``average`` is the length, in terms, that neither gains nor loses. It is fixed and not the mean of what is stored:
+    a text's terms depend on that text alone.
+    """
+
+    average: int = AVERAGE
+    version: int = 1
+
+    def of_document(self, text: str) -> Terms:
+        """Each term with its BM25 weight, below ``K1 + 1``."""
+        counts = Counter(_numbered(text))
+        saturation = K1 * (1 - B + B * counts.total() / self.average)
+        indices = sorted(counts)
+        return Terms(indices, [counts[term] * (K1 + 1) / (counts[term] + saturation) for term in indices])
+
+    def of_query(self, text: str, most: int = MOST_TERMS) -> list[int]:
+        """The first ``most`` different terms, ascending."""
+        return sorted(list(dict.fromkeys(_numbered(text)))[:most])
+
+
+def reach(tops: Sequence[float | None]) -> float:
+    """The most that a query's words could reach: the sum of what each reaches at best in what may be found.
+
+    None stands for a word that is nowhere: it counts as much as the best of the others, so that a document with half of
+    the words, or a query in another language, is no full match.
+    """
+    known = [top for top in tops if top is not None]
+    return sum(known) + max(known, default=0.0) * (len(tops) - len(known))
+
+
+def words(text: str) -> list[str]:
+    """In their order, as they are written; what is joined is one."""
+    plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(UNSEEN)
+    return _word().findall(plain)
+
+
+def folded(word: str) -> str:
+    """Without case and accents."""
+    lower = word.casefold()
+    if lower.isascii():
+        return lower
+    return unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", lower).translate(ACCENTS))
+
+
+def spelt(word: str) -> list[str]:
+    """The terms of one word: itself, and its parts where it has some."""
+    runs = [(spaceless, "".join(run)) for spaceless, run in groupby(word, _is_spaceless)]
+    if any(spaceless for spaceless, _ in runs):
+        return [term for spaceless, run in runs for term in (_pairs(run) if spaceless else spelt(run))]
+    parts = list(_parts(word)) if len(word) <= LONGEST else []
+    if not parts:
+        return []
+    whole = folded(word.strip("_"))
+    return [whole] if parts == [word] else list(dict.fromkeys([whole, *map(folded, parts)]))
+
+
+def _numbered(text: str) -> list[int]:
+    found: list[int] = []
+    for word in words(text):
+        found += _known(word) if len(word) <= KNOWN_LETTERS else map(_number, spelt(word))
+    return found
+
+
+@lru_cache(KNOWN_WORDS)
+def _known(word: str) -> tuple[int, ...]:
+    return tuple(map(_number, spelt(word)))
+
+
+def _number(term: str) -> int:
+    return crc32(term.encode())
+
+
+@cache
+def _word() -> re.Pattern[str]:
+    """Letters, digits and marks, of which Python's own word characters lack the last."""
+    marks = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")
+    letters = rf"[\w{re.escape(marks)}]+"
+    return re.compile(rf"{letters}(?:[{re.escape(JOINERS)}]{{1,3}}{letters})*(?:\+\+|#)?")
+
+
+def _is_spaceless(character: str) -> bool:
+    return _kind(character) == "spaceless"
+
+
+def _pairs(run: str) -> list[str]:
+    return [first + second for first, second in pairwise(run)] or [run]
+
+
+def _parts(word: str) -> Iterator[str]:
+    """Split at joiners, between letters and digits, and before a capital that begins a word."""
+    kinds: list[str] = []
+    for character in word:
+        kind = _kind(character)
+        kinds.append(kinds[-1] if kind == "mark" and kinds else kind)
+    start = 0
+    for at in range(1, len(word) + 1):
+        if at < len(word) and not _begins(kinds, at):
+            continue
+        if kinds[start] != "joiner":
+            yield word[start:at]
+        start = at
+
+
+def _begins(kinds: Sequence[str], at: int) -> bool:
+    """Whether a part begins at this character."""
+    before, here = kinds[at - 1], kinds[at]
+    if (before, here) == ("upper", "letter"):
+        return False
+    if (before, here) == ("upper", "upper"):
+        return at + 1 < len(kinds) and kinds[at + 1] == "letter"
+    return before != here
+
+
+@lru_cache(KNOWN_WORDS)
+def _kind(character: str) -> str:
+    if any(first <= ord(character) <= last for first, last in SPACELESS):
+        return "spaceless"
+    category = unicodedata.category(character)
+    if category[0] == "M":
+        return "mark"
+    if category[0] == "N":
+        return "digit"
+    if category[0] == "L":
+        return "upper" if category in ("Lu", "Lt") else "letter"
+    return "joiner"
