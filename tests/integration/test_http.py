@@ -19,6 +19,7 @@ import pytest
 from penstock.core.documents import Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.queries import Hit, Lookup
+from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import MemoryStore, OverlapReranker
 from penstock.query.http.admission import Keys
@@ -29,7 +30,7 @@ from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
 from penstock.query.search import PairScorer, Search
 from tests.conftest import wait_until
-from tests.unit.test_search import EMBEDDER, TOKENIZER, Recorder, encoder, scorer, stored
+from tests.unit.test_search import EMBEDDER, TEXTS, TOKENIZER, Recorder, encoder, scorer, stored
 
 MODEL = ModelBody(embedding="m@1", dimension=8, reranker="r@1")
 LIMITS = Limits(timeout_s=5.0)
@@ -115,9 +116,28 @@ def test_a_search_is_answered_by_the_schema(here: ServedWorker) -> None:
     assert here.post("/v1/search", {"query": "water"}).json()["id"]
 
 
+def test_a_search_says_how_it_found_and_what_each_way_says() -> None:
+    with served(stored(*TEXTS, terms=Weighting()), None) as here:
+        assert here.client.get("/v1/info").json()["modes"] == ["hybrid", "dense", "sparse"]
+        body = here.post("/v1/search", {"query": "turbine"}).json()
+        assert body["mode"] == "hybrid"
+        best, *others = body["hits"]
+        assert (best["document"], best["sparse"]) == ("hydro", {"score": 1.0, "rank": 1})
+        assert all(hit["dense"]["rank"] and hit["sparse"] is None for hit in others)
+        by_words = here.post("/v1/search", {"query": "turbine", "mode": "sparse"}).json()
+        assert [(hit["document"], hit["dense"]) for hit in by_words["hits"]] == [("hydro", None)]
+        assert by_words["mode"] == "sparse"
+    with served(documents(), None) as here:
+        assert here.client.get("/v1/info").json()["modes"] == ["dense"]
+        refused = here.post("/v1/search", {"query": "turbine", "mode": "sparse"})
+        assert refused.status_code == 400
+        assert "needs a collection with terms" in refused.json()["error"]["message"]
+
+
 @pytest.mark.parametrize(
     ("path", "body", "status", "said"),
     [
+        ("/v1/search", {"query": "x", "mode": "keyword"}, 400, "mode"),
         ("/v1/search", b"", 400, "the value is empty"),
         ("/v1/search", b"\xff\xfe", 400, "in UTF-16"),
         ("/v1/search", b"[" * 100_000, 400, "is a list"),

@@ -1,5 +1,6 @@
 """The search page in a real browser: headless Chromium, light and dark, by keyboard, and as wide as a phone."""
 
+import re
 import shutil
 from collections.abc import Iterator
 from typing import Any
@@ -10,10 +11,11 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.support.ui import WebDriverWait
 
+from penstock.core.terms import Weighting
 from penstock.fakes import MemoryStore
 from tests.conftest import unavailable
 from tests.integration.test_http import KEYS, ServedWorker, replace_tenant, served
-from tests.unit.test_search import Recorder, scorer, stored
+from tests.unit.test_search import TEXTS, Recorder, scorer, stored
 
 PHONE = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
 LONG = "Water under pressure. " + "It falls and falls. " * 40
@@ -117,6 +119,33 @@ def test_a_long_text_is_cut_around_what_was_found_and_shown_whole_on_demand(page
     assert len(item.find_element(By.CSS_SELECTOR, "p").text) < 450
     item.find_element(By.CSS_SELECTOR, ".more").click()
     assert len(item.find_element(By.CSS_SELECTOR, "p").text) > 800
+
+
+def test_a_switch_changes_what_is_found_by_and_each_way_says_where_it_found_it(chromium: webdriver.Chrome) -> None:
+    with served(stored(*TEXTS, terms=Weighting()), None) as here:
+        page = Page(chromium, here)
+        assert page.one("input[value=hybrid]").is_selected()
+        page.ask("turbine")
+        page.until(lambda: page.all("#hits li"))
+        assert page.one("#hits li:first-child .chip").text == "hydro"
+        assert re.search(
+            r"vectors -?\d\.\d\d \(\d\.\)\nwords 1\.00 \(1\.\)", page.one("#hits li:first-child .facts").text
+        )
+        assert "no words" in page.one("#hits li:last-child .facts").text
+        page.one("input[value=sparse]").click()
+        page.until(lambda: len(page.all("#hits li")) == 1)
+        assert "retrieval 1.000" in page.one("#hits").text
+        assert chromium.current_url.endswith("?q=turbine&mode=sparse")
+        chromium.refresh()
+        page.until(lambda: len(page.all("#hits li")) == 1)
+        page.one("input[value=dense]").click()
+        page.until(lambda: len(page.all("#hits li")) == len(TEXTS))
+        assert page.problems() == []
+
+
+def test_where_there_are_no_words_there_is_no_switch(page: Page) -> None:
+    assert not page.one("#modes").is_displayed()
+    assert page.one("#rerank").is_displayed()
 
 
 def test_the_keyboard_suffices(page: Page) -> None:

@@ -342,11 +342,14 @@ def test_evaluate_measures_a_model_with_and_without_its_task(tmp_path: Path) -> 
     done = penstock(tmp_path, "evaluate", "queries.jsonl", "--json", variables=variables)
     assert done.returncode == 0, done.stderr.decode()
     rows = json.loads(done.stdout)["rows"]
-    ways = [(row["search"], row["dimension"], row["instruction"], row["trained"]) for row in rows]
+    ways = [(row["search"], row["mode"], row["dimension"], row["instruction"], row["trained"]) for row in rows]
     assert ways == [
-        ("as served", 48, True, True),
-        ("exact", 32, True, True),
-        ("exact", 48, True, True),
-        ("exact", 48, False, True),
+        ("as served", "hybrid", 48, True, True),
+        ("as served", "dense", 48, True, True),
+        ("as served", "sparse", 48, True, True),
+        ("exact", "dense", 32, True, True),
+        ("exact", "dense", 48, True, True),
+        ("exact", "dense", 48, False, True),
     ]
-    assert rows[0]["metrics"] == rows[2]["metrics"]
+    assert rows[1]["metrics"] == rows[4]["metrics"]
+    assert rows[2]["metrics"]["R@10"] == 1, "each text is asked for in its own words"

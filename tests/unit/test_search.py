@@ -4,6 +4,8 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime
+from functools import partial
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -14,11 +16,12 @@ from hypothesis import strategies as st
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.ports import Reranker, Searcher
-from penstock.core.queries import Answer, Hit, Lookup, Query
+from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Side
 from penstock.core.records import Partition, Place, Record
+from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
-from penstock.query.ranking import blend, in_order_of_retrieval, reranked
+from penstock.query.ranking import blend, fused, in_order_of_retrieval, reranked
 from penstock.query.search import PairScorer, QueryEncoder, Search, TooLate
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
@@ -29,9 +32,9 @@ def encoder(limit: int = 64) -> QueryEncoder:
     return QueryEncoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000)
 
 
-def stored(*documents: tuple[str, ...], title: str = "") -> MemoryStore:
+def stored(*documents: tuple[str, ...], title: str = "", terms: Weighting | None = None) -> MemoryStore:
     """Each document a name and its chunks."""
-    store = MemoryStore()
+    store = MemoryStore(terms)
     for name, *chunks in documents:
         event = Event(Record(Partition("t", 0), 0, None, None), DocumentKey("", name), Order(1, 1), Op.UPSERT, title)
         parts = [Chunk(text, 0, len(text), text) for text in chunks]
@@ -105,6 +108,97 @@ def test_documents_of_many_chunks_do_not_crowd_out_others() -> None:
     store = stored(("long", *words), ("b", "other"), ("c", "texts"))
     answer = ask(Search(encoder(), store, None), query("same words 3", top_k=3))
     assert {one.hit.key.document for one in answer.documents} == {"long", "b", "c"}
+
+
+TEXTS = (
+    ("poem", "roses are red"),
+    ("hydro", "water drives the turbine"),
+    ("sea", "salt water"),
+    ("part", "seal HX-200/7 of the pump"),
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "mode", "first"),
+    [
+        ("turbine", None, "hydro"),
+        ("turbine", Mode.SPARSE, "hydro"),
+        ("HX-200/7", Mode.HYBRID, "part"),
+        ('"salt water" and the turbine', Mode.HYBRID, "sea"),
+        ('"salt water" and the turbine', Mode.SPARSE, "sea"),
+    ],
+)
+def test_words_are_found_and_the_answer_tells_what_each_way_found(text: str, mode: Mode | None, first: str) -> None:
+    answer = ask(Search(encoder(), stored(*TEXTS, terms=Weighting()), None), query(text, mode=mode))
+    best = answer.documents[0].hit
+    assert (best.key.document, answer.query.mode) == (first, mode or Mode.HYBRID)
+    assert best.sparse is not None
+    assert best.sparse.rank is not None
+    assert (best.dense is None) == (mode is Mode.SPARSE)
+    assert set(answer.timings_ms) == ({"retrieve"} if mode is Mode.SPARSE else {"embed", "retrieve"})
+
+
+def test_by_vectors_alone_words_say_nothing() -> None:
+    store = stored(*TEXTS, terms=Weighting())
+    answer = ask(Search(encoder(), store, None), query("turbine", mode=Mode.DENSE))
+    (near,) = store.search([Lookup(EMBEDDER.embed(TOKENIZER.encode(["turbine"]))[0], "", 10, NOW)])
+    assert [one.hit for one in answer.documents] == near
+    assert all(one.hit.sparse is None for one in answer.documents)
+
+
+def test_a_collection_without_words_is_searched_by_vectors_and_one_who_asks_for_words_is_told() -> None:
+    search = Search(encoder(), stored(*TEXTS), None)
+    answer: Answer = run(lambda: search.answer(query("turbine")))
+    assert answer.query.mode is Mode.DENSE
+    assert len(answer.documents) == len(TEXTS)
+    for mode in (Mode.SPARSE, Mode.HYBRID):
+        with pytest.raises(InvalidEvent, match=f"mode: {mode} needs a collection with terms"):
+            run(partial(search.answer, query("turbine", mode=mode)))
+    search.close()
+
+
+SIDES = st.lists(st.tuples(st.integers(-100, 100), st.integers(0, 10)), min_size=1, max_size=20)
+
+
+def found(sides: list[tuple[int, int]], scale: float = 0.01, shift: float = 0.0) -> list[Hit]:
+    """By similarity and share of the words, which is 0 where there are none."""
+    return [
+        Hit(
+            ChunkKey("", f"d{n}", 0),
+            0.0,
+            Stored(Order(1, 1), 1),
+            "",
+            "",
+            {},
+            Side(near * scale + shift),
+            Side(share / 10),
+        )
+        for n, (near, share) in enumerate(sides)
+    ]
+
+
+@given(SIDES)
+def test_the_fused_order_is_the_same_for_similarities_of_any_scale(sides: list[tuple[int, int]]) -> None:
+    """But for ties that rounding makes or breaks."""
+    ranked = [hit.key for hit in fused(found(sides), 4.0)]
+    for scale, shift in ((0.001, 0.8), (1.0, -3.0)):
+        by_key = {hit.key: hit.score for hit in fused(found(sides, scale, shift), 4.0)}
+        scores = [by_key[key] for key in ranked]
+        assert all(after <= before + 1e-6 * scale for before, after in pairwise(scores))
+
+
+@given(SIDES)
+def test_no_weight_leaves_the_order_of_the_vectors_and_no_match_changes_no_score(sides: list[tuple[int, int]]) -> None:
+    for hits in (fused(found(sides), 0.0), fused(found([(near, 0) for near, _ in sides]), 4.0)):
+        assert [hit.score for hit in hits] == sorted((near * 0.01 for near, _ in sides), reverse=True)
+
+
+def test_a_full_match_is_worth_so_many_deviations() -> None:
+    hits = fused(found([(10, 0), (0, 10), (-10, 5)]), 2.0)
+    deviation = float(np.std([0.1, 0.0, -0.1]))
+    scores = {hit.key.document: hit.score for hit in hits}
+    assert scores == pytest.approx({"d0": 0.1, "d1": 2 * deviation, "d2": deviation - 0.1})
+    assert fused([], 4.0) == []
 
 
 class Slow:

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from penstock.core.terms import K1, MOST_TERMS, Weighting, reach, spelt, words
+from penstock.core.terms import K1, MOST_TERMS, Weighting, contained, reach, spelt, verbatim, words
 
 W = Weighting()
 
@@ -70,3 +70,26 @@ def test_a_text_of_one_endless_word_takes_no_longer_than_another() -> None:
     assert W.of_document("QmFzZTY0" * 100_000).indices == []
     assert len(W.of_document("水車は川の水で回る" * 10_000).indices) < 20
     assert time.perf_counter() - begun < 10
+
+
+@pytest.mark.parametrize(
+    ("query", "asked"),
+    [
+        ('packages with "Open Source" code', ["open source"]),
+        ("„große Straße“ und «l'eau» 「川の水」", ["grosse strasse", "l eau", "川の水"]),
+        ("does libfoo6 need foo_bar-2.0, std::vector or a/b.py?", ["libfoo6", "foo_bar-2.0", "std::vector", "a/b.py"]),
+        ('the "libfoo6 package" of libfoo6', ["libfoo6 package", "libfoo6"]),
+        ("a state-of-the-art pump in 2026 at 5.0 bar", []),
+        ('5" of water and "" or "?"', []),
+        ("__init__", []),
+    ],
+)
+def test_quoted_phrases_and_identifiers_are_asked_for_as_they_are_written(query: str, asked: list[str]) -> None:
+    assert [one.strip() for one in verbatim(query)] == asked
+
+
+def test_a_text_contains_a_phrase_word_by_word() -> None:
+    both = verbatim('"open source" libfoo6')
+    assert contained("It is Open\nSource, see libfoo6.", both) == 1
+    assert contained("open sources; libfoo6", both) == 0.5
+    assert contained("reopen source of libfoo", both) == 0

@@ -16,7 +16,7 @@ from penstock.commands.app import SEARCH, app
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
-from penstock.query.requests import PlaceBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
+from penstock.query.requests import PlaceBody, QueryBody, ReplyBody, SideBody, read_query, to_json, to_query, to_reply
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -87,8 +87,8 @@ def evaluate_search(
 
     FILE has lines {"id", "query", "relevant": ["document", ...]}, or grades as {"document": 2}; with --queries it is
     TREC's qrels. Measured are the search as it is served, in the order of the search, of the reranker and of both
-    together, with a line that says which to serve; and exact search over the stored vectors at every dimension, and
-    without the model's task. Needs the extra `evaluate`.
+    together; by vectors, by words and by both, with lines that say which to serve; and exact search over the stored
+    vectors at every dimension, and without the model's task. Needs the extra `evaluate`.
     """
     from penstock.assembly.evaluate import run_evaluation  # noqa: PLC0415  # the models' libraries load slowly
     from penstock.evaluate.labelled import read, sampled  # noqa: PLC0415
@@ -166,27 +166,35 @@ def _place(text: str | None) -> dict[str, Any] | None:
 
 def _show(reply: ReplyBody) -> None:
     console = Console()
-    table = Table("", "score", "reranker", "retrieval", "document", "text")
+    table = Table("", "score", "reranker", "retrieval", "dense", "sparse", "document", "text")
     for rank, hit in enumerate(reply.hits, 1):
         moved = "" if not reply.reranked else f" ({hit.retrieval_rank - rank:+d})"
         text = " ".join(hit.text.split())
         snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
         shown = Text.assemble((_plain(hit.title), "bold"), "\n" if hit.title else "", _plain(snippet))
         judged = "" if hit.rerank_score is None else f"{hit.rerank_score:.3f}"
-        scores = f"{hit.score:.3f}", judged, f"{hit.retrieval_score:.3f}{moved}"
+        sides = (_side(hit.dense), _side(hit.sparse))
+        scores = (f"{hit.score:.3f}", judged, f"{hit.retrieval_score:.3f}{moved}", *sides)
         table.add_row(str(rank), *scores, Text(_plain(hit.document)), shown)
     console.print(table if reply.hits else "nothing found")
     steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())
     why = "reranked" if reply.reranked else f"not reranked: {reply.not_reranked}"
-    console.print(Text(f"{why}; {steps}", style="dim"))
+    console.print(Text(f"{reply.mode}, {why}; {steps}", style="dim"))
+
+
+def _side(side: SideBody | None) -> str:
+    """What one way of searching says, and at which place it found the chunk."""
+    if side is None:
+        return ""
+    return f"{side.score:.3f}" if side.rank is None else f"{side.score:.3f} #{side.rank}"
 
 
 def _show_report(report: "Report") -> None:
     names = list(report.rows[0].metrics)
-    table = Table("search", "dimension", "task", "order", *names)
+    table = Table("search", "mode", "dimension", "task", "order", *names)
     for row in report.rows:
         dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
-        cells = (row.search, dimension, "yes" if row.instruction else "no", row.order)
+        cells = (row.search, row.mode, dimension, "yes" if row.instruction else "no", row.order)
         table.add_row(*cells, *(f"{row.metrics[name]:.4f}" for name in names))
     console = Console()
     console.print(table)
@@ -201,8 +209,8 @@ def _show_report(report: "Report") -> None:
             style="bold",
             markup=False,
         )
-    if report.serve:
-        console.print(report.serve, style="bold", highlight=False)
+    for advice in report.serve:
+        console.print(advice, style="bold", highlight=False)
     if report.missing:
         console.print(f"{report.missing} relevant documents are not in the collection", style="bold")
     if not all(row.trained for row in report.rows):

@@ -47,6 +47,11 @@ class ChunkKey(NamedTuple):
     chunk: int
 
 
+def titled(title: str, text: str) -> str:
+    """A text with its title before it, as it is searched by words and reranked."""
+    return f"{title}\n{text}" if title else text
+
+
 class Op(StrEnum):
     """What an event asks for."""
 

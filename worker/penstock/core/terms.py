@@ -50,6 +50,10 @@ SPACELESS = (
 )
 """Code points of scripts whose words no space ends."""
 
+QUOTED = re.compile(r'(?<!\w)"(?=\S)[^"]+(?<=\S)"(?!\w)|[“„«「『][^“”„«»「」『』]+[”“»」』]')
+IDENTIFIER = re.compile(r"(?=.*[^\W\d_]).*[\d_./:@+#\\].*")
+"""A word of letters and digits, or with a sign inside; a hyphen or an ampersand makes none."""
+
 UNSEEN = dict.fromkeys([0x00AD, 0x0640, 0x200C, 0x200D])
 """Soft hyphen, tatweel and joiners: how a word is drawn, not which it is."""
 
@@ -98,6 +102,19 @@ def reach(tops: Sequence[float | None]) -> float:
     return sum(known) + max(known, default=0.0) * (len(tops) - len(known))
 
 
+def verbatim(query: str) -> list[str]:
+    """What is asked for as it is written: phrases in quotation marks, and identifiers."""
+    phrases = QUOTED.findall(query)
+    others = [word for word in words(QUOTED.sub(" ", query)) if IDENTIFIER.fullmatch(word.strip("_"))]
+    return [said for said in (_folded_words(text) for text in dict.fromkeys([*phrases, *others])) if said.strip()]
+
+
+def contained(text: str, verbatim: Sequence[str]) -> float:
+    """The share of these that a text has word by word, without case and accents."""
+    said = _folded_words(text)
+    return sum(one in said for one in verbatim) / len(verbatim)
+
+
 def words(text: str) -> list[str]:
     """In their order, as they are written; what is joined is one."""
     plain = text if text.isascii() else unicodedata.normalize("NFKC", text).translate(UNSEEN)
@@ -122,6 +139,11 @@ def spelt(word: str) -> list[str]:
         return []
     whole = folded(word.strip("_"))
     return [whole] if parts == [word] else list(dict.fromkeys([whole, *map(folded, parts)]))
+
+
+def _folded_words(text: str) -> str:
+    """All words, folded, a space around each."""
+    return f" {' '.join(folded(word.strip('_')) for word in words(text))} "
 
 
 def _numbered(text: str) -> list[int]:

@@ -1,7 +1,8 @@
-"""Which order to serve: that of the search, of the reranker, or what both say together. Pure."""
+"""Which mode and which order to serve: vectors, words or both; the search, the reranker or what both say. Pure."""
 
 from collections.abc import Mapping, Sequence
 
+from penstock.core.queries import Mode
 from penstock.evaluate.bootstrap import Gain, gain
 
 SEARCH, RERANKER, BOTH = "search", "reranker", "both"
@@ -41,3 +42,16 @@ def compared(by_query: Mapping[str, Sequence[float]], weight: float) -> tuple[di
         return gains, "serve the search alone, PENSTOCK_RERANK__ENABLED=false: on these queries reranking does not help"
     queries = len(by_query[best])
     return gains, f"{setting} looks best, but {queries} queries cannot tell it from the search alone"
+
+
+def compared_modes(by_query: Mapping[str, Sequence[float]]) -> tuple[dict[str, Gain], str]:
+    """What words, and both together, have over vectors alone, and which to serve; as ``compared``."""
+    over = {mode: gain(by_query[Mode.DENSE], by_query[mode], SEED) for mode in by_query if mode != Mode.DENSE}
+    gains = {f"{mode} over {Mode.DENSE}": one for mode, one in over.items()}
+    sure = {mode: one for mode, one in over.items() if one.low > 0}
+    if sure:
+        best = max(sure, key=lambda mode: sure[mode].difference)
+        return gains, f"serve PENSTOCK_QUERY__MODE={best}: {sure[best].difference:+.4f} over {Mode.DENSE}"
+    if any(one.high < 0 for one in over.values()) and all(one.difference <= 0 for one in over.values()):
+        return gains, f"serve PENSTOCK_QUERY__MODE={Mode.DENSE}: on these queries words do not help"
+    return gains, f"{len(by_query[Mode.DENSE])} queries cannot tell the modes apart: hybrid finds exact words, too"

@@ -3,12 +3,12 @@
 import asyncio
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 
-from penstock.core.queries import Hit, Query, Ranked
+from penstock.core.queries import Hit, Mode, Query, Ranked
 from penstock.core.vectors import Vector
 from penstock.evaluate import exact
-from penstock.evaluate.advice import BOTH, RERANKER, SEARCH, compared, weight_of_both
+from penstock.evaluate.advice import BOTH, RERANKER, SEARCH, compared, compared_modes, weight_of_both
 from penstock.evaluate.bootstrap import Gain
 from penstock.evaluate.labelled import LabelledQuery
 from penstock.evaluate.metrics import measure, ndcg_by_query
@@ -35,7 +35,10 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One way to search, and how good it was; ``order`` is who made the order: search, reranker or both."""
+    """One way to search, and how good it was.
+
+    ``order`` is who made the order: search, reranker or both; ``mode`` what found the candidates.
+    """
 
     search: str
     dimension: int
@@ -43,14 +46,15 @@ class Row:
     order: str
     metrics: dict[str, float]
     trained: bool = True
+    mode: str = Mode.DENSE
 
 
 @dataclass(slots=True)
 class Report:
     """All of them. ``missing`` counts relevant documents that are not in the collection: nothing can find those.
 
-    ``gains`` are what one order has over another in nDCG@10, of the search as it is served; ``serve`` says in one line
-    which to serve, empty without a reranker. ``not_reranked`` are the queries whose reranking failed, and why.
+    ``gains`` are what one order, and one mode, has over another in nDCG@10, of the search as it is served; ``serve``
+    says in a line each which to serve. ``not_reranked`` are the queries whose reranking failed, and why.
     """
 
     queries: int
@@ -60,7 +64,7 @@ class Report:
     model: dict[str, object]
     rows: list[Row] = field(default_factory=list)
     gains: dict[str, Gain] = field(default_factory=dict)
-    serve: str = ""
+    serve: list[str] = field(default_factory=list)
     not_reranked: dict[str, str] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, object]:
@@ -97,48 +101,60 @@ def measure_search(
     missing = sum(name not in documents for query in labelled for name in query.relevant)
     report = Report(len(labelled), len(documents), len(chunks), missing, model.about)
     judgments = {query.id: query.relevant for query in labelled}
-    by_query: dict[str, list[float]] = {}
-    for order, runs in asyncio.run(_served(search, labelled, options, steps, report.not_reranked)).items():
+    by_order: dict[str, list[float]] = {}
+    by_mode: dict[str, list[float]] = {}
+    for (mode, order), runs in asyncio.run(_served(search, labelled, options, steps, report.not_reranked)).items():
         metrics = measure(judgments, runs, options.recall_at)
-        report.rows.append(Row("as served", model.dimension, bool(model.prompt), order, metrics))
-        by_query[order] = ndcg_by_query(judgments, runs)
-    if search.scorer is not None:
-        report.gains, report.serve = compared(by_query, weight_of_both(search.scorer.weight))
+        row = Row("as served", model.dimension, bool(model.prompt), order, metrics, mode=mode)
+        report.rows.append(row)
+        if mode == report.rows[0].mode:
+            by_order[order] = ndcg_by_query(judgments, runs)
+        if order == SEARCH:
+            by_mode[mode] = ndcg_by_query(judgments, runs)
+    for gains, advice in (
+        compared_modes(by_mode) if len(by_mode) > 1 else ({}, ""),
+        compared(by_order, weight_of_both(search.scorer.weight)) if search.scorer is not None else ({}, ""),
+    ):
+        report.gains |= gains
+        report.serve += [advice] if advice else []
     report.rows += _exact(model, labelled, chunks, rows, options)
     return report
 
 
 async def _served(
     search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps, failed: dict[str, str]
-) -> dict[str, dict[str, list[str]]]:
-    """Documents by order and by query, through the query worker's own steps; every pair is scored once.
+) -> dict[tuple[Mode, str], dict[str, list[str]]]:
+    """Documents by mode, order and query, through the query worker's own steps; every pair is scored once.
 
-    A query whose reranking fails is answered in the order of the search, as a worker does; ``failed`` hears why.
+    The mode that is served comes first; the others are measured in their own order alone. A query whose reranking fails
+    is answered in the order of the search, as a worker does; ``failed`` hears why.
     """
     gate, scorer = asyncio.Semaphore(AT_ONCE), search.scorer
-    most = options.candidates
+    most, (served, *others) = options.candidates, search.modes
     with steps("searching" if scorer is None else "searching and reranking", len(labelled)) as advance:
 
-        async def answer(query: LabelledQuery) -> dict[str, list[Ranked]]:
+        async def answer(query: LabelledQuery) -> dict[tuple[Mode, str], list[Ranked]]:
             asked = Query(query.id, options.tenant, query.text, most, most, NO_HURRY_S)
             async with gate:
                 found = await search.retrieve(asked)
                 logits, why_not = (None, "") if scorer is None else await search.score(found)
+                unserved = {mode: (await search.retrieve(replace(asked, mode=mode))).hits for mode in others}
             advance(1)
-            orders = {SEARCH: in_order_of_retrieval(found.hits)}
-            if scorer is None:
-                return orders
-            if logits is None:
+            by_search = in_order_of_retrieval(found.hits)
+            orders = {(served, SEARCH): by_search}
+            if scorer is not None and logits is None:
                 failed[query.id] = why_not
-                return orders | dict.fromkeys((RERANKER, BOTH), orders[SEARCH])
-            weights = {RERANKER: 1.0, BOTH: weight_of_both(scorer.weight)}
-            return orders | {order: reranked(found.hits, logits, weight) for order, weight in weights.items()}
+                orders |= {(served, order): by_search for order in (RERANKER, BOTH)}
+            elif scorer is not None and logits is not None:
+                weights = {RERANKER: 1.0, BOTH: weight_of_both(scorer.weight)}
+                orders |= {(served, order): reranked(found.hits, logits, weight) for order, weight in weights.items()}
+            return orders | {(mode, SEARCH): in_order_of_retrieval(hits) for mode, hits in unserved.items()}
 
         answers = await asyncio.gather(*(answer(query) for query in labelled))
-    runs: dict[str, dict[str, list[str]]] = {}
+    runs: dict[tuple[Mode, str], dict[str, list[str]]] = {}
     for query, orders in zip(labelled, answers, strict=True):
-        for order, documents in orders.items():
-            runs.setdefault(order, {})[query.id] = [document.hit.key.document for document in documents]
+        for way, documents in orders.items():
+            runs.setdefault(way, {})[query.id] = [document.hit.key.document for document in documents]
     return runs
 
 

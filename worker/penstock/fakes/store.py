@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 from typing_extensions import override
 
-from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored, titled
 from penstock.core.filters import matches
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import Ledger, Searcher, VectorStore
@@ -163,7 +163,7 @@ def _shares(points: Sequence[Point], corpus: Sequence[Point], weighting: Weighti
 
 
 def _terms(point: Point, weighting: Weighting) -> Terms:
-    return weighting.of_document(f"{point.event.title}\n{point.chunk.text}" if point.chunk else "")
+    return weighting.of_document(titled(point.event.title, point.chunk.text) if point.chunk else "")
 
 
 def _sides(scores: Mapping[ChunkKey, float], limit: int) -> dict[ChunkKey, Side]:

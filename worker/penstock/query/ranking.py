@@ -5,8 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 
-from penstock.core.documents import ChunkKey, Stored
+from penstock.core.documents import ChunkKey, Stored, titled
 from penstock.core.queries import Hit, Ranked, owned
+from penstock.core.terms import contained
 
 LEAST_LOGIT = -700.0
 """Below it the exponential would overflow."""
@@ -26,21 +27,25 @@ def disown(
     return [owned(hits, anchors) for hits in candidates]
 
 
-def fused(hits: Sequence[Hit], weight: float) -> list[Hit]:
+def fused(hits: Sequence[Hit], weight: float, verbatim: Sequence[str] = ()) -> list[Hit]:
     """Best first by vectors and words together: the similarity, and ``weight`` deviations more for a full match.
 
     The deviation is that of the candidates' similarities, so that the weight means the same for every model. What the
     words add fades by itself where a query's words are not in the documents, as in another language; the usual ways,
-    sums of standardized scores and reciprocal ranks, lose a fifth of what such queries find.
+    sums of standardized scores and reciprocal ranks, lose a fifth of what such queries find. What a chunk has of
+    ``verbatim`` (see ``terms``) adds up to another full match. By words alone (no hit has a similarity) their share
+    counts.
     """
     if not hits:
         return []
-    near = [hit.dense.score if hit.dense else -1.0 for hit in hits]
-    full_match = weight * float(np.std(near))
-    scored = [
-        hit._replace(score=similarity + full_match * (hit.sparse.score if hit.sparse else 0.0))
-        for hit, similarity in zip(hits, near, strict=True)
-    ]
+    near = [hit.dense.score for hit in hits if hit.dense]
+    full_match = weight * float(np.std(near)) if near else 1.0
+    scored = []
+    for hit in hits:
+        matching = hit.sparse.score if hit.sparse else 0.0
+        if verbatim:
+            matching += contained(titled(hit.title, hit.text), verbatim)
+        scored.append(hit._replace(score=(hit.dense.score if hit.dense else 0.0) + full_match * matching))
     return sorted(scored, key=lambda hit: -hit.score)
 
 

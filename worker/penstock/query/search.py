@@ -11,11 +11,12 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
+from penstock.core.documents import titled
 from penstock.core.errors import InvalidEvent, NotFinite
 from penstock.core.ports import Embedder, PairEncoder, Progress, Reranker, Searcher, Tokenizer
 from penstock.core.queries import Answer, Hit, Lookup, Mode, Query
 from penstock.core.records import Place
-from penstock.core.terms import MOST_TERMS
+from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
@@ -171,6 +172,11 @@ class Search:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
         return Retrieved(replace(query, mode=mode), hits, deadline, len(ids), watch.laps_ms)
 
+    @property
+    def modes(self) -> list[Mode]:
+        """How candidates can be found, the usual way first."""
+        return sorted(Mode, key=lambda mode: mode is not self.retrieval.mode) if self._store.has_terms else [Mode.DENSE]
+
     def mode(self, query: Query) -> Mode:
         """How its candidates are found; raises InvalidEvent where it asks for words that the collection lacks."""
         if self._store.has_terms:
@@ -206,7 +212,7 @@ class Search:
             return None, "the query asked for none"
         if scorer is None or self.rank is None:
             return None, "this worker has no reranker"
-        texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in retrieved.hits]
+        texts = [titled(hit.title, hit.text) for hit in retrieved.hits]
         instruction = query.instruction or scorer.instruction
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
@@ -253,12 +259,16 @@ class Search:
     async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
         lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words)
         (hits,) = await self.lookup.submit([lookup])
-        return hits if vector is None or not words else fused(hits, self.retrieval.terms_weight)[:limit]
+        return hits
 
     def _look_up(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         """One request for the candidates of all, one for the anchors that did not come with them."""
-        candidates = self._store.search(lookups)
-        return disown(candidates, self._store.read)
+        candidates = disown(self._store.search(lookups), self._store.read)
+        weight = self.retrieval.terms_weight
+        return [
+            fused(hits, weight, verbatim(lookup.text))[: lookup.limit] if lookup.text else hits
+            for lookup, hits in zip(lookups, candidates, strict=True)
+        ]
 
     async def _wait_for(self, place: Place) -> None:
         """Until that record is searchable; the query's deadline ends the waiting."""

@@ -9,7 +9,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
-from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored, titled
 from penstock.core.queries import Hit
 from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector, truncate
@@ -77,7 +77,7 @@ def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStr
 def _message(point: Point, dense: Mapping[str, Any], weighting: Weighting | None, indexed_at: str) -> grpc.PointStruct:
     vectors = convert_vector_struct(dict(dense)) if dense else grpc.Vectors(vectors=grpc.NamedVectors())
     if point.chunk is not None and weighting is not None:
-        terms = weighting.of_document(f"{point.event.title}\n{point.chunk.text}")
+        terms = weighting.of_document(titled(point.event.title, point.chunk.text))
         if terms.indices:
             vectors.vectors.vectors[TERMS].sparse.CopyFrom(
                 grpc.SparseVector(indices=terms.indices, values=terms.weights)

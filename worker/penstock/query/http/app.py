@@ -157,7 +157,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
 
     @app.get("/v1/info", summary="What is served")
     async def info() -> Response:
-        """The models, the usual values and the fields to filter by."""
+        """The models, the usual values, the ways to search, the usual one first, and the fields to filter by."""
         limits = service.limits
         body = {
             "version": __version__,
@@ -166,6 +166,7 @@ def _add_operations(app: FastAPI, service: Service) -> None:
             "keys": bool(service.keys),
             "top_k": limits.top_k,
             "candidates": limits.candidates,
+            "modes": service.search.modes if service.search else [],
             "filter_fields": limits.filter_fields or {},
         }
         return JSONResponse(body)
