@@ -32,7 +32,7 @@ def fused(hits: Sequence[Hit], weight: float, verbatim: Sequence[str] = ()) -> l
 
     The deviation is that of the candidates' similarities, so that the weight means the same for every model. What the
     words add fades by itself where a query's words are not in the documents, as in another language; the usual ways,
-    sums of standardized scores and reciprocal ranks, lose a fifth of what such queries find. What a chunk has of
+    sums of standardized scores and reciprocal ranks, lose up to a fifth of what such queries find. What a chunk has of
     ``verbatim`` (see ``terms``) adds up to another full match. By words alone (no hit has a similarity) their share
     counts.
     """
