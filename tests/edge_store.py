@@ -251,7 +251,7 @@ def _query(given: grpc.QueryPoints) -> Any:
         filter=_filter(given.filter),
         params=_params(given),
         with_payload=_fields(given),
-        with_vector=False,
+        with_vector=list(given.with_vectors.include.names) or False,
     )
 
 
@@ -280,5 +280,6 @@ def _retrieved(record: Any) -> grpc.RetrievedPoint:
 
 
 def _scored(point: Any) -> grpc.ScoredPoint:
-    rest = models.ScoredPoint(id=str(point.id), version=0, score=point.score, payload=point.payload or {})
+    vectors = {"payload": point.payload or {}, "vector": point.vector or None}
+    rest = models.ScoredPoint(id=str(point.id), version=0, score=point.score, **vectors)
     return RestToGrpc.convert_scored_point(rest)

@@ -197,6 +197,19 @@ def test_lookups_with_words_and_without_are_answered_together(filled: Store) -> 
     assert "turbine" in names(fourth)
 
 
+@pytest.mark.parametrize(("near", "words"), [(True, ""), (False, "turbine"), (True, "turbine")])
+def test_hits_bring_their_moment_and_on_demand_their_vector(store: Store, near: bool, words: str) -> None:
+    store.upsert([point("turbine", "a turbine", timestamp="2026-11-01T00:00:00Z"), point("sea", "the sea")])
+    for wanted in (False, True):
+        lookup = Lookup(vector(len("turbine")) if near else None, "acme", 5, NOW, None, words, wanted)
+        hits = {hit.key.document: hit for hit in store.search([lookup])[0]}
+        assert hits["turbine"].timestamp == "2026-11-01T00:00:00Z"
+        assert all(hit.timestamp is None for name, hit in hits.items() if name == "sea")
+        for name, hit in hits.items():
+            assert (hit.vector is not None) == wanted
+            assert hit.vector is None or hit.vector == pytest.approx(vector(len(name)), abs=1e-6)
+
+
 def test_every_stage_of_a_search_by_words_carries_the_filter_of_its_tenant() -> None:
     requests = Requests()
     store = QdrantStore(requests, "c", Shape(4, 0, Weighting()))

@@ -21,6 +21,27 @@ class Mode(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Boost:
+    """What is new comes first: the moment in ``field`` (timestamp, or a path into the metadata) lifts a chunk's score.
+
+    By up to ``weight`` deviations of the candidates' scores; by half of that after ``half_life_days``.
+    """
+
+    field: str
+    half_life_days: float
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Shaping:
+    """What an order goes by beside relevance. ``diversity`` from 0 to 1 is how much hits shall be unlike each other."""
+
+    boost: Boost | None = None
+    diversity: float = 0.0
+    chunks_per_document: int = 1
+
+
+@dataclass(frozen=True, slots=True)
 class Query:
     """A search. ``candidates`` is how many chunks the reranker sees, ``top_k`` how many documents are wanted.
 
@@ -39,13 +60,15 @@ class Query:
     filter: Filter | None = None
     after: Place | None = None
     mode: Mode | None = None
+    shaping: Shaping = Shaping()
 
 
 @dataclass(frozen=True, slots=True)
 class Lookup:
     """What is asked of a store: of the points that one tenant may see at that moment, the ``limit`` best.
 
-    Those nearest to the vector, those with the words of the text, or so many of each where both are given.
+    Those nearest to the vector, those with the words of the text, or so many of each where both are given. Hits have
+    their own vectors only ``with_vectors``.
     """
 
     vector: Vector | None
@@ -54,6 +77,7 @@ class Lookup:
     now: datetime
     filter: Filter | None = None
     text: str = ""
+    with_vectors: bool = False
 
 
 class Side(NamedTuple):
@@ -79,6 +103,8 @@ class Hit(NamedTuple):
     metadata: Mapping[str, Any]
     dense: Side | None = None
     sparse: Side | None = None
+    timestamp: str | None = None
+    vector: Vector | None = None
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
@@ -99,7 +125,9 @@ def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
 
 @dataclass(frozen=True, slots=True)
 class Ranked:
-    """A document's best chunk. ``score`` is what the order is by: with a reranker 0 … 1, else the retrieval score.
+    """A document's best chunk, or one of its best.
+
+    ``score`` is what the order is by: with a reranker 0 … 1, else the retrieval score.
 
     ``rerank_score`` is the reranker's probability alone, None without one.
     """
@@ -112,7 +140,7 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Documents, the best first; ``not_reranked`` says why they are in the order of their retrieval, if they are."""
+    """Chunks, the best first; ``not_reranked`` says why they are in the order of their retrieval, if they are."""
 
     query: Query
     documents: list[Ranked]

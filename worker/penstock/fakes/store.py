@@ -91,7 +91,11 @@ class MemoryStore(VectorStore, Searcher):
         shares = {} if self._weighting is None else _shares(seen, corpus, self._weighting, lookup.text)
         dense, sparse = _sides(near, lookup.limit), _sides(shares, lookup.limit)
         chosen = {key for sides in (dense, sparse) for key, side in sides.items() if side.rank is not None}
-        hits = [_hit(point, dense.get(point.key), sparse.get(point.key)) for point in seen if point.key in chosen]
+        hits = [
+            _hit(point, dense.get(point.key), sparse.get(point.key), with_vector=lookup.with_vectors)
+            for point in seen
+            if point.key in chosen
+        ]
         return sorted(hits, key=lambda hit: -hit.score)
 
 
@@ -171,8 +175,10 @@ def _sides(scores: Mapping[ChunkKey, float], limit: int) -> dict[ChunkKey, Side]
     return {key: Side(scores[key], rank if rank <= limit else None) for rank, key in enumerate(ranked, 1)}
 
 
-def _hit(point: Point, dense: Side | None, sparse: Side | None) -> Hit:
+def _hit(point: Point, dense: Side | None, sparse: Side | None, *, with_vector: bool) -> Hit:
     text = point.chunk.text if point.chunk else ""
     leading = dense or sparse
     score = leading.score if leading else 0.0
-    return Hit(point.key, score, stored_form(point), text, point.event.title, point.event.metadata, dense, sparse)
+    event = point.event
+    said = (stored_form(point), text, event.title, event.metadata)
+    return Hit(point.key, score, *said, dense, sparse, event.timestamp, point.vector if with_vector else None)

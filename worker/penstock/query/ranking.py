@@ -2,12 +2,17 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 
 import numpy as np
 
 from penstock.core.documents import ChunkKey, Stored, titled
-from penstock.core.queries import Hit, Ranked, owned
+from penstock.core.queries import Hit, Ranked, Shaping, owned
 from penstock.core.terms import contained
+from penstock.query.shaping import Shaper
+
+RELEVANCE = Shaper(Shaping(), datetime.min.replace(tzinfo=UTC))
+"""Nothing beside it: each document once."""
 
 LEAST_LOGIT = -700.0
 """Below it the exponential would overflow."""
@@ -49,18 +54,20 @@ def fused(hits: Sequence[Hit], weight: float, verbatim: Sequence[str] = ()) -> l
     return sorted(scored, key=lambda hit: -hit.score)
 
 
-def in_order_of_retrieval(hits: Sequence[Hit]) -> list[Ranked]:
-    """Documents, each by its nearest chunk, the nearest first."""
-    ranks = _ranks(hits)
-    return _first_per_document([Ranked(hit, hit.score, ranks[hit.key.document]) for hit in hits])
+def in_order_of_retrieval(hits: Sequence[Hit], shaper: Shaper = RELEVANCE) -> list[Ranked]:
+    """Documents, each by its best chunk, as the search has them, and as the ``shaper`` wants it."""
+    ranks, scores = _ranks(hits), shaper.boosted(hits, [hit.score for hit in hits])
+    return shaper.chosen([Ranked(hits[i], scores[i], ranks[hits[i].key.document]) for i in _best_first(scores)])
 
 
-def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float) -> list[Ranked]:
-    """Documents, each by its best chunk, the best first: by what reranker and search say together, see ``blend``."""
-    ranks, scores = _ranks(hits), blend([hit.score for hit in hits], logits, weight)
-    order = sorted(range(len(hits)), key=lambda i: -scores[i])  # stable: equals stay in the order of retrieval
-    return _first_per_document(
-        [Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], probability(logits[i])) for i in order]
+def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float, shaper: Shaper = RELEVANCE) -> list[Ranked]:
+    """Documents, each by its best chunk, by what reranker and search say together, see ``blend``."""
+    ranks, scores = _ranks(hits), shaper.boosted(hits, blend([hit.score for hit in hits], logits, weight))
+    return shaper.chosen(
+        [
+            Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], probability(logits[i]))
+            for i in _best_first(scores)
+        ]
     )
 
 
@@ -83,11 +90,9 @@ def _ranks(hits: Sequence[Hit]) -> dict[str, int]:
     return {name: rank for rank, name in enumerate(dict.fromkeys(hit.key.document for hit in hits), 1)}
 
 
-def _first_per_document(ranked: Sequence[Ranked]) -> list[Ranked]:
-    best: dict[str, Ranked] = {}
-    for one in ranked:
-        best.setdefault(one.hit.key.document, one)
-    return list(best.values())
+def _best_first(scores: Sequence[float]) -> list[int]:
+    """Equals stay in the order of retrieval."""
+    return sorted(range(len(scores)), key=lambda i: -scores[i])
 
 
 def probability(logit: float) -> float:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -20,12 +21,25 @@ from penstock.core.documents import LARGEST_INTEGER, TENANT
 from penstock.core.errors import InvalidEvent
 from penstock.core.filters import FieldType, Filter, check
 from penstock.core.operands import not_vast
-from penstock.core.queries import Answer, Mode, Query, Ranked, Side
+from penstock.core.paths import HOW, is_path
+from penstock.core.queries import Answer, Boost, Mode, Query, Ranked, Shaping, Side
 from penstock.core.records import Place
 from penstock.events.validation import parse, untrusted
 
 Text = StrictStr
 Positive = Annotated[StrictInt, Field(ge=1)]
+
+
+Number = StrictInt | StrictFloat
+
+MOST_DAYS, MOST_WEIGHT = 36_500, 10
+"""Of a boost: a century, and more than what distinguishes the best from the average."""
+
+
+def _of_moments(field: str) -> str:
+    if field != "timestamp" and not is_path(field):
+        raise ValueError(f"{field!r} is none: timestamp, or {HOW}")
+    return field
 
 
 class _Body(BaseModel):
@@ -40,6 +54,14 @@ class PlaceBody(_Body):
     offset: Annotated[StrictInt, Field(ge=0, le=LARGEST_INTEGER)]
 
 
+class BoostBody(_Body):
+    """What is new comes first."""
+
+    field: Annotated[Text, AfterValidator(_of_moments)]
+    half_life_days: Annotated[Number, Field(gt=0, le=MOST_DAYS)]
+    weight: Annotated[Number, Field(ge=0, le=MOST_WEIGHT)] = 1.0
+
+
 class QueryBody(_Body):
     """A query, version 1. Unknown fields are errors: a misspelt filter must not widen the search."""
 
@@ -51,6 +73,9 @@ class QueryBody(_Body):
     candidates: Positive | None = None
     rerank: StrictBool | None = None
     mode: Mode | None = None
+    boost: BoostBody | None = None
+    diversity: Annotated[Number, Field(ge=0, le=1)] | None = None
+    chunks_per_document: Positive | None = None
     filter: Annotated[Filter | None, BeforeValidator(not_vast)] = None
     after: PlaceBody | None = None
     timeout_ms: Positive | None = None
@@ -77,6 +102,7 @@ class HitBody(_Answered):
     title: str
     text: str
     metadata: Mapping[str, JsonValue]
+    timestamp: str | None = None
     score: float
     rerank_score: float | None = None
     retrieval_score: float
@@ -156,6 +182,11 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
         filter=body.filter,
         after=None if body.after is None else Place(**body.after.model_dump()),
         mode=body.mode,
+        shaping=Shaping(
+            None if body.boost is None else Boost(**body.boost.model_dump()),
+            body.diversity or 0.0,
+            body.chunks_per_document or 1,
+        ),
     )
 
 
@@ -180,6 +211,7 @@ def _hit(document: Ranked) -> HitBody:
         title=hit.title,
         text=hit.text,
         metadata=hit.metadata,
+        timestamp=hit.timestamp,
         score=document.score,
         rerank_score=document.rerank_score,
         retrieval_score=hit.score,

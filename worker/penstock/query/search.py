@@ -14,12 +14,13 @@ from typing import Any, TypeVar
 from penstock.core.documents import titled
 from penstock.core.errors import InvalidEvent, NotFinite
 from penstock.core.ports import Embedder, PairEncoder, Progress, Reranker, Searcher, Tokenizer
-from penstock.core.queries import Answer, Hit, Lookup, Mode, Query
+from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Shaping
 from penstock.core.records import Place
 from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
+from penstock.query.shaping import Shaper
 
 UNRANKED_PER_DOCUMENT = 3
 """Candidates fetched at first per document wanted, where no reranker needs to see them all."""
@@ -198,12 +199,13 @@ class Search:
         watch = Stopwatch(self._clock)
         query = retrieved.query
         logits, why_not = await self.score(retrieved)
+        shaper = Shaper(query.shaping, self._now(), query.top_k)
         if logits is None or self.scorer is None:
-            ranked = in_order_of_retrieval(retrieved.hits)
+            ranked = in_order_of_retrieval(retrieved.hits, shaper)
         else:
             watch.lap("rerank")
-            ranked = reranked(retrieved.hits, logits, self.scorer.weight)
-        return Answer(query, ranked[: query.top_k], why_not, {**retrieved.timings_ms, **watch.laps_ms})
+            ranked = reranked(retrieved.hits, logits, self.scorer.weight, shaper)
+        return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms})
 
     async def score(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
         """A logit per candidate, or why there is none."""
@@ -247,9 +249,10 @@ class Search:
         return {name: step for name, step in named.items() if step is not None}
 
     async def _candidates(self, query: Query, vector: Vector | None, words: str) -> list[Hit]:
-        """Without a reranker a few chunks per document wanted nearly always do; all candidates, where they do not."""
+        """Where nothing changes the order, a few chunks per document wanted nearly always do; else all candidates."""
         few = query.top_k * UNRANKED_PER_DOCUMENT
-        if (query.rerank is not False and self.scorer is not None) or few >= query.candidates:
+        reordered = (query.rerank is not False and self.scorer is not None) or query.shaping != Shaping()
+        if reordered or few >= query.candidates:
             return await self._search(query, vector, words, query.candidates)
         hits = await self._search(query, vector, words, few)
         if len({hit.key.document for hit in hits}) >= query.top_k:
@@ -257,7 +260,8 @@ class Search:
         return await self._search(query, vector, words, query.candidates)
 
     async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
-        lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words)
+        diverse = query.shaping.diversity > 0
+        lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words, diverse)
         (hits,) = await self.lookup.submit([lookup])
         return hits
 

@@ -151,12 +151,18 @@ class LocalPoints:
         index, name = self._index(client, request.collection_name), request.collection_name
         wanted = request.HasField("with_payload")
         include = GrpcToRest.convert_with_payload_selector(request.with_payload) if wanted else False
+        vectors = list(request.with_vectors.include.names) or False
         if not request.prefetch and request.query.nearest.HasField("dense"):
-            return index.nearest(request, GrpcToRest.convert_filter(request.filter), with_payload=include)
+            where = GrpcToRest.convert_filter(request.filter)
+            return index.nearest(request, where, with_payload=include, with_vectors=vectors)
         best = index.best(request)
-        read = client.retrieve(name, [at for at, _ in best], include) if wanted and best else []
-        payloads = {point.id: point.payload for point in read}
-        return [models.ScoredPoint(id=at, version=0, score=score, payload=payloads.get(at)) for at, score in best]
+        read = client.retrieve(name, [at for at, _ in best], include, vectors) if wanted and best else []
+        found = {point.id: (point.payload, point.vector) for point in read}
+        return [
+            models.ScoredPoint(id=at, version=0, score=score, payload=payload, vector=vector)
+            for at, score in best
+            for payload, vector in [found.get(at, (None, None))]
+        ]
 
     def CreateFieldIndex(
         self, request: grpc.CreateFieldIndexCollection, timeout: float | None = None

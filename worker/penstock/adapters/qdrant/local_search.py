@@ -71,7 +71,8 @@ class LocalIndex:
     def nearest(self, part: Any, where: models.Filter | None, **include: Any) -> list[models.ScoredPoint]:
         """By a dense vector: the nearest are found first and the filter tried on these; where too few pass, on all."""
         asked = {"query": GrpcToRest.convert_query(part.query), "using": part.using}
-        near = self._client.query_points(self._collection, limit=part.limit + SPARE, with_payload=True, **asked).points
+        wide = include | {"with_payload": True}
+        near = self._client.query_points(self._collection, limit=part.limit + SPARE, **asked, **wide).points
         passed = [at for at in near if where is None or check_filter(where, at.payload or {}, at.id, {})]
         if len(passed) >= part.limit:
             return passed[: part.limit]

@@ -10,7 +10,7 @@ from typing import Any
 from qdrant_client import grpc
 
 from penstock.adapters.qdrant.filters import of_tenant, readable
-from penstock.adapters.qdrant.points import FULL, HIT_FIELDS, TERMS, VECTOR, Shape, fields, hit
+from penstock.adapters.qdrant.points import FULL, HIT_FIELDS, TERMS, VECTOR, Shape, fields, hit, vectors
 from penstock.core.queries import Hit, Lookup, Side
 from penstock.core.terms import reach
 from penstock.core.vectors import Vector
@@ -36,6 +36,8 @@ def queries(collection: str, shape: Shape, lookup: Lookup) -> list[grpc.QueryPoi
         sides = [side | found for side in sides]
     if sides:
         sides[0] |= {"with_payload": fields(HIT_FIELDS)}
+        if lookup.with_vectors:
+            sides[0] |= {"with_vectors": vectors([VECTOR])}
     alone = [_by_terms(lookup, [term]) | {"limit": 1} for term in terms]
     return [grpc.QueryPoints(collection_name=collection, **part) for part in (*sides, *alone)]
 

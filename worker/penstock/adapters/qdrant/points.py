@@ -26,7 +26,7 @@ PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
 """Namespace of the points that say how far the collection holds the stream."""
 
 STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
-HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata")
+HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata", "timestamp")
 SWEEP_FIELDS = ("tenant", "document", "version", "sequence", "recipe")
 
 
@@ -221,7 +221,7 @@ def vectors(names: Iterable[str]) -> grpc.WithVectorsSelector:
     return grpc.WithVectorsSelector(include=grpc.VectorsSelector(names=names))
 
 
-def vector_of(point: grpc.RetrievedPoint, name: str) -> list[float]:
+def vector_of(point: grpc.ScoredPoint | grpc.RetrievedPoint, name: str) -> list[float]:
     """A named vector; empty where a tombstone has none."""
     named = point.vectors.vectors.vectors
     return list(named[name].dense.data) or list(named[name].data) if name in named else []
@@ -266,7 +266,10 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     )
     metadata = value_of(payload["metadata"]) or {}
     text, title = payload["text"].string_value, payload["title"].string_value
-    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata)
+    moment = payload["timestamp"].string_value or None
+    row = vector_of(point, VECTOR)
+    vector = np.array(row, dtype=np.float32) if row else None
+    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment, vector=vector)
 
 
 def value_of(value: grpc.Value) -> Any:
