@@ -26,6 +26,7 @@ from benchmarks.small_model import documents  # noqa: E402
 from penstock.adapters.qdrant import points as convert  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
+from penstock.adapters.qdrant.shape import Shape  # noqa: E402
 from penstock.adapters.qdrant.store import QdrantStore  # noqa: E402
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point  # noqa: E402
 from penstock.core.identity import ModelIdentity  # noqa: E402
@@ -101,7 +102,7 @@ def main() -> None:
     weighing = (time.perf_counter() - begun) / len(made) * 1e6
     sizes = [
         statistics.mean(convert.upsert_message(point, shape, "").ByteSize() for point in made)
-        for shape in (convert.Shape(DIMENSION), convert.Shape(DIMENSION, 0, Weighting()))
+        for shape in (Shape(DIMENSION), Shape(DIMENSION, 0, Weighting()))
     ]
     with tempfile.TemporaryDirectory() as passing:
         folders = [Path(passing) / name for name in ("without", "with")]

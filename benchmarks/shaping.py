@@ -3,8 +3,8 @@
 Sets made of the demo's documents, with their short descriptions as queries, by the shipped embedding model, in a hybrid
 search without reranking over an embedded store, for ten hits out of 100 candidates. Fresh: each document three times,
 written today, 100 and 400 days ago; the newest is meant, the half-life is 30 days. Diverse: each document four times,
-three of them with words left out; counted are different originals among ten hits. Chunks: five documents in one; counted
-are the right chunk among the hits, and different documents. Milliseconds are medians of a whole search.
+three of them with words left out; counted are different originals among ten hits. Chunks: five documents in one;
+counted are the right chunk among the hits, and different documents. Milliseconds are medians of a whole search.
 """
 
 import asyncio

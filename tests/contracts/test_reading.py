@@ -26,7 +26,7 @@ from qdrant_client import grpc
 from penstock.adapters.qdrant.alias import AliasSearcher
 from penstock.adapters.qdrant.collection import find_collection, open_collection
 from penstock.adapters.qdrant.connection import Collection, Connection
-from penstock.adapters.qdrant.points import Shape
+from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable

@@ -13,7 +13,7 @@ import pytest
 
 from penstock.adapters.qdrant.collection import find_collection, open_collection
 from penstock.adapters.qdrant.connection import Connection
-from penstock.adapters.qdrant.points import Shape
+from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
 from penstock.core.errors import Misconfigured

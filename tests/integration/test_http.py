@@ -28,7 +28,8 @@ from penstock.query.http.client import ask
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
-from penstock.query.search import PairScorer, Search
+from penstock.query.search import Search
+from penstock.query.sides import PairScorer
 from tests.conftest import wait_until
 from tests.unit.test_search import EMBEDDER, TEXTS, TOKENIZER, Recorder, encoder, scorer, stored
 

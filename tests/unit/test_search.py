@@ -22,7 +22,8 @@ from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
 from penstock.query.ranking import blend, fused, in_order_of_retrieval, reranked
-from penstock.query.search import PairScorer, QueryEncoder, Search, TooLate
+from penstock.query.search import Search, TooLate
+from penstock.query.sides import PairScorer, QueryEncoder
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
 NOW = datetime(2026, 11, 23, tzinfo=UTC)

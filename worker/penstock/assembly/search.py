@@ -15,7 +15,8 @@ from penstock.core.ports import Progress
 from penstock.models.prompts import takes_instruction
 from penstock.observe.log import log
 from penstock.query.requests import Limits
-from penstock.query.search import PairScorer, QueryEncoder, Retrieval, Search
+from penstock.query.search import Search
+from penstock.query.sides import PairScorer, QueryEncoder, Retrieval
 from penstock.settings import KafkaSettings, QdrantSettings, QuerySettings, Settings
 
 STORE_SHARE = 0.5

@@ -9,7 +9,7 @@ import numpy as np
 from penstock.core.documents import ChunkKey, Stored, titled
 from penstock.core.queries import Hit, Ranked, Shaping, owned
 from penstock.core.terms import contained
-from penstock.query.shaping import Shaper
+from penstock.query.shape import Shaper
 
 RELEVANCE = Shaper(Shaping(), datetime.min.replace(tzinfo=UTC))
 """Nothing beside it: each document once."""

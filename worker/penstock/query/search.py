@@ -13,14 +13,15 @@ from typing import Any, TypeVar
 
 from penstock.core.documents import titled
 from penstock.core.errors import InvalidEvent, NotFinite
-from penstock.core.ports import Embedder, PairEncoder, Progress, Reranker, Searcher, Tokenizer
+from penstock.core.ports import Progress, Searcher
 from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Shaping
 from penstock.core.records import Place
 from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
-from penstock.query.shaping import Shaper
+from penstock.query.shape import Shaper
+from penstock.query.sides import BY_BOTH, PairScorer, QueryEncoder, Retrieval
 
 UNRANKED_PER_DOCUMENT = 3
 """Candidates fetched at first per document wanted, where no reranker needs to see them all."""
@@ -61,60 +62,6 @@ class Retrieved:
     timings_ms: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class QueryEncoder:
-    """The embedding side.
-
-    ``prompt`` is what goes before a query for a task, None for the usual one; it raises InvalidEvent where the model
-    takes no task. ``limit`` is the most tokens of a text, ``budget`` what the model works on at once.
-    """
-
-    tokenizer: Tokenizer
-    embedder: Embedder
-    prompt: Callable[[str | None], str]
-    takes_task: bool
-    limit: int
-    budget: int
-
-    def query(self, query: Query, *, reranked: bool) -> tuple[int, ...]:
-        """The ids of a query with its instruction; raises InvalidEvent when there are too many.
-
-        A task that this model does not take is left to the reranker, where the query is ``reranked``.
-        """
-        task = query.instruction if self.takes_task or not reranked else None
-        (ids,) = self.tokenizer.encode([self.prompt(task) + query.text])
-        if len(ids) > self.limit:
-            raise InvalidEvent(
-                f"query: has {len(ids)} tokens with its instruction; at most {self.limit} are allowed here"
-            )
-        return ids
-
-
-@dataclass(frozen=True, slots=True)
-class Retrieval:
-    """How candidates are found where a query does not say.
-
-    ``terms_weight`` is how much words count beside vectors: see ``ranking.fused``.
-    """
-
-    mode: Mode = Mode.HYBRID
-    terms_weight: float = 4.0
-
-
-@dataclass(frozen=True, slots=True)
-class PairScorer:
-    """The reranking side. ``instruction`` is used where a query has none; None means the model's own.
-
-    ``weight`` is how much the reranker says in the order of an answer, from 0 to 1: see ``ranking.blend``.
-    """
-
-    pairs: PairEncoder
-    reranker: Reranker
-    budget: int
-    instruction: str | None = None
-    weight: float = 1.0
-
-
 class Search:
     """Answers queries over one collection. For one event loop; ``close`` ends its threads."""
 
@@ -125,7 +72,7 @@ class Search:
         scorer: PairScorer | None,
         progress: Progress | None = None,
         *,
-        retrieval: Retrieval = Retrieval(),
+        retrieval: Retrieval = BY_BOTH,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:

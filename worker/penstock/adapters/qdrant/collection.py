@@ -10,6 +10,7 @@ from qdrant_client import grpc
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape
 from penstock.core.errors import Misconfigured, Refused, Unavailable
 from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
 from penstock.core.terms import Weighting
@@ -17,7 +18,7 @@ from penstock.core.terms import Weighting
 IDENTITY = "penstock_model"
 ORIGIN = "penstock_origin"
 BIRTH = "penstock_birth"
-TERMS = "penstock_terms"
+WEIGHTING = "penstock_terms"
 RECIPE = "penstock_recipe"
 
 
@@ -42,7 +43,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
         actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
-            _create(connection, actual, identity, convert.Shape(identity.dimension, full, connection.terms))
+            _create(connection, actual, identity, Shape(identity.dimension, full, connection.terms))
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
             actual = resolve(service, name) or actual  # another worker may have set it, too
@@ -96,13 +97,13 @@ def resolve(service: Any, name: str) -> str | None:
     return name if exists else None
 
 
-def _create(connection: Connection, actual: str, identity: ModelIdentity, shape: convert.Shape) -> None:
+def _create(connection: Connection, actual: str, identity: ModelIdentity, shape: Shape) -> None:
     """Make the collection and its payload indexes, before the first point. Another worker may do the same."""
     service = connection.collections
-    named = {convert.VECTOR: grpc.VectorParams(size=shape.dense, distance=grpc.Distance.Cosine)}
+    named = {VECTOR: grpc.VectorParams(size=shape.dense, distance=grpc.Distance.Cosine)}
     if shape.full:  # read only to score what was found: no graph, and not in memory
         unsearched = grpc.HnswConfigDiff(m=0)
-        named[convert.FULL] = grpc.VectorParams(
+        named[FULL] = grpc.VectorParams(
             size=shape.full, distance=grpc.Distance.Cosine, hnsw_config=unsearched, on_disk=True
         )
     vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map=named))
@@ -110,9 +111,9 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         metadata: dict[str, Any] = {IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex}
         layout = connection.layout
         if shape.terms is not None:
-            metadata[TERMS] = shape.terms._asdict()
+            metadata[WEIGHTING] = shape.terms._asdict()
             rarity = grpc.SparseVectorParams(modifier=grpc.Modifier.Idf)
-            layout |= {"sparse_vectors_config": grpc.SparseVectorConfig(map={convert.TERMS: rarity})}
+            layout |= {"sparse_vectors_config": grpc.SparseVectorConfig(map={TERMS: rarity})}
         request = grpc.CreateCollection(
             collection_name=actual, vectors_config=vectors, metadata=convert.to_payload(metadata), **layout
         )
@@ -124,16 +125,16 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
     connection.index_fields(actual)
 
 
-def describe(service: Any, actual: str) -> tuple[dict[str, Any], convert.Shape]:
+def describe(service: Any, actual: str) -> tuple[dict[str, Any], Shape]:
     """The collection's metadata, and what its vectors look like; raises Misconfigured for terms of a later version."""
     config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
     sizes = {name: int(vector.size) for name, vector in config.params.vectors_config.params_map.map.items()}
     metadata = convert.payload_of(config.metadata)
-    terms = metadata.get(TERMS) if convert.TERMS in config.params.sparse_vectors_config.map else None
+    terms = metadata.get(WEIGHTING) if TERMS in config.params.sparse_vectors_config.map else None
     if terms is not None and terms["version"] != Weighting().version:
         raise Misconfigured(f"collection {actual!r} has terms of version {terms['version']}: use a later Penstock")
     weighting = Weighting(int(terms["average"]), int(terms["version"])) if terms is not None else None
-    return metadata, convert.Shape(sizes.get(convert.VECTOR, 0), sizes.get(convert.FULL, 0), weighting)
+    return metadata, Shape(sizes.get(VECTOR, 0), sizes.get(FULL, 0), weighting)
 
 
 def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:

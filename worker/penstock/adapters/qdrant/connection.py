@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 
 from qdrant_client import QdrantClient, grpc
 
-from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import OPTIONS, Channel, Remote, Services
 from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.filters import keys
+from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.core.filters import FieldType
 from penstock.core.terms import Weighting
@@ -53,7 +53,7 @@ class Collection(NamedTuple):
     """A collection's own name, not an alias, and what its vectors look like."""
 
     name: str
-    shape: convert.Shape
+    shape: Shape
 
 
 class Connection:

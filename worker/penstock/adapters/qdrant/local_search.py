@@ -12,7 +12,7 @@ from qdrant_client import QdrantClient, grpc, models
 from qdrant_client.conversions.conversion import GrpcToRest
 from qdrant_client.local.payload_filters import check_filter
 
-from penstock.adapters.qdrant.points import TERMS
+from penstock.adapters.qdrant.shape import TERMS
 from penstock.adapters.qdrant.slices import slices
 
 Id = models.ExtendedPointId

@@ -10,7 +10,8 @@ from typing import Any
 from qdrant_client import grpc
 
 from penstock.adapters.qdrant.filters import of_tenant, readable
-from penstock.adapters.qdrant.points import FULL, HIT_FIELDS, TERMS, VECTOR, Shape, fields, hit, vectors
+from penstock.adapters.qdrant.points import HIT_FIELDS, fields, hit
+from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape, vectors
 from penstock.core.queries import Hit, Lookup, Side
 from penstock.core.terms import reach
 from penstock.core.vectors import Vector

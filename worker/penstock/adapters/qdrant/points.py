@@ -2,24 +2,17 @@
 
 import uuid
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from qdrant_client import grpc
 from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
+from penstock.adapters.qdrant.shape import TERMS, VECTOR, Shape, vector_of
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored, titled
 from penstock.core.queries import Hit
 from penstock.core.terms import Weighting
-from penstock.core.vectors import Vector, truncate
-
-VECTOR = "dense"
-FULL = "full"
-"""The vector of more dimensions, where there is one: candidates found by the short one are scored by it."""
-
-TERMS = "terms"
-"""The sparse vector of BM25 weights; the server multiplies them by the rarity of each term."""
 
 NAMESPACE = uuid.UUID("5f0c3a52-6d0e-4d43-9a5b-3a1f6e1c7b90")
 PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
@@ -35,37 +28,6 @@ def point_id(key: ChunkKey) -> grpc.PointId:
     parts = (part.encode() for part in (key.tenant, key.document, str(key.chunk)))
     name = b"".join(b"%d:%b" % (len(part), part) for part in parts)
     return grpc.PointId(uuid=str(uuid.uuid5(NAMESPACE, name.decode())))
-
-
-class Shape(NamedTuple):
-    """The dimensions of a collection's vectors: those that are searched, and those that score, 0 where none do.
-
-    ``terms`` says how texts become sparse vectors, None where points have none.
-    """
-
-    dense: int
-    full: int = 0
-    terms: Weighting | None = None
-
-    @property
-    def widest(self) -> int:
-        """What is to be computed; the shorter one is its beginning."""
-        return max(self.dense, self.full)
-
-    @property
-    def widths(self) -> tuple[int, int]:
-        """What a model must make vectors of."""
-        return self.dense, self.full
-
-    @property
-    def names(self) -> list[str]:
-        """Of the dense vectors that a point has."""
-        return [VECTOR, FULL] if self.full else [VECTOR]
-
-    def named(self, vector: Vector) -> dict[str, Vector]:
-        """The vectors of a point, each of length 1."""
-        vectors = {VECTOR: truncate(vector[None], self.dense)[0]}
-        return vectors | {FULL: vector} if self.full else vectors
 
 
 def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStruct:
@@ -214,17 +176,6 @@ def of_documents(tenant: str, documents: Iterable[str]) -> grpc.Filter:
     return grpc.Filter(
         must=[_keyword("tenant", tenant), grpc.Condition(field=grpc.FieldCondition(key="document", match=named))]
     )
-
-
-def vectors(names: Iterable[str]) -> grpc.WithVectorsSelector:
-    """Only these of the named vectors."""
-    return grpc.WithVectorsSelector(include=grpc.VectorsSelector(names=names))
-
-
-def vector_of(point: grpc.ScoredPoint | grpc.RetrievedPoint, name: str) -> list[float]:
-    """A named vector; empty where a tombstone has none."""
-    named = point.vectors.vectors.vectors
-    return list(named[name].dense.data) or list(named[name].data) if name in named else []
 
 
 def payload_of(message: Mapping[str, Any]) -> dict[str, Any]:

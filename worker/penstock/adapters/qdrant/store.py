@@ -14,6 +14,7 @@ from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living
 from penstock.adapters.qdrant.lookups import hits, queries
+from penstock.adapters.qdrant.shape import FULL, VECTOR, Shape, vector_of, vectors
 from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, slices
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Overdue, Refused, Unavailable
@@ -39,7 +40,7 @@ class QdrantStore(VectorStore, Searcher):
         self,
         points: Any,
         collection: str,
-        shape: convert.Shape,
+        shape: Shape,
         *,
         points_per_request: int = 256,
         requests_in_flight: int = 4,
@@ -135,11 +136,11 @@ class QdrantStore(VectorStore, Searcher):
 
         Reads them all at once.
         """
-        name = convert.FULL if self._shape.full else convert.VECTOR
+        name = FULL if self._shape.full else VECTOR
         scrolled = [
             (convert.hit(point), point) for point in self._scroll(living(tenant, self._now()), convert.HIT_FIELDS, name)
         ]
-        rows = {hit.key: convert.vector_of(point, name) for hit, point in scrolled}
+        rows = {hit.key: vector_of(point, name) for hit, point in scrolled}
         kept = owned((hit for hit, _ in scrolled), {hit.key: hit.stored for hit, _ in scrolled if hit.key.chunk == 0})
         joined = np.array([rows[hit.key] for hit in kept], dtype=np.float32)
         return kept, joined.reshape(len(kept), self._shape.widest)
@@ -185,7 +186,7 @@ class QdrantStore(VectorStore, Searcher):
             collection_name=self._collection,
             ids=ids,
             with_payload=convert.fields(("hash",)),
-            with_vectors=convert.vectors(self._shape.names),
+            with_vectors=vectors(self._shape.names),
             read_consistency=MAJORITY,
         )
         return {point.id.uuid: point for point in self._points.Get(request).result}
@@ -224,7 +225,7 @@ class QdrantStore(VectorStore, Searcher):
                 offset=offset,
                 limit=SCROLL_PAGE,
                 with_payload=convert.fields(names),
-                with_vectors=convert.vectors([vector] if vector else []),
+                with_vectors=vectors([vector] if vector else []),
                 read_consistency=MAJORITY,
             )
             page = self._points.Scroll(request)

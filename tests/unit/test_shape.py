@@ -13,7 +13,7 @@ from penstock.core.queries import Boost, Hit, Query, Ranked, Shaping
 from penstock.fakes import MemoryStore
 from penstock.query.ranking import in_order_of_retrieval, reranked
 from penstock.query.search import Search
-from penstock.query.shaping import Shaper, diverse, freshness
+from penstock.query.shape import Shaper, diverse, freshness
 from tests.unit.test_search import ask, encoder, query, scorer, stored
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
