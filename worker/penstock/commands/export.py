@@ -74,11 +74,12 @@ def export_bundle(
     Needs the extra `export`; models other than Qwen3 need the extra `optimum`, too. Folders of a labelled set hold
     corpus.jsonl, queries.jsonl and qrels.tsv.
     """
-    from penstock.models.export import card, qwen3, route  # noqa: PLC0415  # needs an extra
+    from penstock.models.export import card, route  # noqa: PLC0415  # needs an extra
+    from penstock.models.export.options import Options  # noqa: PLC0415
     from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
 
     set_up("warning", "auto")
-    options = qwen3.Options(
+    options = Options(
         dialects=tuple(names(dialect)),
         precisions=tuple(names(precision)),
         dimension=max(numbers("--dimensions", dimensions), default=None),

@@ -42,6 +42,14 @@ class HubTokenizer(ports.Tokenizer):
         """The tokens that end every text, as they are written."""
         return "".join(self._tokenizer.id_to_token(number) for number in self._closing)
 
+    @cached_property
+    def around_pair(self) -> tuple[tuple[int, ...], ...]:
+        """The ids that the tokenizer puts before, between and after the two texts of a pair."""
+        encoded = self._tokenizer.encode("a", "a")
+        first, second = ([i for i, text in enumerate(encoded.sequence_ids) if text == of] for of in (0, 1))
+        parts = (0, first[0]), (first[-1] + 1, second[0]), (second[-1] + 1, len(encoded.ids))
+        return tuple(tuple(encoded.ids[start:end]) for start, end in parts)
+
     @property
     def highest_id(self) -> int:
         """Of the tokens that a text can have: added ones apart."""

@@ -73,12 +73,12 @@ class QueryEncoder:
     limit: int
     budget: int
 
-    def query(self, query: Query, *, reranked: bool) -> tuple[int, ...]:
+    def query(self, query: Query, *, judged: bool) -> tuple[int, ...]:
         """The ids of a query with its instruction; raises InvalidEvent when there are too many.
 
-        A task that this model does not take is left to the reranker, where the query is ``reranked``.
+        A task that this model does not take is left to a reranker that does, where the query is ``judged`` by one.
         """
-        task = query.instruction if self.takes_task or not reranked else None
+        task = query.instruction if self.takes_task or not judged else None
         (ids,) = self.tokenizer.encode([self.prompt(task) + query.text])
         if len(ids) > self.limit:
             raise InvalidEvent(
@@ -99,6 +99,10 @@ class PairScorer:
     budget: int
     instruction: str | None = None
     weight: float = 1.0
+
+    def task(self, asked: str | None) -> str | None:
+        """The instruction of a query that asks for this one; None where the reranker takes none."""
+        return (asked or self.instruction) if self.pairs.takes_task else None
 
 
 class Search:
@@ -145,7 +149,8 @@ class Search:
                 if query.after is not None:
                     await self._wait_for(query.after)
                     watch.lap("after")
-                ids = self.encoder.query(query, reranked=self.scorer is not None and query.rerank is not False)
+                scorer = None if query.rerank is False else self.scorer
+                ids = self.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
                 (vector,) = await self.embed.submit([ids])
                 watch.lap("embed")
                 hits = await self._candidates(query, vector)
@@ -182,7 +187,7 @@ class Search:
         if scorer is None or self.rank is None:
             return None, "this worker has no reranker"
         texts = [f"{hit.title}\n{hit.text}" if hit.title else hit.text for hit in retrieved.hits]
-        instruction = query.instruction or scorer.instruction
+        instruction = scorer.task(query.instruction)
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
                 pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []

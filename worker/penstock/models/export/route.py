@@ -5,10 +5,11 @@ from pathlib import Path
 
 from penstock.core.errors import Misconfigured
 from penstock.models.bundle import Manifest
-from penstock.models.export import card, foreign, qwen3
+from penstock.models.export import bert, card, foreign, qwen3
 from penstock.models.export.config import CONFIG, read_json
 from penstock.models.export.gate import Progress
 from penstock.models.export.locate import describe, locate
+from penstock.models.export.options import Options
 
 QWEN3_ALONE = {
     "--dialect": "dialects",
@@ -18,7 +19,7 @@ QWEN3_ALONE = {
     "--task": "task",
     "--separator": "separator",
 }
-"""What shapes a graph of ours, by the field of ``qwen3.Options``; optimum has a way of its own."""
+"""What shapes a graph of ours, by the field of ``Options``; optimum has a way of its own."""
 
 
 def export_bundle(
@@ -27,7 +28,7 @@ def export_bundle(
     revision: str | None,
     dimensions: Sequence[int],
     source: str | None,
-    options: qwen3.Options,
+    options: Options,
     progress: Progress,
 ) -> Manifest:
     """Write a bundle of a local folder or a hub id; raises Misconfigured, and then nothing is left behind."""
@@ -40,14 +41,16 @@ def export_bundle(
             foreign.refuse_config(path, read_json(path))
         if card.fits(described):
             return qwen3.export_bundle(locate(model, revision, source), folder, options, progress)
+        if bert.fits(described):
+            return bert.export_bundle(locate(model, revision, source), folder, dimensions, options, progress)
         if not (described / card.MODULES).is_file():
             raise Misconfigured(f"{model}: {_lacking(described)}")
         if given := _of_qwen3_alone(options):
             raise Misconfigured(f"{model} is no Qwen3 model, which {', '.join(given)} would be for: leave that out")
         if not any(module["type"] == "Pooling" for module in card.modules(described)):
             raise Misconfigured(
-                f"{model}: {card.MODULES} has no Pooling, so it makes no sentence embeddings; rerankers other than "
-                "Qwen3's are not supported"
+                f"{model}: {card.MODULES} has no Pooling, so it makes no sentence embeddings; rerankers of other "
+                "families are not supported"
             )
         from penstock.models.export import optimum  # noqa: PLC0415  # needs torch
 
@@ -56,9 +59,9 @@ def export_bundle(
         raise Misconfigured(f"cannot export to {folder}: {error.strerror or error}") from error
 
 
-def _of_qwen3_alone(options: qwen3.Options) -> list[str]:
+def _of_qwen3_alone(options: Options) -> list[str]:
     """The options that were given, by their names on the command line, and say nothing to optimum."""
-    usual = qwen3.Options()
+    usual = Options()
     return [option for option, field in QWEN3_ALONE.items() if getattr(options, field) != getattr(usual, field)]
 
 
