@@ -59,7 +59,7 @@ def export_bundle(
             dimension=supported[-1],
             dimensions=supported,
             pooling=ending.pooling,
-            max_tokens=min(config.longest, *card.limits(located.folder)),
+            max_tokens=min([config.longest, *card.limits(located.folder)]),
             end_of_text=tokenizer.end_of_text if task == "embedding" else "",
             prompts=card.plain_prompts(task, located.folder, options.prompts),
             graphs=write_graphs(_family(checkpoint, ending), made, graphs, progress),
@@ -83,7 +83,7 @@ def _task(checkpoint: EncoderCheckpoint, located: Located, options: Options) -> 
     if chosen == "embedding" and labels:
         raise Misconfigured(f"{checkpoint.folder}: {head.DROPPED.format(f'{checkpoint.head.out}.weight')}")
     written = read_json(checkpoint.folder / CONFIG).get("architectures") or ["Model"]
-    if not (pools or options.task or written[0].endswith("Model")):
+    if chosen == "embedding" and not (pools or options.task or written[0].endswith("Model")):
         raise Misconfigured(
             f"{checkpoint.folder / CONFIG}: {written[0]} guesses words, and no {card.MODULES} says that it was trained "
             "to embed; if it was, say --task embedding"
