@@ -142,7 +142,7 @@ def test_logits_are_those_of_transformers_and_a_long_document_is_cut(
 
 def test_a_reranker_judges_on_the_command_line_and_takes_no_instruction(reranker: Case) -> None:
     command = ("rerank", "--bundle", "bundle", "--query", QUERY)
-    done = penstock(reranker.folder, *command, *DOCUMENTS, variables={"PENSTOCK_MODEL__INSTRUCTION": "Find it"})
+    done = penstock(reranker.folder, *command, *DOCUMENTS, variables={"MODEL__INSTRUCTION": "Find it"})
     logits = [json.loads(line)["logit"] for line in done.stdout.decode().splitlines()]
     theirs = judged(reranker.model, reranker.folder / "checkpoint", QUERY, DOCUMENTS, 64)
     assert np.allclose(logits, theirs, atol=1e-4)
@@ -319,7 +319,8 @@ def test_a_checkpoint_that_cannot_be_exported_is_one_line(tmp_path: Path, name: 
     spoil(tmp_path / "checkpoint")
     line = one_line(penstock(tmp_path, "export", "checkpoint", "-o", "bundle"), 2)
     assert all(part in line for part in said), line
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoint"]
+    assert not (tmp_path / "bundle").exists()
+    assert not list(tmp_path.glob(".export-*"))
 
 
 @pytest.mark.parametrize(
@@ -362,5 +363,13 @@ def test_a_module_that_the_graphs_do_not_compute_goes_another_way(tmp_path: Path
     assert bert.fits(tmp_path / "checkpoint")
     (tmp_path / "checkpoint" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "max"}')
     assert not bert.fits(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "1_Pooling" / "config.json").write_text('{"pooling_mode": "mean"}')
+    config(hidden_act="gelu_new")(tmp_path / "checkpoint")
+    assert not bert.fits(tmp_path / "checkpoint")
+    config(hidden_act="gelu")(tmp_path / "checkpoint")
+    assert bert.fits(tmp_path / "checkpoint")
+    assert not bert.left_to_torch(tmp_path / "checkpoint")
+    (tmp_path / "checkpoint" / "model.safetensors").unlink()
+    assert bert.left_to_torch(tmp_path / "checkpoint")
     modules(tmp_path / "checkpoint", "Transformer", "Pooling", "Dense")
     assert not bert.fits(tmp_path / "checkpoint")

@@ -15,7 +15,7 @@ from penstock.models.export.dialects.encoder import ENCODER_DIALECTS
 from penstock.models.export.encoder import Ending
 from penstock.models.export.encoder_balance import BalancedEncoder
 from penstock.models.export.encoder_checkpoint import EncoderCheckpoint, tensors
-from penstock.models.export.encoder_config import PREFIXES, EncoderConfig
+from penstock.models.export.encoder_config import PREFIXES, EncoderConfig, read_encoder_config
 from penstock.models.export.encoder_in_numpy import LENGTH, EncoderInNumpy, probes_of
 from penstock.models.export.gate import Progress
 from penstock.models.export.graphs import Family, Prepared, write_graphs
@@ -36,8 +36,27 @@ def fits(folder: Path) -> bool:
     configs = card.configs(folder)
     if not configs or read_json(configs[0]).get("model_type") not in PREFIXES:
         return False
-    types = {module["type"] for module in card.modules(folder)}
-    return types <= MODULES and ("Pooling" not in types or card.pooling(folder) in POOLINGS)
+    if {module["type"] for module in card.modules(folder)} - MODULES:
+        return False
+    return not _pools(folder) or (card.pooling(folder) in POOLINGS and _readable(configs[0].parent))
+
+
+def left_to_torch(folder: Path) -> bool:
+    """Whether a sentence-transformers model has no safetensors, only pickles, which PyTorch alone reads."""
+    return _pools(folder) and not any(folder.rglob("*.safetensors"))
+
+
+def _pools(folder: Path) -> bool:
+    return any(module["type"] == "Pooling" for module in card.modules(folder))
+
+
+def _readable(folder: Path) -> bool:
+    """Whether our graphs compute what the config asks for."""
+    try:
+        read_encoder_config(folder)
+    except Misconfigured:
+        return False
+    return True
 
 
 def export_bundle(
@@ -77,7 +96,7 @@ def export_bundle(
 def _task(checkpoint: EncoderCheckpoint, located: Located, options: Options) -> Task:
     """What a head says, or the modules of sentence-transformers; raises Misconfigured where that makes no sense."""
     folder, labels = located.folder, checkpoint.labels
-    pools = any(module["type"] == "Pooling" for module in card.modules(folder))
+    pools = _pools(folder)
     chosen: Task = options.task or ("reranker" if labels and not pools else "embedding")
     if chosen == "reranker" and not labels:
         raise Misconfigured(
