@@ -30,6 +30,7 @@ from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.models.bundle import load  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.export.options import Options  # noqa: E402
 from penstock.models.providers import BUDGET  # noqa: E402
 from penstock.models.reranker import OnnxReranker  # noqa: E402
 from penstock.models.runtime import on_processor  # noqa: E402
@@ -79,7 +80,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as passing:
         checkpoint = classifier(Path(passing), options.size)
-        made = qwen3.Options(
+        made = Options(
             dialects=("cpu",),
             precisions=(
                 "fp32",

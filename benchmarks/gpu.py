@@ -29,6 +29,7 @@ from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.models.bundle import Bundle, load  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.export.options import Options  # noqa: E402
 from penstock.models.providers import BUDGET  # noqa: E402
 from penstock.models.runtime import ProviderRequest  # noqa: E402
 from penstock.models.runtime import load as start  # noqa: E402
@@ -129,7 +130,7 @@ def row(folder: Path, size: str, way: Way, lengths: Sequence[int], *, dry: bool)
 def prepare(folder: Path, size: str, providers: Sequence[str], *, dry: bool) -> None:
     checkpoints.write(folder / "checkpoint", size)
     dialects = ("cpu",) if dry else tuple(providers)
-    made = qwen3.Options(dialects=dialects, precisions=("fp32" if dry else "bf16",))
+    made = Options(dialects=dialects, precisions=("fp32" if dry else "bf16",))
     qwen3.export_bundle(locate(str(folder / "checkpoint"), None), folder / "bundle", made, silent)
 
 

@@ -27,6 +27,7 @@ from benchmarks.peers import PEERS  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.export.options import Options  # noqa: E402
 from penstock.operate.bench import MIXED, lengths  # noqa: E402
 from tests.checkpoints import silent  # noqa: E402
 
@@ -79,7 +80,7 @@ def prepare(folder: Path, size: str) -> None:
         str(folder / "checkpoint"), output=folder / "stock", task="feature-extraction", do_validation=False, opset=18,
         library_name="transformers",
     )  # fmt: skip
-    options = qwen3.Options(
+    options = Options(
         dialects=("cpu",),
         precisions=(
             "int8",

@@ -45,6 +45,7 @@ from penstock.demo.in_process import InProcess  # noqa: E402
 from penstock.evaluate.labelled import read  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.export.options import Options  # noqa: E402
 from penstock.observe.log import set_up  # noqa: E402
 from penstock.query.search import Search  # noqa: E402
 from penstock.settings import ModelSettings  # noqa: E402
@@ -67,7 +68,7 @@ def reranker(folder: Path, texts: list[str]) -> Path:
     made.add_special_tokens(list(SPECIAL))
     made.add_tokens(list(NOT_SPECIAL))
     made.save(str(checkpoint / "tokenizer.json"))
-    options = qwen3.Options(dialects=("cpu",), precisions=("int8",), task="reranker")
+    options = Options(dialects=("cpu",), precisions=("int8",), task="reranker")
     qwen3.export_bundle(locate(str(checkpoint), None), folder / "reranker", options, silent)
     return folder / "reranker"
 

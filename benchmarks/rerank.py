@@ -21,6 +21,7 @@ from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.models.bundle import load  # noqa: E402
 from penstock.models.export import qwen3  # noqa: E402
 from penstock.models.export.locate import locate  # noqa: E402
+from penstock.models.export.options import Options  # noqa: E402
 from penstock.models.reranker import OnnxReranker  # noqa: E402
 from penstock.models.runtime import ProviderRequest  # noqa: E402
 from penstock.models.runtime import load as start  # noqa: E402
@@ -55,7 +56,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as passing:
         folder = Path(passing)
         checkpoint = checkpoints.write(folder / "checkpoint", options.size, ends=False)
-        made = qwen3.Options(dialects=("cpu",), precisions=("int8",))
+        made = Options(dialects=("cpu",), precisions=("int8",))
         qwen3.export_bundle(locate(str(checkpoint), None), folder / "bundle", made, silent)
         reranker = OnnxReranker(start(load(folder / "bundle"), ProviderRequest(passes=0)).forward)
         rows = []

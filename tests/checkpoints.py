@@ -13,6 +13,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from penstock.models.bundle import Bundle, load
 from penstock.models.export import qwen3
 from penstock.models.export.locate import locate
+from penstock.models.export.options import Options
 
 SPECIAL = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 NOT_SPECIAL = ("<think>", "</think>", "<tool_call>")
@@ -137,7 +138,7 @@ def bundle(source: Path, folder: Path, *graphs: str, **options: Any) -> Bundle:
     """Export and load; ``graphs`` are written like cpu-fp32."""
     dialects = tuple(dict.fromkeys(graph.split("-")[0] for graph in graphs))
     precisions = tuple(dict.fromkeys(graph.split("-")[1] for graph in graphs))
-    made = qwen3.Options(dialects=dialects, precisions=precisions, **options)
+    made = Options(dialects=dialects, precisions=precisions, **options)
     qwen3.export_bundle(locate(str(source), None), folder, made, silent)
     return load(folder)
 

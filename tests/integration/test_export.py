@@ -15,10 +15,12 @@ from safetensors.numpy import load_file, save_file
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import truncate, worst_cosine
 from penstock.models.bundle import load
-from penstock.models.export import card, qwen3, route
+from penstock.models.export import card, route
 from penstock.models.export.checkpoint import DTYPES, Checkpoint
 from penstock.models.export.config import read_config
+from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.gate import holds
+from penstock.models.export.options import Options, plan
 from penstock.models.runtime import on_processor
 from tests.checkpoints import LONGEST, SHAPES, Shape, bundle, checkpoint, last_states, modules, silent, tokenizer
 from tests.conftest import ROOT
@@ -26,6 +28,7 @@ from tests.conftest import ROOT
 pytest.importorskip("transformers")
 
 WEIGHTS = "model.safetensors"
+PRECISIONS = {name: dialect.precisions for name, dialect in DIALECTS.items()}
 
 
 @pytest.fixture(scope="module")
@@ -146,15 +149,15 @@ def test_numbers_beyond_fp16_are_refused_in_fp16_only(sound: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (qwen3.Options(dialects=("opencl",)), "--dialect opencl: choose of cpu, cuda, tensorrt"),
-        (qwen3.Options(dialects=()), "--dialect: choose of"),
-        (qwen3.Options(precisions=("int4",)), "--precision int4: choose of"),
-        (qwen3.Options(dimension=65), "--dimensions 65: the model supports 32 to 64"),
-        (qwen3.Options(dimension=16), "--dimensions 16: the model supports 32 to 64"),
-        (qwen3.Options(labelled_set=ROOT / "nowhere"), "nowhere/corpus.jsonl: No such file"),
+        (Options(dialects=("opencl",)), "--dialect opencl: choose of cpu, cuda, tensorrt"),
+        (Options(dialects=()), "--dialect: choose of"),
+        (Options(precisions=("int4",)), "--precision int4: choose of"),
+        (Options(dimension=65), "--dimensions 65: the model supports 32 to 64"),
+        (Options(dimension=16), "--dimensions 16: the model supports 32 to 64"),
+        (Options(labelled_set=ROOT / "nowhere"), "nowhere/corpus.jsonl: No such file"),
     ],
 )
-def test_options_that_do_not_fit_are_refused(sound: Path, tmp_path: Path, options: qwen3.Options, said: str) -> None:
+def test_options_that_do_not_fit_are_refused(sound: Path, tmp_path: Path, options: Options, said: str) -> None:
     with pytest.raises(Misconfigured, match=said):
         route.export_bundle(str(sound), tmp_path / "bundle", None, [], None, options, silent)
     assert not (tmp_path / "bundle").exists()
@@ -168,12 +171,12 @@ def test_an_embedding_tokenizer_without_an_end_of_text_is_refused(sound: Path, t
 
 
 def test_what_is_neither_qwen3_nor_sentence_transformers_is_refused_with_what_is_missing(tmp_path: Path) -> None:
-    (tmp_path / "bert").mkdir()
-    (tmp_path / "bert" / "config.json").write_text('{"model_type": "bert"}')
+    (tmp_path / "gpt2").mkdir()
+    (tmp_path / "gpt2" / "config.json").write_text('{"model_type": "gpt2"}')
     (tmp_path / "empty").mkdir()
-    for name, said in (("bert", "model_type is 'bert', not 'qwen3', and no modules.json"), ("empty", "no config.json")):
+    for name, said in (("gpt2", "model_type is 'gpt2', .*and no modules.json"), ("empty", "no config.json")):
         with pytest.raises(Misconfigured, match=said):
-            route.export_bundle(str(tmp_path / name), tmp_path / "out", None, [], None, qwen3.Options(), silent)
+            route.export_bundle(str(tmp_path / name), tmp_path / "out", None, [], None, Options(), silent)
 
 
 def test_each_dialect_takes_the_precisions_that_it_knows() -> None:
@@ -185,13 +188,14 @@ def test_each_dialect_takes_the_precisions_that_it_knows() -> None:
         (["cpu"], ["int7"], True, ["cpu int7", "cpu fp32"]),
         (["cuda", "cpu", "cpu"], ["fp16", "fp32"], False, ["cuda fp16", "cpu fp32"]),
     ):
-        assert [" ".join(one) for one in qwen3.plan(dialects, precisions, gated=gated)] == made
+        options = Options(tuple(dialects), tuple(precisions), texts=Path("texts.jsonl") if gated else None)
+        assert [" ".join(one) for one in plan(PRECISIONS, options)] == made
 
 
 def test_a_labelled_set_needs_one_graph_to_judge() -> None:
     for dialects, precisions in ((["cuda"], []), (["cpu"], ["fp32"]), (["cpu"], ["int8", "int7"])):
         with pytest.raises(Misconfigured, match="--quality and --texts decide about int8 or int7"):
-            qwen3.plan(dialects, precisions, gated=True)
+            plan(PRECISIONS, Options(tuple(dialects), tuple(precisions), texts=Path("texts.jsonl")))
 
 
 @pytest.mark.parametrize(
@@ -272,7 +276,7 @@ def test_what_is_no_checkpoint_is_told_by_what_it_is(
     folder = Path(shutil.copytree(sound, tmp_path / "checkpoint"))
     make(folder)
     with pytest.raises(Misconfigured, match=said):
-        route.export_bundle(str(folder / name), tmp_path / "bundle", None, [], None, qwen3.Options(), silent)
+        route.export_bundle(str(folder / name), tmp_path / "bundle", None, [], None, Options(), silent)
     assert not (tmp_path / "bundle").exists()
 
 
@@ -569,20 +573,24 @@ def test_optimum_takes_the_same_prompts_and_bounds(tmp_path: Path) -> None:
     own = {"prompts": {"query": "query: ", "passage": "passage: "}}
     (folder / "config_sentence_transformers.json").write_text(json.dumps(own))
     (folder / "sentence_bert_config.json").write_text("{}")
-    options = qwen3.Options(prompts={"query": "ask: "})
+    pooling = json.loads((folder / "1_Pooling" / "config.json").read_text())
+    pooling |= {"pooling_mode_max_tokens": True, "pooling_mode_mean_tokens": False}
+    (folder / "1_Pooling" / "config.json").write_text(json.dumps(pooling))
+    options = Options(prompts={"query": "ask: "})
     route.export_bundle(str(folder), tmp_path / "bundle", None, [], None, options, silent)
     made = load(tmp_path / "bundle")
+    assert [graph.dialect for graph in made.manifest.graphs] == ["onnx"]
     assert (made.prompt("query"), made.prompt("document")) == ("ask: ", "passage: ")
     assert made.manifest.max_tokens == 512
 
 
 def test_a_reranker_of_another_family_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "config.json").write_text('{"model_type": "bert", "architectures": ["BertForSequenceClassification"]}')
+    (tmp_path / "config.json").write_text('{"model_type": "electra"}')
     modules(tmp_path, "Transformer")
     with pytest.raises(
-        Misconfigured, match=r"modules\.json has no Pooling, .*rerankers other than Qwen3's are not supp"
+        Misconfigured, match=r"modules\.json has no Pooling, .*rerankers of other families are not supp"
     ):
-        route.export_bundle(str(tmp_path), tmp_path / "out", None, [], None, qwen3.Options(), silent)
+        route.export_bundle(str(tmp_path), tmp_path / "out", None, [], None, Options(), silent)
 
 
 def test_the_checkpoints_own_instruction_becomes_the_bundles(sound: Path, tmp_path: Path) -> None:

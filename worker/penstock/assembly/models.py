@@ -12,7 +12,7 @@ from penstock.models import runtime
 from penstock.models.bundle import Bundle, Manifest, load
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.forward import Usage
-from penstock.models.reranker import OnnxReranker, PairTokenizer
+from penstock.models.reranker import CrossPairs, OnnxReranker, PairTokenizer, pair_encoder
 from penstock.models.runtime import LoadedGraph, ProviderRequest
 from penstock.models.tokenizer import HubTokenizer
 from penstock.observe.log import log
@@ -59,7 +59,7 @@ class RerankingModel:
     """A reranking model, ready to run."""
 
     bundle: Bundle
-    pairs: PairTokenizer
+    pairs: PairTokenizer | CrossPairs
     reranker: OnnxReranker
     loaded: LoadedGraph
 
@@ -157,7 +157,7 @@ def load_reranker(settings: RuntimeSettings, most_tokens: int = 2**31) -> Rerank
     bundle = load(settings.bundle, "PENSTOCK_RERANK__BUNDLE")
     bundle.expect("reranker")
     manifest = bundle.manifest
-    pairs = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))
+    pairs = pair_encoder(HubTokenizer(bundle.tokenizer), manifest.prompts, min(manifest.max_tokens, most_tokens))
     loaded = load_graph(bundle, settings)
     return RerankingModel(bundle, pairs, OnnxReranker(loaded.forward), loaded)
 

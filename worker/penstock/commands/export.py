@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from penstock.models.bundle import Quality as Measured
 
 
-Dialects = Annotated[str, typer.Option(help="Graphs to make of a Qwen3 model: cuda, cpu, tensorrt.")]
+Dialects = Annotated[str, typer.Option(help="Graphs to make, not of models through optimum: cuda, cpu, tensorrt.")]
 Precisions = Annotated[
     str, typer.Option(help="bf16, fp16, fp32, int8, int7; a dialect takes those that it knows [default: its first].")
 ]
@@ -69,16 +69,17 @@ def export_bundle(
     build_engines: Engines = None,
     source: Annotated[str | None, typer.Option(help="The name that collections remember.")] = None,
 ) -> None:
-    """Make a model bundle: of Qwen3-Embedding and Qwen3-Reranker with graphs of our own, of others through optimum.
+    """Make a model bundle: of Qwen3, BERT, RoBERTa and XLM-RoBERTa with graphs of our own, of others through optimum.
 
-    Needs the extra `export`; models other than Qwen3 need the extra `optimum`, too. Folders of a labelled set hold
+    Needs the extra `export`; models of other families need the extra `optimum`, too. Folders of a labelled set hold
     corpus.jsonl, queries.jsonl and qrels.tsv.
     """
-    from penstock.models.export import card, qwen3, route  # noqa: PLC0415  # needs an extra
+    from penstock.models.export import card, route  # noqa: PLC0415  # needs an extra
+    from penstock.models.export.options import Options  # noqa: PLC0415
     from penstock.models.prompts import SEPARATORS  # noqa: PLC0415
 
     set_up("warning", "auto")
-    options = qwen3.Options(
+    options = Options(
         dialects=tuple(names(dialect)),
         precisions=tuple(names(precision)),
         dimension=max(numbers("--dimensions", dimensions), default=None),

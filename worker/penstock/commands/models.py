@@ -104,7 +104,7 @@ def rerank(
     loaded = settings.load({"rerank": {"bundle": bundle} if bundle else {}})
     set_up("warning", loaded.log.format)
     model = load_reranker(loaded.rerank if loaded.rerank.bundle or not loaded.model.bundle else loaded.model)
-    task = instruction or loaded.model.instruction or None
+    task = instruction or (loaded.model.instruction if model.pairs.takes_task else "") or None
     index = 0
     for portion in texts.portions(given or []):
         try:

@@ -198,8 +198,14 @@ class Searcher(Protocol):
 class PairEncoder(Protocol):
     """A query and documents to the token ids that a reranker judges."""
 
+    takes_task: bool
+    """Whether an instruction means anything to the reranker."""
+
     def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
-        """The ids of each pair; too long a document is cut. Raises InvalidEvent where the query leaves no room."""
+        """The ids of each pair; too long a document is cut.
+
+        Raises InvalidEvent where the query leaves no room, and for an instruction that the reranker does not take.
+        """
 
 
 class Reranker(Protocol):

@@ -65,6 +65,8 @@ class HashEmbedder(Embedder):
 class WordPairs(PairEncoder):
     """A pair is the query's words, a zero, and the document's."""
 
+    takes_task = True
+
     @override
     def encode(self, query: str, documents: Sequence[str], instruction: str | None = None) -> list[tuple[int, ...]]:
         """The instruction counts as part of the query."""

@@ -19,6 +19,8 @@ class PairTokenizer(PairEncoder):
     Only the template speaks in control tokens and names the parts: whatever a query or a document contains is text.
     """
 
+    takes_task = True
+
     def __init__(self, tokenizer: HubTokenizer, prompts: Mapping[str, str], limit: int) -> None:
         """``prompts`` are the bundle's; a pair has at most ``limit`` tokens."""
         self._tokenizer = tokenizer
@@ -44,6 +46,40 @@ class PairTokenizer(PairEncoder):
             raise InvalidEvent(f"query and instruction have {len(head)} tokens; there is room for {room}")
         pairs = self._tokenizer.plain([fill(self._pair, values | {"document": harmless(text)}) for text in documents])
         return [(*self._prefix, *ids[: self._room], *self._suffix) for ids in pairs]
+
+
+class CrossPairs(PairEncoder):
+    """Puts query and document into the tokenizer's own template for two texts, as cross-encoders were trained."""
+
+    takes_task = False
+
+    def __init__(self, tokenizer: HubTokenizer, limit: int) -> None:
+        """A pair has at most ``limit`` tokens."""
+        self._tokenizer = tokenizer
+        self._before, self._between, self._after = tokenizer.around_pair
+        self._room = limit - sum(map(len, tokenizer.around_pair))
+
+    @override
+    def encode(
+        self, query: str, documents: Sequence[str], instruction: str | None = None, separator: str | None = None
+    ) -> list[tuple[int, ...]]:
+        """Ids of each pair; where one is too long, its document is cut at the end.
+
+        Raises InvalidEvent for a query that leaves no room for a document, and for what the template has no place for.
+        """
+        for name, given in (("instruction", instruction), ("separator", separator)):
+            if given is not None:
+                raise InvalidEvent(f"this reranker takes no {name}: it judges a query and a document, and nothing else")
+        asked, *found = self._tokenizer.plain([query, *documents])
+        room = self._room - len(asked)
+        if room < 1:
+            raise InvalidEvent(f"query has {len(asked)} tokens; there is room for {max(0, self._room - 1)}")
+        return [(*self._before, *asked, *self._between, *ids[:room], *self._after) for ids in found]
+
+
+def pair_encoder(tokenizer: HubTokenizer, prompts: Mapping[str, str], limit: int) -> PairTokenizer | CrossPairs:
+    """By the bundle's ``prompts``: without a template there, the tokenizer has one of its own."""
+    return PairTokenizer(tokenizer, prompts, limit) if "pair" in prompts else CrossPairs(tokenizer, limit)
 
 
 class OnnxReranker(Reranker):

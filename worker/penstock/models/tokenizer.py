@@ -38,9 +38,22 @@ class HubTokenizer(ports.Tokenizer):
         return len(self._opening) + len(self._closing)
 
     @property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the tokenizer puts before and after every text."""
+        return self._opening, self._closing
+
+    @property
     def end_of_text(self) -> str:
         """The tokens that end every text, as they are written."""
         return "".join(self._tokenizer.id_to_token(number) for number in self._closing)
+
+    @cached_property
+    def around_pair(self) -> tuple[tuple[int, ...], ...]:
+        """The ids that the tokenizer puts before, between and after the two texts of a pair."""
+        encoded = self._tokenizer.encode("a", "a")
+        first, second = ([i for i, text in enumerate(encoded.sequence_ids) if text == of] for of in (0, 1))
+        parts = (0, first[0]), (first[-1] + 1, second[0]), (second[-1] + 1, len(encoded.ids))
+        return tuple(tuple(encoded.ids[start:end]) for start, end in parts)
 
     @property
     def highest_id(self) -> int:

@@ -109,7 +109,8 @@ class Search:
                     await self._wait_for(query.after)
                     watch.lap("after")
                 mode = self.mode(query)
-                ids = self.encoder.query(query, reranked=self.scorer is not None and query.rerank is not False)
+                scorer = None if query.rerank is False else self.scorer
+                ids = self.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
                 vector = None
                 if mode is not Mode.SPARSE:
                     (vector,) = await self.embed.submit([ids])
@@ -162,7 +163,7 @@ class Search:
         if scorer is None or self.rank is None:
             return None, "this worker has no reranker"
         texts = [titled(hit.title, hit.text) for hit in retrieved.hits]
-        instruction = query.instruction or scorer.instruction
+        instruction = scorer.task(query.instruction)
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
                 pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []

@@ -23,12 +23,12 @@ class QueryEncoder:
     limit: int
     budget: int
 
-    def query(self, query: Query, *, reranked: bool) -> tuple[int, ...]:
+    def query(self, query: Query, *, judged: bool) -> tuple[int, ...]:
         """The ids of a query with its instruction; raises InvalidEvent when there are too many.
 
-        A task that this model does not take is left to the reranker, where the query is ``reranked``.
+        A task that this model does not take is left to a reranker that does, where the query is ``judged`` by one.
         """
-        task = query.instruction if self.takes_task or not reranked else None
+        task = query.instruction if self.takes_task or not judged else None
         (ids,) = self.tokenizer.encode([self.prompt(task) + query.text])
         if len(ids) > self.limit:
             raise InvalidEvent(
@@ -63,3 +63,7 @@ class PairScorer:
     budget: int
     instruction: str | None = None
     weight: float = 1.0
+
+    def task(self, asked: str | None) -> str | None:
+        """The instruction of a query that asks for this one; None where the reranker takes none."""
+        return (asked or self.instruction) if self.pairs.takes_task else None

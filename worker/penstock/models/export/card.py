@@ -9,7 +9,7 @@ from typing import Any, Literal
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
 from penstock.models.bundle import TOKENIZER
-from penstock.models.export.config import CONFIG, Config, read_json
+from penstock.models.export.config import CONFIG, read_json
 from penstock.models.tokenizer import HubTokenizer
 
 MODULES = "modules.json"
@@ -18,6 +18,16 @@ OURS = {"Transformer", "Pooling", "Normalize", "LogitScore"}
 
 DOCUMENT_PROMPTS = ("document", "passage", "corpus")
 """Names under which models keep what goes before a document, in the order in which sentence-transformers looks."""
+
+POOLINGS = {
+    "pooling_mode_cls_token": "cls",
+    "pooling_mode_mean_tokens": "mean",
+    "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
+    "pooling_mode_weightedmean_tokens": "weightedmean",
+    "pooling_mode_lasttoken": "lasttoken",
+}
+"""What older versions of sentence-transformers set to true, and what newer ones write for it."""
 
 PUBLISHED = re.compile(r"(Qwen/)?Qwen3-Reranker-[0-9.]+B")
 """Rerankers whose older revisions have nothing beside the weights that tells."""
@@ -30,12 +40,20 @@ def fits(folder: Path) -> bool:
     """Whether this is a Qwen3 checkpoint that our graphs compute: one that pools the last token, if it pools."""
     if not (folder / CONFIG).is_file() or read_json(folder / CONFIG).get("model_type") != "qwen3":
         return False
+    return {module["type"] for module in modules(folder)} <= OURS and pooling(folder) in ("", "lasttoken")
+
+
+def pooling(folder: Path) -> str:
+    """How states become one vector, by the names of sentence-transformers, several joined by +; "" if nothing says."""
     listed = modules(folder)
-    pooled = [module["path"] for module in listed if module["type"] == "Pooling"] or ([] if listed else ["1_Pooling"])
-    modes = [read_json(folder / place / CONFIG) for place in pooled if (folder / place / CONFIG).is_file()]
-    return {module["type"] for module in listed} <= OURS and all(
-        mode.get("pooling_mode_lasttoken") or mode.get("pooling_mode") in ("lasttoken", ["lasttoken"]) for mode in modes
-    )
+    places = [module["path"] for module in listed if module["type"] == "Pooling"] or ([] if listed else ["1_Pooling"])
+    modes: list[str] = []
+    for written in (read_json(folder / place / CONFIG) for place in places if (folder / place / CONFIG).is_file()):
+        mode = written.get("pooling_mode") or [name for key, name in POOLINGS.items() if written.get(key)]
+        modes += [mode] if isinstance(mode, str) else mode
+        if written.get("include_prompt") is False and modes != ["lasttoken"]:
+            modes.append("without the prompt")
+    return "+".join(modes)
 
 
 def task(folder: Path, source: str, end_of_text: str, labels: int) -> Task:
@@ -61,7 +79,7 @@ def templates(chosen: Task, folder: Path, separator: str, given: Mapping[str, st
 
     ``given`` are those of the command line, by side; they count more. Raises Misconfigured for a reranker's.
     """
-    written = {side: text for side, text in (_written(folder).get("prompts") or {}).items() if isinstance(text, str)}
+    written = _own_prompts(folder)
     if chosen == "reranker":
         if given:
             raise Misconfigured("--prompt is for embedding models; a reranker has its template, and an instruction")
@@ -76,6 +94,13 @@ def templates(chosen: Task, folder: Path, separator: str, given: Mapping[str, st
     if query.startswith(before) and query.endswith(after):
         return {"query": prompts.QUERY, "document": document, "instruction": query[len(before) : -len(after)]}
     return {"query": query, "document": document}
+
+
+def plain_prompts(chosen: Task, folder: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """The bundle's prompts of a model that knows no instructions; for ``given`` see ``templates``."""
+    if chosen == "reranker" and given:
+        raise Misconfigured("--prompt is for embedding models; this reranker judges a query and a document as they are")
+    return sides(_own_prompts(folder)) | dict(given) if chosen == "embedding" else {}
 
 
 def sides(written: Mapping[str, str | None]) -> dict[str, str]:
@@ -99,29 +124,56 @@ def longest(folder: Path) -> int | None:
     return None
 
 
+def limits(folder: Path) -> list[int]:
+    """In tokens, how long a text may be, as far as the files beside the weights say."""
+    path = configs(folder)[0].with_name("tokenizer_config.json")
+    said = [longest(folder), read_json(path).get("model_max_length") if path.is_file() else None]
+    return [limit for limit in said if isinstance(limit, int) and limit > 0]
+
+
+def _own_prompts(folder: Path) -> dict[str, str]:
+    """Those of ``config_sentence_transformers.json``, by their names."""
+    return {name: text for name, text in (_written(folder).get("prompts") or {}).items() if isinstance(text, str)}
+
+
 def _written(folder: Path) -> Mapping[str, Any]:
     path = folder / "config_sentence_transformers.json"
     return read_json(path) if path.is_file() else {}
 
 
-def write_tokenizer(folder: Path, made: Path, config: Config) -> HubTokenizer:
+def write_tokenizer(folder: Path, made: Path, rows: int) -> HubTokenizer:
     """Copy the tokenizer with all its added tokens marked special, so that none of them is recognized in a text.
 
     Some, such as ``<think>``, are not marked by the authors, and not every checkpoint has a row for the last of them.
+    ``rows`` are those of the embedding table.
     """
     source = folder / TOKENIZER
     if not source.is_file():
-        raise Misconfigured(f"{source} is missing")
+        raise Misconfigured(f"{source} is missing; transformers' AutoTokenizer writes one with save_pretrained")
     HubTokenizer(source)
     description = read_json(source)
     for token in description.get("added_tokens") or []:
         token["special"] = True
+    _silence(description, HubTokenizer(source))
     (made / TOKENIZER).write_text(json.dumps(description, ensure_ascii=False))
     tokenizer = HubTokenizer(made / TOKENIZER)
     last = max(tokenizer.highest_id, *tokenizer.control(tokenizer.end_of_text), 0)
-    if last >= config.vocab_size:
-        raise Misconfigured(f"{source} has a token {last}, the model only {config.vocab_size} rows")
+    if last >= rows:
+        raise Misconfigured(f"{source} has a token {last}, the model only {rows} rows")
     return tokenizer
+
+
+def _silence(description: dict[str, Any], tokenizer: HubTokenizer) -> None:
+    """Break control tokens up that the vocabulary has as pieces of text, too, such as ``</s>`` of XLM-RoBERTa."""
+    unknown = description["model"].get("unk_id"), description["model"].get("unk_token")
+    added = [
+        token for token in description.get("added_tokens") or [] if not {token["id"], token["content"]} & {*unknown}
+    ]
+    spoken = [token["content"] for token in added if token["id"] in tokenizer.plain([token["content"]])[0]]
+    breaks = [{"type": "Replace", "pattern": {"String": text}, "content": f"{text[:1]} {text[1:]}"} for text in spoken]
+    if breaks:
+        own = description.get("normalizer")
+        description["normalizer"] = {"type": "Sequence", "normalizers": [*([own] if own else []), *breaks]}
 
 
 def word(folder: Path, text: str) -> int:

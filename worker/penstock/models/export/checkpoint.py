@@ -1,6 +1,6 @@
-"""A Qwen3 checkpoint on disk: its tensors, one at a time."""
+"""A checkpoint on disk: its tensors, one at a time."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -25,21 +25,18 @@ BLOCK_ROWS = 8192
 DTYPES = {"F32": np.dtype(np.float32), "F16": np.dtype(np.float16), "BF16": np.dtype(ml_dtypes.bfloat16)}
 
 
-class Checkpoint:
-    """The tensors of a folder, by their name without the prefix ``model.``; both forms are in use."""
+class Tensors:
+    """The tensors of a folder, by names that do not depend on what wrote them."""
 
-    def __init__(self, folder: Path) -> None:
-        """Raises Misconfigured when a shard is missing or damaged."""
+    def __init__(self, folder: Path, plain: Callable[[str], str]) -> None:
+        """``plain`` makes such a name of one in a file; raises Misconfigured when a shard is missing or damaged."""
         self.folder = folder
-        self.config = read_config(folder)
         self._handles = {name: _open(folder / name) for name in _shards(folder)}
         self._places = {
-            raw.removeprefix("model."): (handle, raw)
+            plain(raw): (handle, raw)
             for handle in self._handles.values()
             for raw in handle.keys()  # noqa: SIM118  # no mapping
         }
-        if read_json(folder / CONFIG).get("head_dim") is None and HEAD_GAIN in self:
-            self.config = self.config.model_copy(update={"head_dim": self.shape(HEAD_GAIN)[0]})
 
     def __contains__(self, name: str) -> bool:
         """Whether there is a tensor of this name."""
@@ -92,6 +89,17 @@ class Checkpoint:
         if not np.isfinite(values.astype(np.float32)).all():
             raise Misconfigured(f"{self.folder}: {name} holds numbers that are not finite; the checkpoint is damaged")
         return values
+
+
+class Checkpoint(Tensors):
+    """Of Qwen3, by names without the prefix ``model.``; both forms are in use."""
+
+    def __init__(self, folder: Path) -> None:
+        """As of Tensors, and for a config that is none of Qwen3."""
+        self.config = read_config(folder)
+        super().__init__(folder, lambda raw: raw.removeprefix("model."))
+        if read_json(folder / CONFIG).get("head_dim") is None and HEAD_GAIN in self:
+            self.config = self.config.model_copy(update={"head_dim": self.shape(HEAD_GAIN)[0]})
 
 
 def _shards(folder: Path) -> list[str]:

@@ -2,8 +2,9 @@
 
 import json
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -11,6 +12,8 @@ from penstock.core.errors import Misconfigured
 from penstock.models.export import foreign
 
 CONFIG = "config.json"
+
+Parsed = TypeVar("Parsed", bound=BaseModel)
 
 FIXED: Mapping[str, object] = {
     "model_type": "qwen3",
@@ -87,30 +90,40 @@ def read_config(folder: Path) -> Config:
 
     Without a ``head_dim`` the heads share the hidden state; what the tensors say counts more, see Checkpoint.
     """
-    raw = _normal(read_json(folder / CONFIG))
-    foreign.refuse_config(folder / CONFIG, raw)
+    path = folder / CONFIG
+    raw = _normal(read_json(path))
+    foreign.refuse_config(path, raw)
     if other := sorted(set(raw.get("architectures") or ()) - set(ARCHITECTURES)):
         raise Misconfigured(
-            f"{folder / CONFIG}: the architecture {', '.join(other)} is no plain Qwen3, only {', '.join(ARCHITECTURES)}"
+            f"{path}: the architecture {', '.join(other)} is no plain Qwen3, only {', '.join(ARCHITECTURES)}"
         )
-    for key, allowed in FIXED.items():
+    refuse_other(path, raw, FIXED, WITHOUT_EFFECT | set(Config.model_fields))
+    config = parse(path, raw, Config)
+    if config.num_attention_heads % config.num_key_value_heads or config.head_dim % 2:
+        raise Misconfigured(f"{path}: the numbers of heads, or head_dim, do not divide")
+    return config
+
+
+def refuse_other(path: Path, raw: Mapping[str, object], fixed: Mapping[str, object], known: AbstractSet[str]) -> None:
+    """Raises Misconfigured where a key has another value than the ``fixed``, or is neither of those nor ``known``."""
+    for key, allowed in fixed.items():
         if raw.get(key, allowed) != allowed:
-            raise Misconfigured(f"{folder / CONFIG}: {key} = {raw[key]!r} is not supported, only {allowed!r}")
-    unknown = set(raw) - set(FIXED) - WITHOUT_EFFECT - set(Config.model_fields)
-    if unknown:
+            raise Misconfigured(f"{path}: {key} = {raw[key]!r} is not supported, only {allowed!r}")
+    if unknown := raw.keys() - fixed.keys() - known:
         names = ", ".join(sorted(unknown))
         raise Misconfigured(
-            f"{folder / CONFIG}: unknown keys {names}: they may change what the model computes. If they do not, "
-            "remove them from a copy of the checkpoint, and export that"
+            f"{path}: unknown keys {names}: they may change what the model computes. If they do not, remove them from "
+            "a copy of the checkpoint, and export that"
         )
+
+
+def parse(path: Path, raw: Mapping[str, object], kind: type[Parsed]) -> Parsed:
+    """The numbers that shape a graph; raises Misconfigured with the first that is missing or wrong."""
     try:
-        config = Config.model_validate(raw)
+        return kind.model_validate(raw)
     except ValidationError as error:
         fault = error.errors(include_url=False)[0]
-        raise Misconfigured(f"{folder / CONFIG}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
-    if config.num_attention_heads % config.num_key_value_heads or config.head_dim % 2:
-        raise Misconfigured(f"{folder / CONFIG}: the numbers of heads, or head_dim, do not divide")
-    return config
+        raise Misconfigured(f"{path}: {'.'.join(map(str, fault['loc']))}: {fault['msg']}") from None
 
 
 def _normal(raw: dict[str, Any]) -> dict[str, Any]:

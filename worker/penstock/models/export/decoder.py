@@ -84,7 +84,7 @@ class _Layers:
         """From the ids to the last tokens."""
         d, last = self._d, self._config.num_hidden_layers - 1
         positions = self._positions()
-        x = d.embed(IDS)
+        x = d.rows("embed_tokens.weight", IDS)
         normed = d.norm(x, f"layers.0.{BEFORE}")
         for index in range(last):
             layer = f"layers.{index}"

@@ -13,7 +13,7 @@ from penstock.models.embedder import OnnxEmbedder
 from penstock.models.export.weights import Advance
 from penstock.models.providers import BUDGET
 from penstock.models.quality import LabelledSet, hard_negatives, kendall_tau, ndcg, read_labelled_set, retrieval_ndcg
-from penstock.models.reranker import OnnxReranker, PairTokenizer
+from penstock.models.reranker import OnnxReranker, pair_encoder
 from penstock.models.runtime import on_processor
 from penstock.models.session import multiplies_bytes
 from penstock.models.tokenizer import HubTokenizer
@@ -101,7 +101,7 @@ class Gate:
     def _reranking(self, bundle: Bundle, reranker: OnnxReranker, name: str) -> float:
         manifest, labelled = bundle.manifest, self._set
         limit = min(manifest.max_tokens, PAIR_TOKENS)
-        tokenizer = PairTokenizer(HubTokenizer(bundle.tokenizer), manifest.prompts, limit)
+        tokenizer = pair_encoder(HubTokenizer(bundle.tokenizer), manifest.prompts, limit)
         results, every = [], []
         with self._progress(name, len(labelled.queries)) as advance:
             for query, text in labelled.queries.items():

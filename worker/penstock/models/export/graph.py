@@ -90,7 +90,7 @@ class Graph:
 
     def model(self, inputs: Sequence[ValueInfoProto], outputs: Sequence[ValueInfoProto], opset: int) -> ModelProto:
         """The whole, checked by nothing yet."""
-        graph = helper.make_graph(self._nodes, "qwen3", inputs, outputs, list(self._initializers.values()))
+        graph = helper.make_graph(self._nodes, "penstock", inputs, outputs, list(self._initializers.values()))
         contrib = any(node.domain == CONTRIB for node in self._nodes)
         opsets = [helper.make_opsetid("", opset), *([helper.make_opsetid(CONTRIB, 1)] if contrib else [])]
         return helper.make_model(

@@ -12,7 +12,7 @@ from penstock.models.export.config import CONFIG, read_json
 WHOLE, READY = "lm_head.weight", "score.weight"
 
 DROPPED = (
-    "it has a head for classes (score.weight), which an embedding would drop: a reranker then; export it with "
+    "it has a head for classes ({}), which an embedding would drop: a reranker then; export it with "
     "--task reranker, or remove the head from a copy if it is not used"
 )
 NO, YES = {"no", "false", "irrelevant", "not_relevant", "label_0"}, {"yes", "true", "relevant", "label_1"}

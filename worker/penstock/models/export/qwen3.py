@@ -1,26 +1,23 @@
 """Qwen3-Embedding and Qwen3-Reranker: from a checkpoint to a bundle, without torch."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from functools import partial
 from math import prod
 from pathlib import Path
-from typing import NamedTuple
 
-from onnx import ModelProto, checker, shape_inference
+from onnx import ModelProto
 
 from penstock.core.errors import Misconfigured
-from penstock.models import prompts
-from penstock.models.bundle import TOKENIZER, Bundle, Graph, Manifest, TokenCost, fingerprints, load, new_bundle, write
+from penstock.models.bundle import TOKENIZER, Bundle, Manifest, TokenCost, fingerprints, load, new_bundle, write
 from penstock.models.export import card, coarse, decoder, head
 from penstock.models.export.balance import Balanced
-from penstock.models.export.card import Task
 from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.config import Config
+from penstock.models.export.decoder_in_numpy import DecoderInNumpy, probes_of
 from penstock.models.export.dialects import DIALECTS
-from penstock.models.export.gate import Gate, Progress
+from penstock.models.export.gate import Progress
+from penstock.models.export.graphs import Family, Prepared, write_graphs
 from penstock.models.export.locate import Located
-from penstock.models.export.own_texts import OwnTexts
+from penstock.models.export.options import Options, judge, plan
 from penstock.models.export.samples import SAMPLES
 from penstock.models.export.weights import IN_BYTES, Weights
 from penstock.models.tokenizer import HubTokenizer
@@ -32,67 +29,23 @@ LONGEST = 32768
 LEAST_DIMENSION = 32
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
-    """What to make. ``dimension`` is the largest asked for; ``separator`` is that of the reranker's template.
-
-    ``prompts`` go before queries and documents, by side, instead of the checkpoint's own.
-    """
-
-    dialects: tuple[str, ...] = ("cpu",)
-    precisions: tuple[str, ...] = ()
-    dimension: int | None = None
-    task: Task | None = None
-    separator: str = prompts.SEPARATORS["blank-line"]
-    prompts: Mapping[str, str] = field(default_factory=dict)
-    labelled_set: Path | None = None
-    texts: Path | None = None
-
-
-def plan(dialects: Sequence[str], precisions: Sequence[str], *, gated: bool) -> list[tuple[str, str]]:
-    """Which graphs to make: of each dialect the precisions asked for that it knows, else its default.
-
-    The first of a dialect is what workers prefer. Reduced precision on processors is the default only where the
-    quality gate decides; then fp32 stays beside it.
-    """
-    known = {precision for dialect in DIALECTS.values() for precision in dialect.precisions}
-    for option, given, choices in (("--dialect", dialects, set(DIALECTS)), ("--precision", precisions, known)):
-        if wrong := set(given) - choices:
-            raise Misconfigured(f"{option} {', '.join(sorted(wrong))}: choose of {', '.join(sorted(choices))}")
-    made: list[tuple[str, str]] = []
-    for name in dict.fromkeys(dialects):
-        known_here = DIALECTS[name].precisions
-        default = ["int8", "fp32"] if gated and name == "cpu" else [known_here[0]]
-        chosen = [precision for precision in dict.fromkeys(precisions) if precision in known_here] or default
-        if gated and IN_BYTES.keys() & chosen and "fp32" not in chosen:
-            chosen.append("fp32")
-        made += [(name, precision) for precision in chosen]
-    if not made:
-        raise Misconfigured(f"--dialect: choose of {', '.join(sorted(DIALECTS))}")
-    if gated and sum(precision in IN_BYTES for _, precision in made) != 1:
-        raise Misconfigured(
-            "--quality and --texts decide about int8 or int7: add --dialect cpu, and --precision with one of them"
-        )
-    return made
-
-
 def export_bundle(located: Located, folder: Path, options: Options, progress: Progress) -> Manifest:
     """Write the bundle; raises Misconfigured, and then nothing is left behind."""
-    graphs = plan(options.dialects, options.precisions, gated=(options.labelled_set or options.texts) is not None)
-    gate = _gate(options, graphs, progress)
+    graphs = plan({name: dialect.precisions for name, dialect in DIALECTS.items()}, options)
+    gate = judge(options, graphs, progress)
     checkpoint = Checkpoint(located.folder)
     checkpoint.require(decoder.tensors(checkpoint.config))
     _refuse_unknown(checkpoint)
     with new_bundle(folder) as made:
-        end_of_text = card.write_tokenizer(located.folder, made, checkpoint.config).end_of_text
+        end_of_text = card.write_tokenizer(located.folder, made, checkpoint.config.vocab_size).end_of_text
         labels = head.labels(checkpoint)
         task = options.task or card.task(located.folder, located.source, end_of_text, labels)
         embedding = task == "embedding"
         if embedding and labels:
-            raise Misconfigured(f"{checkpoint.folder}: {head.DROPPED}")
+            raise Misconfigured(f"{checkpoint.folder}: {head.DROPPED.format(head.READY)}")
         width = _dimension(checkpoint, options.dimension, end_of_text) if embedding else 1
         ending = width if embedding else head.answer(checkpoint, made)
-        listed = _graphs(checkpoint, made, graphs, ending, progress)
+        listed = write_graphs(_family(checkpoint, ending, made, progress), made, graphs, progress)
         manifest = Manifest(
             source=located.source,
             revision=located.revision,
@@ -104,7 +57,7 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
             max_tokens=min(LONGEST, checkpoint.config.max_position_embeddings, card.longest(located.folder) or LONGEST),
             end_of_text=end_of_text if embedding else "",
             prompts=card.templates(task, located.folder, options.separator, options.prompts),
-            graphs=tuple(listed),
+            graphs=listed,
             work=_work(checkpoint.config),
             files=fingerprints(made),
         )
@@ -112,76 +65,25 @@ def export_bundle(located: Located, folder: Path, options: Options, progress: Pr
     return load(folder).manifest
 
 
-def _gate(options: Options, graphs: Sequence[tuple[str, str]], progress: Progress) -> Gate | OwnTexts | None:
-    """What decides about reduced precision, if anything does."""
-    if options.labelled_set is not None and options.texts is not None:
-        raise Misconfigured("--quality and --texts decide the same thing: leave one out")
-    reduced = next((precision for _, precision in graphs if precision in IN_BYTES), "")
-    if options.labelled_set is not None:
-        return Gate(options.labelled_set, reduced, progress)
-    return None if options.texts is None else OwnTexts(options.texts, reduced, progress)
+def _family(checkpoint: Checkpoint, ending: Array | int, made: Path, progress: Progress) -> Family[Checkpoint]:
+    """``ending`` is what the graph ends with, see ``decoder.build``."""
 
+    def build(source: Checkpoint, weights: Weights, dialect: str, precision: str) -> ModelProto:
+        return decoder.build(source, weights, dialect, precision, ending)
 
-def _graphs(
-    checkpoint: Checkpoint, made: Path, graphs: Sequence[tuple[str, str]], ending: Array | int, progress: Progress
-) -> list[Graph]:
-    """One file per graph, and one of weights for those that multiply with the same matrices."""
-    listed = []
-    files: dict[str, Weights] = {}
-    prepared: dict[str, _Prepared] = {}
     parameters = sum(prod(shape) for shape in decoder.tensors(checkpoint.config).values())
-    with ExitStack() as opened:
-        for dialect, precision in graphs:
-            label = f"cpu-{precision}" if dialect == "cpu" else f"gpu-{precision}"
-            if label not in prepared:
-                prepared[label] = _prepare(checkpoint, made, precision, progress)
-            ready = prepared[label]
-            with progress(f"{dialect} {precision}", 0 if label in files else parameters) as advance:
-                if label not in files:
-                    weights = Weights(ready.checkpoint, made / f"{label}.weights", precision, advance, ready.exact)
-                    files[label] = opened.enter_context(closing(weights))
-                model = decoder.build(files[label].checkpoint, files[label], dialect, precision, ending)
-            name = f"{dialect}-{precision}.onnx"
-            listed.append(
-                Graph(
-                    dialect=dialect,
-                    precision=precision,
-                    file=name,
-                    output=model.graph.output[0].name,
-                    exact=ready.exact,
-                    worst_probe=ready.worst_probe,
-                )
-            )
-            (made / name).write_bytes(_checked(model, dialect).SerializeToString())
-    for graph in listed:
-        if graph.dialect != "cuda":  # ONNX does not know all of its operators; ONNX Runtime checks them when it loads
-            checker.check_model(str(made / graph.file))
-    return listed
+    return Family(parameters, partial(_prepare, checkpoint, made, progress), build)
 
 
-class _Prepared(NamedTuple):
-    """What a precision is made of, which of its matrices stay in fp32, and the worst cosine that is left."""
-
-    checkpoint: Checkpoint
-    exact: tuple[str, ...] = ()
-    worst_probe: float | None = None
-
-
-def _prepare(checkpoint: Checkpoint, made: Path, precision: str, progress: Progress) -> _Prepared:
+def _prepare(checkpoint: Checkpoint, made: Path, progress: Progress, precision: str) -> Prepared[Checkpoint]:
     if precision not in IN_BYTES:
-        return _Prepared(checkpoint)
+        return Prepared(checkpoint)
     balanced = Balanced(checkpoint.folder)
     samples = HubTokenizer(made / TOKENIZER).encode(SAMPLES[::3], checkpoint.config.max_position_embeddings)
     with progress(f"what {precision} spoils", 0):
-        exact, worst = coarse.coarse(balanced, precision, samples)
-    return _Prepared(balanced, tuple(exact), round(worst, 5))
-
-
-def _checked(model: ModelProto, dialect: str) -> ModelProto:
-    """With every shape inferred where TensorRT reads it: a value without one would split the engine."""
-    if dialect != "tensorrt":
-        return model
-    return shape_inference.infer_shapes(model, check_type=True, strict_mode=True, data_prop=True)
+        model, probes = DecoderInNumpy.of(balanced, precision), probes_of(balanced, samples)
+        exact, worst = coarse.coarse(model, probes)
+    return Prepared(balanced, tuple(exact), round(worst, 5))
 
 
 def _work(config: Config) -> TokenCost:

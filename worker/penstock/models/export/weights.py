@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from penstock.core.errors import Misconfigured
-from penstock.models.export.checkpoint import Array, Checkpoint
+from penstock.models.export.checkpoint import Array, Tensors
 
 ALIGNMENT = 4096
 """Offsets that can be mapped into memory."""
@@ -41,7 +41,7 @@ class Weights:
     """
 
     def __init__(
-        self, checkpoint: Checkpoint, path: Path, precision: str, advance: Advance, exact: Collection[str] = ()
+        self, checkpoint: Tensors, path: Path, precision: str, advance: Advance, exact: Collection[str] = ()
     ) -> None:
         """``precision`` is that of the matrices: fp32, fp16, bf16, int8 or int7; those ``exact`` stay in fp32."""
         self._exact = frozenset(exact)

@@ -116,7 +116,7 @@ class ModelApi:
         scorer, step = self.search.scorer, self.search.rank
         if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
-        instruction = body.instruction or scorer.instruction
+        instruction = body.instruction or scorer.task(None)
         pairs = await self._in_time(self.search.in_thread(scorer.pairs.encode, body.query, body.texts, instruction))
         if step.expected_s(sum(map(len, pairs))) > self.timeout_s:
             raise Unavailable(f"{len(pairs)} documents would take longer than {self.timeout_s:g} s now")

@@ -1,16 +1,12 @@
 """The ``cpu`` dialect: what the kernels of ONNX Runtime's CPU provider compute fastest."""
 
 import numpy as np
-from onnx import TensorProto
 
 from penstock.models.export.checkpoint import Checkpoint
+from penstock.models.export.dialects.products import ByteProducts
 from penstock.models.export.dialects.standard import Standard
 from penstock.models.export.graph import CONTRIB, IDS
-from penstock.models.export.weights import IN_BYTES, Weights
-
-LARGEST = 127
-MIDDLE = 128
-"""Activations are unsigned bytes around this zero point: the kernels for processors multiply unsigned by signed."""
+from penstock.models.export.weights import Weights
 
 BLOCK = 256
 """Queries of a block. Its scores take 4 bytes for each head, query and key: memory grows with the text's length, no
@@ -20,11 +16,8 @@ QUARTERS = 4
 SHORT, MEDIUM = 128, QUARTERS * BLOCK
 """Texts longer than the first are attended to in four blocks of queries; beyond the second in blocks of one size."""
 
-TINIEST = 1e-30
-"""A row of zeros is divided by this instead of by zero."""
 
-
-class Cpu(Standard):
+class Cpu(ByteProducts, Standard):
     """Kernels of ONNX Runtime's CPU provider.
 
     The sum before a norm stays apart: the fused SkipSimplifiedLayerNormalization takes twice the time of both.
@@ -36,30 +29,12 @@ class Cpu(Standard):
     def __init__(self, checkpoint: Checkpoint, weights: Weights, precision: str) -> None:
         """As in Standard."""
         super().__init__(checkpoint, weights, precision)
-        self._bytes = precision in IN_BYTES
-        self._quantized: dict[str, tuple[str, str]] = {}
         self._by_quarter: tuple[str, str] | tuple[()] = ()
         self._tokens = ""
 
-    def embed(self, ids: str) -> str:
-        """As in Standard; in fp32 after the rows are looked up."""
-        rows = super().embed(ids)
-        return self.graph.op("Cast", rows, to=TensorProto.FLOAT) if self._bytes else rows
-
-    def linear(self, x: str, *names: str) -> str:
-        """As in Standard; int8 times int8 with a scale per token and one per output channel."""
-        g = self.graph
-        matrix, *scales = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
-        if not scales:
-            return g.op("MatMul", x, matrix)
-        whole, largest = self._quantize(x)
-        unit, middle = self._unit()
-        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, *scales, middle, domain=CONTRIB)
-        return g.op("Mul", result, largest)
-
     def norm(self, x: str, name: str, precision: str | None = None) -> str:
         """As in Standard."""
-        gain = self.gain(name, precision)
+        gain = self.vector(name, precision)
         return self.graph.op("RMSNormalization", x, gain, axis=-1, epsilon=self.config.rms_norm_eps)
 
     def gated(self, gate: str, up: str) -> str:
@@ -161,15 +136,3 @@ class Cpu(Standard):
 
     def _unsqueeze(self, x: str, axis: int) -> str:
         return self.graph.op("Unsqueeze", x, self.graph.constant([axis], np.int64))
-
-    def _quantize(self, x: str) -> tuple[str, str]:
-        """Each token divided by its largest magnitude, then rounded to bytes: no token sees another's scale."""
-        if x not in self._quantized:
-            g = self.graph
-            magnitude = g.op("ReduceMax", g.op("Abs", x), g.constant([-1], np.int64), keepdims=1)
-            largest = g.op("Max", magnitude, g.constant(TINIEST, np.float32))
-            self._quantized[x] = g.op("QuantizeLinear", g.op("Div", x, largest), *self._unit()), largest
-        return self._quantized[x]
-
-    def _unit(self) -> tuple[str, str]:
-        return self.graph.constant(1 / LARGEST, np.float32), self.graph.constant(MIDDLE, np.uint8)

@@ -27,14 +27,14 @@ class Cuda(Standard):
 
     def norm(self, x: str, name: str, precision: str | None = None) -> str:
         """As in Standard."""
-        gain = self.gain(name, precision)
+        gain = self.vector(name, precision)
         return self.graph.op("SimplifiedLayerNormalization", x, gain, axis=-1, epsilon=self.config.rms_norm_eps)
 
     def add_norm(self, x: str, delta: str, name: str) -> tuple[str, str]:
         """As in Standard, in one pass."""
         normed, _, _, total = self.graph.ops(
             "SkipSimplifiedLayerNormalization",
-            [x, delta, self.gain(name)],
+            [x, delta, self.vector(name)],
             "x--x",
             CONTRIB,
             epsilon=self.config.rms_norm_eps,
@@ -48,7 +48,7 @@ class Cuda(Standard):
     def attention(self, x: str, layer: str, positions: str) -> str:  # noqa: ARG002  # counted from 0 inside
         """As in Standard."""
         c, names = self.config, [f"{layer}.self_attn.{part}_proj.weight" for part in "qkv"]
-        gains = (self.gain(f"{layer}.self_attn.{part}_norm.weight") for part in "qk")
+        gains = (self.vector(f"{layer}.self_attn.{part}_norm.weight") for part in "qk")
         none = ("",) * 6
         return self.graph.op(
             "GroupQueryAttention",

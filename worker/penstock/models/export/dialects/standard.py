@@ -5,40 +5,26 @@ from functools import cached_property
 from typing import Any
 
 import numpy as np
-from onnx import numpy_helper
 
 from penstock.models.batches import round_up
 from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.config import Config
-from penstock.models.export.graph import Graph
-from penstock.models.export.weights import IN_BYTES, TYPES, Weights, cast
+from penstock.models.export.dialects.products import Products
+from penstock.models.export.weights import TYPES, Weights, cast
 from penstock.models.providers import MULTIPLE
 
 
-class Standard:
-    """Operators of opset 23. ``precision`` is that of the matrices; beside bytes everything else is in fp32."""
+class Standard(Products):
+    """Operators of opset 23."""
 
     name = "tensorrt"
     opset = 23
     precisions: tuple[str, ...] = ("bf16", "fp16", "fp32")
 
     def __init__(self, checkpoint: Checkpoint, weights: Weights, precision: str) -> None:
-        """A graph to be, with two inputs: ids ``[batch, length]`` and lengths ``[batch]``, int32."""
-        self.graph = Graph()
+        """As in Products."""
+        super().__init__(checkpoint, weights, precision)
         self.config: Config = checkpoint.config
-        self._checkpoint = checkpoint
-        self._weights = weights
-        self.precision = "fp32" if precision in IN_BYTES else precision
-
-    def embed(self, ids: str) -> str:
-        """``[batch, length]`` to ``[batch, length, hidden]``."""
-        table = self._weights.table("embed_tokens.weight")
-        return self.graph.op("Gather", self.graph.weight(table), ids)
-
-    def linear(self, x: str, *names: str) -> str:
-        """``x`` times one matrix, or several side by side."""
-        (matrix,) = self._weights.linear(names, "+".join(names))
-        return self.graph.op("MatMul", x, self.graph.weight(matrix))
 
     def norm(self, x: str, name: str, precision: str | None = None) -> str:
         """Root mean square normalization of the last axis, with a gain; statistics in fp32."""
@@ -48,7 +34,7 @@ class Standard:
         root = g.op("Sqrt", g.op("Add", mean, g.constant(self.config.rms_norm_eps, np.float32)))
         normed = g.op("Div", values, root)
         normed = normed if wide else g.op("Cast", normed, to=TYPES[self.precision][0])
-        return g.op("Mul", normed, self.gain(name, precision))
+        return g.op("Mul", normed, self.vector(name, precision))
 
     def add_norm(self, x: str, delta: str, name: str) -> tuple[str, str]:
         """The sum, and the sum normalized."""
@@ -89,17 +75,8 @@ class Standard:
         """Cosines and sines, each ``[positions, head_dim / 2]``."""
         tables = rotary(self.config)
         named = zip(("rotary.cos", "rotary.sin"), tables, strict=True)
-        cosines, sines = (self._small(name, cast(name, table, self.precision)) for name, table in named)
+        cosines, sines = (self.small(name, cast(name, table, self.precision)) for name, table in named)
         return cosines, sines
-
-    def gain(self, name: str, precision: str | None = None) -> str:
-        """A normalization's gain, a small initializer."""
-        precision = precision or self.precision
-        label = name if precision == self.precision else f"{name}.{precision}"
-        return self._small(label, cast(name, self._checkpoint.read(name), precision))
-
-    def _small(self, name: str, values: Array) -> str:
-        return self.graph.weight(numpy_helper.from_array(values, name))
 
 
 def rotary(config: Config) -> tuple[Array, Array]:
