@@ -86,6 +86,23 @@ class Weights:
             self._write(name, precision, shape, (cast(name, block, precision) for block in self._blocks(name)))
         return self._written[name]
 
+    def byte_table(self, name: str) -> tuple[TensorProto, TensorProto]:
+        """The embedding table in bytes, and a scale per row, ``[vocabulary, 1]``: for models that are mostly table."""
+        label = f"{name}.scale"
+        if name not in self._written:
+            scales: list[Array] = []
+
+            def rows() -> Iterator[Array]:
+                for block in self._blocks(name):
+                    quantized, scale = quantize_rows(block)
+                    scales.append(scale)
+                    yield quantized
+
+            shape = self.checkpoint.shape(name)
+            self._write(name, "int8", shape, rows())
+            self._write(label, "fp32", (shape[0], 1), scales)
+        return self._written[name], self._written[label]
+
     def _blocks(self, name: str) -> Iterator[Array]:
         for block in self.checkpoint.blocks(name):
             self._advance(block.size)
