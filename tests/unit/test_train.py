@@ -188,7 +188,7 @@ def test_what_is_left_of_a_matrix_is_the_least_squares_solution(count: int, seed
     rng = np.random.default_rng(seed)
     inputs, matrix = rng.normal(size=(200, 8)) + rng.normal(size=(200, 1)), rng.normal(size=(5, 8))
     kept, ours = fitted(torch.tensor(inputs.T @ inputs), torch.tensor(matrix), count)
-    whole = inputs @ matrix.T
+    whole, kept = inputs @ matrix.T, kept.numpy()
     theirs, *_ = np.linalg.lstsq(inputs[:, kept], whole, rcond=None)
     error, least = (np.linalg.norm(inputs[:, kept] @ solved - whole) for solved in (ours.numpy().T, theirs))
     assert ours.shape == (5, count)
