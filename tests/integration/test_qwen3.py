@@ -18,6 +18,7 @@ from penstock.models.embedder import OnnxEmbedder
 from penstock.models.export import coarse, decoder
 from penstock.models.export.balance import Balanced
 from penstock.models.export.checkpoint import Checkpoint
+from penstock.models.export.decoder_in_numpy import LENGTH, PROBES, DecoderInNumpy, probes_of
 from penstock.models.export.graph import CONTRIB
 from penstock.models.export.weights import Weights
 from penstock.models.forward import Forward
@@ -107,9 +108,10 @@ def test_a_token_without_an_embedding_spoils_no_measurement(tmp_path: Path, prec
     path = tmp_path / "checkpoint" / "model.safetensors"
     held = load_file(path)
     (name,) = [name for name in held if "embed_tokens" in name]
-    held[name][np.random.default_rng(0).integers(0, len(held[name]), (coarse.PROBES, coarse.LENGTH))[5, 0]] = 0
+    held[name][np.random.default_rng(0).integers(0, len(held[name]), (PROBES, LENGTH))[5, 0]] = 0
     save_file(held, path, metadata={"format": "pt"})
-    kept, worst = coarse.coarse(Balanced(tmp_path / "checkpoint"), precision, [])
+    balanced = Balanced(tmp_path / "checkpoint")
+    kept, worst = coarse.coarse(DecoderInNumpy.of(balanced, precision), probes_of(balanced, []))
     assert kept
     assert worst >= coarse.LEAST
 

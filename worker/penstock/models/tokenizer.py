@@ -38,6 +38,11 @@ class HubTokenizer(ports.Tokenizer):
         return len(self._opening) + len(self._closing)
 
     @property
+    def around(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the tokenizer puts before and after every text."""
+        return self._opening, self._closing
+
+    @property
     def end_of_text(self) -> str:
         """The tokens that end every text, as they are written."""
         return "".join(self._tokenizer.id_to_token(number) for number in self._closing)

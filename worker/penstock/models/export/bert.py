@@ -8,18 +8,22 @@ from onnx import ModelProto
 
 from penstock.core.errors import Misconfigured
 from penstock.models.bundle import Bundle, Manifest, TokenCost, fingerprints, load, new_bundle, write
-from penstock.models.export import card, encoder, head
+from penstock.models.export import card, coarse, encoder, head
 from penstock.models.export.card import Task
 from penstock.models.export.config import CONFIG, read_json
 from penstock.models.export.dialects.encoder import ENCODER_DIALECTS
 from penstock.models.export.encoder import Ending
+from penstock.models.export.encoder_balance import BalancedEncoder
 from penstock.models.export.encoder_checkpoint import EncoderCheckpoint, tensors
 from penstock.models.export.encoder_config import PREFIXES, EncoderConfig
+from penstock.models.export.encoder_in_numpy import LENGTH, EncoderInNumpy, probes_of
 from penstock.models.export.gate import Progress
 from penstock.models.export.graphs import Family, Prepared, write_graphs
 from penstock.models.export.locate import Located
 from penstock.models.export.options import Options, judge, plan
-from penstock.models.export.weights import Weights
+from penstock.models.export.samples import SAMPLES
+from penstock.models.export.weights import IN_BYTES, Weights
+from penstock.models.reranker import CrossPairs
 from penstock.models.tokenizer import HubTokenizer
 
 POOLINGS = (encoder.MEAN, encoder.FIRST, encoder.LAST)
@@ -62,7 +66,7 @@ def export_bundle(
             max_tokens=min([config.longest, *card.limits(located.folder)]),
             end_of_text=tokenizer.end_of_text if task == "embedding" else "",
             prompts=card.plain_prompts(task, located.folder, options.prompts),
-            graphs=write_graphs(_family(checkpoint, ending), made, graphs, progress),
+            graphs=write_graphs(_family(checkpoint, ending, tokenizer, progress), made, graphs, progress),
             work=_work(config),
             files=fingerprints(made),
         )
@@ -102,12 +106,28 @@ def _ending(checkpoint: EncoderCheckpoint, folder: Path, task: Task, tokenizer: 
     return Ending(encoder.FIRST, scored=True, separator=between[0] if typed else None)
 
 
-def _family(checkpoint: EncoderCheckpoint, ending: Ending) -> Family[EncoderCheckpoint]:
+def _family(
+    checkpoint: EncoderCheckpoint, ending: Ending, tokenizer: HubTokenizer, progress: Progress
+) -> Family[EncoderCheckpoint]:
+    def prepare(precision: str) -> Prepared[EncoderCheckpoint]:
+        if precision not in IN_BYTES:
+            return Prepared(checkpoint)
+        balanced = BalancedEncoder(checkpoint.folder)
+        limit = min(LENGTH, checkpoint.config.longest)
+        if ending.scored:
+            texts, around = CrossPairs(tokenizer, limit).encode(SAMPLES[8], SAMPLES[::3]), tokenizer.around_pair
+        else:
+            texts, around = tokenizer.encode(SAMPLES[::3], limit), tokenizer.around
+        with progress(f"what {precision} spoils", 0):
+            probes = probes_of(balanced, texts, around, ending.separator)
+            exact, worst = coarse.coarse(EncoderInNumpy(balanced, precision, ending), probes)
+        return Prepared(balanced, tuple(exact), round(worst, 5))
+
     def build(source: EncoderCheckpoint, weights: Weights, dialect: str, precision: str) -> ModelProto:
         return encoder.build(source, weights, dialect, precision, ending)
 
     parameters = sum(prod(shape) for shape in tensors(checkpoint.config).values())
-    return Family(parameters, lambda _: Prepared(checkpoint), build)
+    return Family(parameters, prepare, build)
 
 
 def _work(config: EncoderConfig) -> TokenCost:

@@ -154,12 +154,26 @@ def write_tokenizer(folder: Path, made: Path, rows: int) -> HubTokenizer:
     description = read_json(source)
     for token in description.get("added_tokens") or []:
         token["special"] = True
+    _silence(description, HubTokenizer(source))
     (made / TOKENIZER).write_text(json.dumps(description, ensure_ascii=False))
     tokenizer = HubTokenizer(made / TOKENIZER)
     last = max(tokenizer.highest_id, *tokenizer.control(tokenizer.end_of_text), 0)
     if last >= rows:
         raise Misconfigured(f"{source} has a token {last}, the model only {rows} rows")
     return tokenizer
+
+
+def _silence(description: dict[str, Any], tokenizer: HubTokenizer) -> None:
+    """Break control tokens up that the vocabulary has as pieces of text, too, such as ``</s>`` of XLM-RoBERTa."""
+    unknown = description["model"].get("unk_id"), description["model"].get("unk_token")
+    added = [
+        token for token in description.get("added_tokens") or [] if not {token["id"], token["content"]} & {*unknown}
+    ]
+    spoken = [token["content"] for token in added if token["id"] in tokenizer.plain([token["content"]])[0]]
+    breaks = [{"type": "Replace", "pattern": {"String": text}, "content": f"{text[:1]} {text[1:]}"} for text in spoken]
+    if breaks:
+        own = description.get("normalizer")
+        description["normalizer"] = {"type": "Sequence", "normalizers": [*([own] if own else []), *breaks]}
 
 
 def word(folder: Path, text: str) -> int:

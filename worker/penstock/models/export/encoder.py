@@ -5,9 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 from onnx import ModelProto, TensorProto, helper, numpy_helper
 
+from penstock.models.export.activations import BEHIND_GELU
 from penstock.models.export.checkpoint import Array
 from penstock.models.export.decoder import EMBEDDING, LOGIT
-from penstock.models.export.dialects.encoder import ENCODER_DIALECTS, CpuEncoder, StandardEncoder
+from penstock.models.export.dialects.encoder import ENCODER_DIALECTS, CpuEncoder, StandardEncoder, State
 from penstock.models.export.encoder_checkpoint import POSITIONS, TYPES, WORDS, EncoderCheckpoint
 from penstock.models.export.graph import IDS, LENGTHS
 from penstock.models.export.weights import Weights
@@ -81,11 +82,12 @@ class _Layers:
             x = self._layer(x, x, index)
         one_token = self._ending.pooling != MEAN
         if one_token and isinstance(self._d, CpuEncoder):  # nothing else of the last layer is looked at
-            return self._wide(self._op("Squeeze", self._layer(x, self._chosen(x), last), 1))
-        x = self._wide(self._layer(x, x, last))
-        return self._op("Squeeze", self._chosen(x) if one_token else self._mean(x), 1)
+            asking = State(*(self._chosen(part) for part in x))
+            return self._wide(self._op("Squeeze", self._layer(x, asking, last).whole, 1))
+        states = self._wide(self._layer(x, x, last).whole)
+        return self._op("Squeeze", self._chosen(states) if one_token else self._mean(states), 1)
 
-    def _embedded(self) -> str:
+    def _embedded(self) -> State:
         """The sum of what a token is, where it stands, and which text of a pair it is of; normalized."""
         g, c, d = self._g, self._config, self._d
         first, end = self._int(c.first_position), self._int(c.max_position_embeddings - 1)
@@ -107,14 +109,15 @@ class _Layers:
         passed = g.op("CumSum", separates, g.constant(1, np.int32), exclusive=1)
         return g.op("Min", passed, g.constant(1, np.int32))
 
-    def _layer(self, x: str, asking: str, index: int) -> str:
+    def _layer(self, x: State, asking: State, index: int) -> State:
         """What a layer makes of the tokens ``asking``, which look at all of ``x``."""
         d, layer = self._d, f"encoder.layer.{index}"
         with self._g.scope(layer):
-            q = d.affine(asking, f"{layer}.attention.self.query")
-            k, v = (d.affine(x, f"{layer}.attention.self.{part}") for part in ("key", "value"))
+            q = d.affine(asking.read, f"{layer}.attention.self.query")
+            k, v = (d.affine(x.read, f"{layer}.attention.self.{part}") for part in ("key", "value"))
             x = d.add_norm(asking, d.attend(q, k, v, self._lengths), f"{layer}.attention.output")
-            return d.add_norm(x, d.activated(x, f"{layer}.intermediate.dense"), f"{layer}.output")
+            inner = d.activated(x.read, f"{layer}.intermediate.dense")
+            return d.add_norm(x, inner, f"{layer}.output", BEHIND_GELU)
 
     def _chosen(self, x: str) -> str:
         """``[batch, length, n]`` to ``[batch, 1, n]``: the first token of each text, or the last."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from penstock.core.errors import Misconfigured
-from penstock.models.export.checkpoint import Tensors
+from penstock.models.export.checkpoint import Array, Tensors
 from penstock.models.export.config import CONFIG
 from penstock.models.export.encoder_config import EncoderConfig, read_encoder_config
 
@@ -51,6 +51,10 @@ class EncoderCheckpoint(Tensors):
         """As of Tensors, and for a config that is none of these encoders."""
         self.config: EncoderConfig = read_encoder_config(folder)
         super().__init__(folder, lambda raw: _plain(raw.removeprefix(self.config.prefix)))
+
+    def behind(self, part: str) -> Array | None:  # noqa: ARG002  # those that are balanced look at it
+        """What the result of a part's norm has to be multiplied with before it is added: nothing here."""
+        return None
 
     @property
     def head(self) -> ScoreHead:

@@ -12,6 +12,7 @@ from penstock.models.export import card, coarse, decoder, head
 from penstock.models.export.balance import Balanced
 from penstock.models.export.checkpoint import Array, Checkpoint
 from penstock.models.export.config import Config
+from penstock.models.export.decoder_in_numpy import DecoderInNumpy, probes_of
 from penstock.models.export.dialects import DIALECTS
 from penstock.models.export.gate import Progress
 from penstock.models.export.graphs import Family, Prepared, write_graphs
@@ -80,7 +81,8 @@ def _prepare(checkpoint: Checkpoint, made: Path, progress: Progress, precision: 
     balanced = Balanced(checkpoint.folder)
     samples = HubTokenizer(made / TOKENIZER).encode(SAMPLES[::3], checkpoint.config.max_position_embeddings)
     with progress(f"what {precision} spoils", 0):
-        exact, worst = coarse.coarse(balanced, precision, samples)
+        model, probes = DecoderInNumpy.of(balanced, precision), probes_of(balanced, samples)
+        exact, worst = coarse.coarse(model, probes)
     return Prepared(balanced, tuple(exact), round(worst, 5))
 
 

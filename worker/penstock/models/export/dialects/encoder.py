@@ -4,15 +4,24 @@ Padding is on the right, and every token sees all others, but nothing that follo
 """
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 from onnx import TensorProto
 from typing_extensions import override
 
+from penstock.models.export.activations import ANY, Steps
 from penstock.models.export.dialects.products import ByteProducts, Products
 from penstock.models.export.encoder_checkpoint import WORDS, EncoderCheckpoint
 from penstock.models.export.graph import CONTRIB, IDS
 from penstock.models.export.weights import Weights
+
+
+class State(NamedTuple):
+    """What a norm leaves: as it is, to be added, and as matrices read it, in a balanced checkpoint's proportions."""
+
+    whole: str
+    read: str
 
 
 class StandardEncoder(Products):
@@ -25,21 +34,26 @@ class StandardEncoder(Products):
     def __init__(self, checkpoint: EncoderCheckpoint, weights: Weights, precision: str) -> None:
         """As in Products."""
         super().__init__(checkpoint, weights, precision)
-        self.config = checkpoint.config
+        self.encoder, self.config = checkpoint, checkpoint.config
         self._visible = ""
 
-    def affine(self, x: str, name: str) -> str:
-        """``x`` times a matrix, and its bias."""
-        return self.graph.op("Add", self.linear(x, f"{name}.weight"), self.vector(f"{name}.bias"))
+    def affine(self, x: str, name: str, steps: Steps = ANY) -> str:
+        """``x`` times a matrix, and its bias; for ``steps`` see ``linear``."""
+        return self.graph.op("Add", self.linear(x, f"{name}.weight", steps=steps), self.vector(f"{name}.bias"))
 
-    def norm(self, x: str, part: str) -> str:
+    def norm(self, x: str, part: str) -> State:
         """Mean and variance normalization of the last axis, with a gain and a bias; statistics in fp32."""
         gain, bias = (self.vector(f"{part}.LayerNorm.{kind}") for kind in ("weight", "bias"))
-        return self.graph.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=self.config.layer_norm_eps)
+        normed = self.graph.op("LayerNormalization", x, gain, bias, axis=-1, epsilon=self.config.layer_norm_eps)
+        behind = self.encoder.behind(part)
+        if behind is None:
+            return State(normed, normed)
+        restored = self.graph.op("Mul", normed, self.small(f"{part}.behind", behind))
+        return State(restored, normed)
 
-    def add_norm(self, x: str, mixed: str, part: str) -> str:
-        """``x`` plus what a part's matrix makes of ``mixed``, normalized."""
-        return self.norm(self.graph.op("Add", x, self.affine(mixed, f"{part}.dense")), part)
+    def add_norm(self, x: State, inner: str, part: str, steps: Steps = ANY) -> State:
+        """The state plus what a part's matrix makes of ``inner``, normalized."""
+        return self.norm(self.graph.op("Add", x.whole, self.affine(inner, f"{part}.dense", steps)), part)
 
     def activated(self, x: str, name: str) -> str:
         """GELU with the exact error function (arXiv 1606.08415) of x times a matrix, and its bias."""

@@ -4,16 +4,10 @@ import numpy as np
 from onnx import TensorProto, numpy_helper
 from typing_extensions import override
 
+from penstock.models.export.activations import ANY, Steps
 from penstock.models.export.checkpoint import Array, Tensors
 from penstock.models.export.graph import CONTRIB, Graph
 from penstock.models.export.weights import IN_BYTES, Weights, cast
-
-LARGEST = 127
-MIDDLE = 128
-"""Activations are unsigned bytes around this zero point: the kernels for processors multiply unsigned by signed."""
-
-TINIEST = 1e-30
-"""A row of zeros is divided by this instead of by zero."""
 
 
 class Products:
@@ -30,8 +24,8 @@ class Products:
         """Rows of a table: indices of any shape to ``[…, width]``."""
         return self.graph.op("Gather", self.graph.weight(self._weights.table(name)), indices)
 
-    def linear(self, x: str, *names: str) -> str:
-        """``x`` times one matrix, or several side by side."""
+    def linear(self, x: str, *names: str, steps: Steps = ANY) -> str:  # noqa: ARG002  # without bytes, no steps
+        """``x`` times one matrix, or several side by side; ``steps`` are those of x in bytes."""
         (matrix,) = self._weights.linear(names, "+".join(names))
         return self.graph.op("MatMul", x, self.graph.weight(matrix))
 
@@ -62,25 +56,26 @@ class ByteProducts(Products):
         return self.graph.op("Cast", found, to=TensorProto.FLOAT) if self._bytes else found
 
     @override
-    def linear(self, x: str, *names: str) -> str:
+    def linear(self, x: str, *names: str, steps: Steps = ANY) -> str:
         """As in Products; int8 times int8 with a scale per token and one per output channel."""
         g = self.graph
         matrix, *scales = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
         if not scales:
             return g.op("MatMul", x, matrix)
-        whole, largest = self._quantize(x)
-        unit, middle = self._unit()
-        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, *scales, middle, domain=CONTRIB)
+        whole, largest = self._quantize(x, steps)
+        unit, zero = self._unit(steps)
+        result = g.op("MatMulIntegerToFloat", whole, matrix, unit, *scales, zero, domain=CONTRIB)
         return g.op("Mul", result, largest)
 
-    def _quantize(self, x: str) -> tuple[str, str]:
+    def _quantize(self, x: str, steps: Steps) -> tuple[str, str]:
         """Each token divided by its largest magnitude, then rounded to bytes: no token sees another's scale."""
         if x not in self._quantized:
             g = self.graph
-            magnitude = g.op("ReduceMax", g.op("Abs", x), g.constant([-1], np.int64), keepdims=1)
-            largest = g.op("Max", magnitude, g.constant(TINIEST, np.float32))
-            self._quantized[x] = g.op("QuantizeLinear", g.op("Div", x, largest), *self._unit()), largest
+            sizes = g.op("Abs", x) if steps.signed else x
+            largest = g.op("ReduceMax", sizes, g.constant([-1], np.int64), keepdims=1)
+            largest = g.op("Max", largest, g.constant(steps.least, np.float32))
+            self._quantized[x] = g.op("QuantizeLinear", g.op("Div", x, largest), *self._unit(steps)), largest
         return self._quantized[x]
 
-    def _unit(self) -> tuple[str, str]:
-        return self.graph.constant(1 / LARGEST, np.float32), self.graph.constant(MIDDLE, np.uint8)
+    def _unit(self, steps: Steps) -> tuple[str, str]:
+        return self.graph.constant(1 / steps.above, np.float32), self.graph.constant(steps.zero, np.uint8)
