@@ -7,7 +7,6 @@ more languages than that). At most 100 of each language; BM25 over whole documen
 """
 
 import glob
-import json
 import subprocess
 import sys
 import tempfile
@@ -41,7 +40,7 @@ def main(translations: str) -> None:
     texts, rows = documents(), []
     with tempfile.TemporaryDirectory() as passing:
         ours = indexed(Path(passing), corpus.EMBEDDING, None)
-        for path in sorted(glob.glob(translations)):
+        for path in sorted(glob.glob(translations)):  # noqa: PTH207  # as the shell does
             language = path.rpartition("Translation-")[2].partition(".")[0].replace("%5f", "_")
             if language in LANGUAGES or len(queries := asked(path, language, english)) < FEWEST:
                 continue

@@ -104,6 +104,14 @@ def embedding(source: str, tokens: int, instruction: str, kind: type[ByLength] =
     return kind(modules=modules, device=device, prompts=before, model_card_data=about)
 
 
+def save(model: SentenceTransformer, folder: Path) -> None:
+    """Write it, for texts as long as it has positions for: those that it was trained on were cut."""
+    config = model[0].auto_model.config
+    first = config.pad_token_id + 1 if config.model_type == "xlm-roberta" else 0  # where its positions begin
+    model.max_seq_length = config.max_position_embeddings - first
+    model.save(str(folder), create_model_card=False)
+
+
 def is_encoder(source: str) -> bool:
     """Whether a checkpoint is one of ``ENCODERS``."""
     return read_json(card.configs(locate(source, None).folder)[0]).get("model_type") in ENCODERS

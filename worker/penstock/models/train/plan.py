@@ -100,7 +100,7 @@ class Finetune(Contrast, Mined):
 
 
 class Merge(Section):
-    """Stage 3: the last checkpoints of stage 2, between which the sphere is followed (slerp)."""
+    """Stage 3: the last checkpoints of stage 2, or what stage 1 made; between models the sphere is followed (slerp)."""
 
     checkpoints: Count = 3
     base: Share = 0.0

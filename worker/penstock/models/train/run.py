@@ -67,6 +67,8 @@ def _embedding(plan: Plan, pairs: Sequence[Pair], progress: Progress) -> Path:
         known = str(
             _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, start, pairs, folder, progress))
         )
+    if plan.finetune is None and plan.merge.base:
+        return _once(plan.output / "embedding", lambda folder: _mix(plan, start, known, folder))
     if plan.finetune is None:
         return Path(known)
     last = plan.finetune
@@ -99,7 +101,16 @@ def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], fo
     seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
     with progress("pretraining", stage.steps) as advance:
         contrast.train_embedding(plan, "pretrain", stage, trained, seen, 2, advance)
-    trained.save(str(folder), create_model_card=False)
+    model.save(trained, folder)
+
+
+def _mix(plan: Plan, start: str, known: str, folder: Path) -> None:
+    """What was pretrained, with a share of what it was before."""
+    from penstock.models.train import merge, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(known, model.LONGEST, plan.data.instruction)
+    merge.back(trained, start, plan.merge.base)
+    model.save(trained, folder)
 
 
 def _finish(
@@ -113,7 +124,7 @@ def _finish(
     with progress("fine-tuning", stage.steps) as advance:
         contrast.train_embedding(plan, "finetune", stage, trained, mined, plan.merge.checkpoints, advance)
     merge.into(trained, plan, start)
-    trained.save(str(folder), create_model_card=False)
+    model.save(trained, folder)
 
 
 def _reranker(plan: Plan, stage: Rerank, made: Sequence[Path], pairs: Sequence[Pair], progress: Progress) -> Path:

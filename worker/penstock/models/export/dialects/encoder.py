@@ -89,6 +89,7 @@ class CpuEncoder(ByteProducts, StandardEncoder):
     name = "cpu"
     opset = 24
     precisions = ("fp32", "int8", "int7")
+    exact_in = "fp16"  # the runtime makes them fp32 when it loads the graph
 
     @override
     def rows(self, name: str, indices: str) -> str:
