@@ -59,7 +59,7 @@ class Weights:
     def linear(self, names: Sequence[str], label: str, exact: str = "fp32") -> list[TensorProto]:
         """Matrices ``[out, in]`` side by side as one ``[in, sum of out]``; of bytes also its scales ``[sum of out]``.
 
-        Those that stay ``exact``, in fp32 or fp16, have none. Per output channel: scale = largest magnitude / 127 or 63.
+        Those that stay ``exact``, in fp32 or fp16, have none. Per output channel: scale = largest / 127, or 63.
         """
         if label in self._written:
             return [self._written[key] for key in (label, f"{label}.scale") if key in self._written]

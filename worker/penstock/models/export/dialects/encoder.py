@@ -29,7 +29,7 @@ class StandardEncoder(Products):
 
     name = "tensorrt"
     opset = 23
-    precisions: tuple[str, ...] = ("bf16", "fp16", "fp32")
+    precisions: tuple[str, ...] = ("fp16", "fp32")
 
     def __init__(self, checkpoint: EncoderCheckpoint, weights: Weights, precision: str) -> None:
         """As in Products."""
@@ -83,7 +83,38 @@ class StandardEncoder(Products):
         )
 
 
-class CpuEncoder(ByteProducts, StandardEncoder):
+class FusedEncoder(StandardEncoder):
+    """Kernels of ONNX Runtime that both of its providers have."""
+
+    def activated(self, x: str, name: str) -> str:
+        """As in StandardEncoder, in one pass behind the product."""
+        product = self.linear(x, f"{name}.weight")
+        return self.graph.op("BiasGelu", product, self.vector(f"{name}.bias"), domain=CONTRIB)
+
+
+class CudaEncoder(FusedEncoder):
+    """Kernels of ONNX Runtime's CUDA provider."""
+
+    name = "cuda"
+
+    def add_norm(self, x: State, inner: str, part: str, steps: Steps = ANY) -> State:
+        """As in StandardEncoder, in one pass behind the product."""
+        product = self.linear(inner, f"{part}.dense.weight", steps=steps)
+        vectors = (self.vector(f"{part}.{name}") for name in ("LayerNorm.weight", "LayerNorm.bias", "dense.bias"))
+        epsilon = self.config.layer_norm_eps
+        normed = self.graph.op("SkipLayerNormalization", x.whole, product, *vectors, domain=CONTRIB, epsilon=epsilon)
+        return State(normed, normed)
+
+    def attend(self, q: str, k: str, v: str, lengths: str) -> str:
+        """As in StandardEncoder; the kernel knows of lengths."""
+        c, counts = self.config, self.graph.op("Cast", lengths, to=TensorProto.INT32)
+        return self.graph.op(
+            "MultiHeadAttention", q, k, v, "", counts,
+            domain=CONTRIB, num_heads=c.num_attention_heads, scale=1 / math.sqrt(c.head_dim),
+        )  # fmt: skip
+
+
+class CpuEncoder(ByteProducts, FusedEncoder):
     """Kernels of ONNX Runtime's CPU provider."""
 
     name = "cpu"
@@ -104,12 +135,7 @@ class CpuEncoder(ByteProducts, StandardEncoder):
         """As in StandardEncoder; the kernel knows of lengths, and no square of what is seen is needed."""
         return self._attention(q, k, v, "", "", "", lengths)
 
-    def activated(self, x: str, name: str) -> str:
-        """As in StandardEncoder, in one pass behind the product."""
-        product = self.linear(x, f"{name}.weight")
-        return self.graph.op("BiasGelu", product, self.vector(f"{name}.bias"), domain=CONTRIB)
-
 
 ENCODER_DIALECTS: dict[str, type[StandardEncoder]] = {
-    dialect.name: dialect for dialect in (CpuEncoder, StandardEncoder)
+    dialect.name: dialect for dialect in (CudaEncoder, CpuEncoder, StandardEncoder)
 }
