@@ -6,7 +6,7 @@ ARG BASE=python:3.12-slim-bookworm
 
 FROM python:${PYTHON} AS source
 WORKDIR /source
-COPY pyproject.toml README.md CHANGELOG.md LICENSE ./
+COPY pyproject.toml README.md CHANGELOG.md LICENSE NOTICE ./
 COPY requirements requirements
 COPY schemas schemas
 COPY worker worker

@@ -113,7 +113,7 @@ def main() -> None:
     text = f"# The shipped model on its own corpus\n\n{machine()}. {len(texts):,} documents. {about}\n\n"
     text += table(all_rows, ("queries", "model", "R@10", "nDCG@10"))
     text += "\nR@10 by dimension, exact search over the stored vectors:\n\n"
-    text += table(dimensions, ("queries", "32", "64", "128", "256"))
+    text += table(dimensions, ("queries", "32", "64", "128", "256", "384"))
     print(text)
     if not quick:
         write("small-model", text)

@@ -44,10 +44,9 @@ head_dim = 16
 inner = 64
 longest = 256
 """
-FIRST = "[first_layer]\nsteps = 8\nbatch = 16\nrate = 3e-3\ndimensions = [16]\nsave_every = 4\n"
 PRETRAIN = "[pretrain]\nsteps = 12\nbatch = 16\nrate = 3e-3\ndimensions = [16]\nsave_every = 4\n"
 FINETUNE = "[finetune]\nsteps = 6\nbatch = 8\nrate = 1e-3\nnegatives = 2\nsave_every = 2\nceiling = 1.5\n"
-RERANK = "[rerank]\nmatching = true\nsteps = 6\nbatch = 4\nrate = 1e-3\nnegatives = 3\nsave_every = 4\nceiling = 1.5\n"
+RERANK = "[rerank]\nsteps = 6\nbatch = 4\nrate = 1e-3\nnegatives = 3\nsave_every = 4\nceiling = 1.5\n"
 
 
 class Interrupted(Exception):
@@ -105,7 +104,7 @@ def same(a: Path, b: Path) -> bool:
 def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a whole run from nothing."""
     folder = tmp_path_factory.mktemp("trained")
-    train(write(folder, PLAN + FIRST + PRETRAIN + FINETUNE + RERANK))
+    train(write(folder, PLAN + PRETRAIN + FINETUNE + RERANK))
     return folder / "run"
 
 
@@ -113,7 +112,7 @@ def test_every_step_is_in_the_curves_and_the_loss_falls(trained: Path) -> None:
     with (trained / "curves.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     losses = {row["stage"]: float(row["loss"]) for row in rows}
-    assert losses.keys() <= {"first-layer", "pretrain", "finetune", "rerank"}
+    assert losses.keys() <= {"pretrain", "finetune", "rerank"}
     first = float(rows[0]["loss"])
     assert all(np.isfinite(float(row["loss"])) for row in rows)
     assert rows[0]["stage"] == "pretrain"
@@ -150,7 +149,6 @@ def test_the_reranker_runs_as_it_was_trained(trained: Path, tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("name", "stage", "at"),
     [
-        ("learning the first layer", "begun", 5),
         ("pretraining", "pretrained", 7),
         ("fine-tuning", "embedding", 3),
     ],
@@ -158,7 +156,7 @@ def test_the_reranker_runs_as_it_was_trained(trained: Path, tmp_path: Path) -> N
 def test_an_interrupted_run_goes_on_to_the_same_model(
     trained: Path, tmp_path: Path, name: str, stage: str, at: int
 ) -> None:
-    path = write(tmp_path / "again", PLAN + FIRST + PRETRAIN + FINETUNE)
+    path = write(tmp_path / "again", PLAN + PRETRAIN + FINETUNE)
     with pytest.raises(Interrupted):
         train(path, stopping(name, at))
     assert not (tmp_path / "again" / "run" / stage).exists()
@@ -167,7 +165,7 @@ def test_an_interrupted_run_goes_on_to_the_same_model(
 
 
 def test_an_interrupted_reranker_goes_on_to_the_same_model(trained: Path, tmp_path: Path) -> None:
-    path = write(tmp_path / "again", PLAN + FIRST + PRETRAIN + FINETUNE + RERANK)
+    path = write(tmp_path / "again", PLAN + PRETRAIN + FINETUNE + RERANK)
     with pytest.raises(Interrupted):
         train(path, stopping("training the reranker", 5))
     train(path)

@@ -4,8 +4,8 @@ import json
 import math
 import random
 from pathlib import Path
-from typing import Any
 
+import numpy as np
 import pytest
 import torch
 import transformers
@@ -14,19 +14,16 @@ from hypothesis import strategies as st
 
 from penstock.core.errors import Misconfigured
 from penstock.models import prompts
-from penstock.models.export.card import templates
-from penstock.models.reranker import PairTokenizer
-from penstock.models.tokenizer import HubTokenizer
 from penstock.models.train import pairs as reading
-from penstock.models.train.first_layer import LONG, SHORTEST, hidden, last_state, of_tokens, prepare
+from penstock.models.train.cross_encoder import types
 from penstock.models.train.merge import merged, slerp
 from penstock.models.train.model import PORTION, by_length, create, embedding
 from penstock.models.train.negatives import choose
 from penstock.models.train.pairs import Pair, shown
 from penstock.models.train.plan import NewModel, load
-from penstock.models.train.reranker import log_odds, loss
-from penstock.models.train.tokenizer import ANSWERS, learn, save
-from penstock.models.train.word_match import write
+from penstock.models.train.reranker import loss
+from penstock.models.train.thin import batches, fitted, thin
+from penstock.models.train.tokenizer import learn, save
 
 PRETRAIN = "[pretrain]\nsteps = 1\nbatch = 1\nrate = 1e-3\n"
 RERANK = PRETRAIN.replace("pretrain", "rerank")
@@ -58,7 +55,7 @@ def test_paths_of_a_plan_are_relative_to_it(tmp_path: Path) -> None:
         ('base = "x"\n' + DATA + "[model]\nhidden = 128\n" + PRETRAIN, "name one of the two"),
         (DATA + PRETRAIN.replace("pretrain", "finetune"), "add a table"),
         (DATA + PRETRAIN.replace("pretrain", "rerank"), "name its base and its miner"),
-        (DATA + "[model]\nlayers = 2\n" + PRETRAIN + RERANK + "matching = true\n", "three layers"),
+        (DATA + PRETRAIN + "[thin]\ninner = 8\n", "thin: is for a checkpoint"),
     ],
 )
 def test_a_wrong_plan_is_said_before_anything_is_trained(tmp_path: Path, text: str, said: str) -> None:
@@ -101,11 +98,12 @@ def test_a_wrong_pair_is_said_with_its_line(tmp_path: Path, line: str, said: str
 
 def test_a_share_of_the_queries_has_its_instruction() -> None:
     pair = Pair("wind", "d", "g", "Find it")
-    assert pair.instructed == "Instruct: Find it\nQuery:wind"
+    assert pair.asked() == "Instruct: Find it\nQuery:wind"
+    assert pair.asked("query: ") == "query: wind"
     rng = random.Random(0)
     seen = [shown(pair, 0.25, rng) for _ in range(4000)]
-    assert set(seen) == {"wind", pair.instructed}
-    assert seen.count(pair.instructed) == pytest.approx(1000, abs=120)
+    assert set(seen) == {"wind", pair.asked()}
+    assert seen.count(pair.asked()) == pytest.approx(1000, abs=120)
 
 
 @given(
@@ -185,78 +183,39 @@ def test_rows_by_length_come_back_in_their_order(lengths: list[int]) -> None:
 
 
 @settings(max_examples=20, deadline=None)
-@given(st.lists(st.integers(1, 40), min_size=1, max_size=9), st.sampled_from([1, 2, 4]))
-def test_the_first_layer_alone_is_what_the_whole_model_computes(lengths: list[int], key_heads: int) -> None:
-    config = transformers.Qwen3Config(
-        vocab_size=50, hidden_size=32, intermediate_size=48, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=key_heads, head_dim=16, max_position_embeddings=64,
+@given(st.integers(1, 8), st.integers(0, 99))
+def test_what_is_left_of_a_matrix_is_the_least_squares_solution(count: int, seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    inputs, matrix = rng.normal(size=(200, 8)) + rng.normal(size=(200, 1)), rng.normal(size=(5, 8))
+    kept, ours = fitted(torch.tensor(inputs.T @ inputs), torch.tensor(matrix), count)
+    whole, kept = inputs @ matrix.T, kept.numpy()
+    theirs, *_ = np.linalg.lstsq(inputs[:, kept], whole, rcond=None)
+    error, least = (np.linalg.norm(inputs[:, kept] @ solved - whole) for solved in (ours.numpy().T, theirs))
+    assert ours.shape == (5, count)
+    assert error <= 1.01 * least + 0.01 * np.linalg.norm(whole)
+
+
+def test_a_thinner_encoder_of_full_width_is_the_same() -> None:
+    config = transformers.BertConfig(
+        vocab_size=50, hidden_size=16, intermediate_size=24, num_hidden_layers=2, num_attention_heads=2,
+        hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, attn_implementation="eager",
     )  # fmt: skip
     torch.manual_seed(1)
-    model = transformers.Qwen3Model(config).eval()
-    prepare(model, 2)
-    for name, values in model.named_parameters():
-        if "norm" in name:
-            torch.nn.init.uniform_(values, 0.5, 1.5)
-    ids = torch.randint(50, (len(lengths), max(lengths)))
-    tokens, places = torch.unique(ids, return_inverse=True)
-    seen = torch.arange(max(lengths)) < torch.tensor(lengths)[:, None]
-    ours = last_state(model, of_tokens(model, tokens), places, torch.tensor(lengths), seen)
-    for row, length in enumerate(lengths):
-        whole = model(input_ids=ids[row : row + 1, :length]).last_hidden_state[0, -1]
-        assert torch.allclose(ours[row], whole, atol=1e-5)
-    trained = {name for name, values in model.named_parameters() if values.requires_grad}
-    assert trained >= {"embed_tokens.weight", "norm.weight", "layers.0.self_attn.k_norm.weight"}
-    assert not [name for name in trained if "mlp" in name or "layers.1" in name]
+    model = transformers.BertModel(config).eval()
+    rows = [torch.randint(50, (length,)).tolist() for length in range(4, 40)]
+    ids = torch.tensor([rows[9]])
+    before = model(input_ids=ids).last_hidden_state
+    thin(model, list(batches(rows, 0)), 24)
+    assert torch.allclose(model(input_ids=ids).last_hidden_state, before, atol=1e-2)
+    thin(model, list(batches(rows, 0)), 6)
+    assert model.encoder.layer[1].output.dense.weight.shape == (16, 6)
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(1, 90), min_size=1, max_size=9), st.sampled_from([0, 0.2]), st.sampled_from([0, 1]))
-def test_the_last_token_is_never_hidden_and_of_a_long_text_one_passage_is_left(
-    lengths: list[int], share: float, cut: float
-) -> None:
-    left_out = hidden(torch.tensor(lengths), max(lengths), share, cut)
-    for row, length in zip(left_out, lengths, strict=True):
-        seen = (~row[: length - 1]).nonzero().flatten().tolist()
-        assert not row[length - 1]
-        if cut and length >= LONG and not share:
-            assert len(seen) >= SHORTEST - 1
-            assert seen[-1] - seen[0] + 1 == len(seen)
-        elif not share:
-            assert len(seen) == length - 1
-
-
-def test_a_new_reranker_prefers_documents_that_have_the_querys_words(tmp_path: Path) -> None:
-    words = ["turbine", "poem", "river", "mail", "client", "window", "editor", "music", "photo", "printer"]
-    learnt = learn([f" {one} {other}" for one in words for other in words], 700, ["Find it"])
-    save(learnt, tmp_path, ends=False)
-    base, model = _empty(learnt.get_vocab_size(), learnt.token_to_id("<|endoftext|>"))
-    write(model, base, tmp_path, seed=1)
-    pairs = PairTokenizer(HubTokenizer(tmp_path / "tokenizer.json"), templates("reranker", tmp_path, "\n\n"), 400)
-    answers = tuple(learnt.token_to_id(word) for word in ANSWERS)
-    rng = random.Random(3)
-    for _ in range(20):
-        asked, beside = (chosen := rng.sample(words, 6))[:2], chosen[2:]
-        documents = [" ".join(rng.sample([*asked[:known], *beside[known:]], 4)) for known in (2, 1, 0)]
-        ids = pairs.encode(" ".join(asked), documents, "Find it")
-        lengths = torch.tensor([len(one) for one in ids])
-        padded = torch.nn.utils.rnn.pad_sequence([torch.tensor(one) for one in ids], batch_first=True)
-        both, one, none = log_odds(model, padded, lengths, answers).tolist()
-        assert both > one > none, (asked, documents)
-
-
-def _empty(vocabulary: int, end: int) -> tuple[Any, Any]:
-    """A Qwen3 that has learnt no more than that words are different, all of the same weight."""
-    config = transformers.Qwen3Config(
-        vocab_size=vocabulary, hidden_size=128, intermediate_size=64, num_hidden_layers=3, num_attention_heads=4,
-        num_key_value_heads=2, head_dim=64, max_position_embeddings=512, rope_theta=1e6, tie_word_embeddings=True,
-        eos_token_id=end,
-    )  # fmt: skip
-    torch.manual_seed(2)
-    base = transformers.Qwen3Model(config)
-    prepare(base, 2)
-    torch.nn.init.normal_(base.embed_tokens.weight)
-    torch.nn.init.zeros_(base.layers[0].self_attn.k_proj.weight)
-    return base, transformers.Qwen3ForCausalLM(config).eval()
+def test_the_second_text_begins_behind_the_first_separator() -> None:
+    assert types(torch.tensor([[0, 7, 2, 8, 2, 1], [0, 2, 9, 9, 9, 2]]), 2).tolist() == [
+        [0, 0, 0, 1, 1, 1],
+        [0, 0, 1, 1, 1, 1],
+    ]
 
 
 def test_the_pooled_token_learns_though_it_is_the_padding_token(tmp_path: Path) -> None:

@@ -56,16 +56,16 @@ class Weights:
         """All is written."""
         self._file.close()
 
-    def linear(self, names: Sequence[str], label: str) -> list[TensorProto]:
+    def linear(self, names: Sequence[str], label: str, exact: str = "fp32") -> list[TensorProto]:
         """Matrices ``[out, in]`` side by side as one ``[in, sum of out]``; of bytes also its scales ``[sum of out]``.
 
-        Those that stay in fp32 have none. Per output channel: scale = largest magnitude / 127, or / 63.
+        Those that stay ``exact``, in fp32 or fp16, have none. Per output channel: scale = largest / 127, or 63.
         """
         if label in self._written:
             return [self._written[key] for key in (label, f"{label}.scale") if key in self._written]
         matrix = np.concatenate([self.checkpoint.read(name) for name in names])
         self._advance(matrix.size)
-        precision = "fp32" if self._exact & set(names) else self._precision
+        precision = exact if self._exact & set(names) else self._precision
         if precision not in IN_BYTES:
             return [self._write(label, precision, matrix.T.shape, [cast(label, matrix, precision).T])]
         quantized, scale = quantize_rows(matrix, IN_BYTES[self._precision])
@@ -85,6 +85,23 @@ class Weights:
             shape = self.checkpoint.shape(name)
             self._write(name, precision, shape, (cast(name, block, precision) for block in self._blocks(name)))
         return self._written[name]
+
+    def byte_table(self, name: str) -> tuple[TensorProto, TensorProto]:
+        """The embedding table in bytes, and a scale per row, ``[vocabulary, 1]``: for models that are mostly table."""
+        label = f"{name}.scale"
+        if name not in self._written:
+            scales: list[Array] = []
+
+            def rows() -> Iterator[Array]:
+                for block in self._blocks(name):
+                    quantized, scale = quantize_rows(block)
+                    scales.append(scale)
+                    yield quantized
+
+            shape = self.checkpoint.shape(name)
+            self._write(name, "int8", shape, rows())
+            self._write(label, "fp32", (shape[0], 1), scales)
+        return self._written[name], self._written[label]
 
     def _blocks(self, name: str) -> Iterator[Array]:
         for block in self.checkpoint.blocks(name):

@@ -1,7 +1,7 @@
 """Stages 1 and 2: a text's vector is nearer to its partner's than to all others in the batch."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from datasets import Dataset
@@ -14,6 +14,7 @@ from sentence_transformers.sentence_transformer.losses import (
 from transformers import PrinterCallback
 
 from penstock.models.train import loop
+from penstock.models.train.model import templates
 from penstock.models.train.pairs import Pair, shown
 from penstock.models.train.plan import Contrast, Plan
 
@@ -35,7 +36,7 @@ def train_embedding(
     trainer = SentenceTransformerTrainer(
         model=model,
         args=SentenceTransformerTrainingArguments(**made, batch_sampler="no_duplicates"),
-        train_dataset=table(pairs, stage.instructed, plan.seed),
+        train_dataset=table(pairs, stage.instructed, plan.seed, templates(model)),
         loss=_loss(stage, model),
         callbacks=[loop.Progress(plan.output / loop.CURVES, name, advance)],
     )
@@ -43,15 +44,15 @@ def train_embedding(
     trainer.train(resume_from_checkpoint=loop.last_checkpoint(folder))
 
 
-def table(pairs: Sequence[Pair], instructed: float, seed: int) -> Dataset:
-    """Columns anchor, positive, negative_1 …; as many negatives as every pair has."""
+def table(pairs: Sequence[Pair], instructed: float, seed: int, before: Mapping[str, str]) -> Dataset:
+    """Columns anchor, positive, negative_1 …; as many negatives as every pair has. ``before`` goes before texts."""
     rng = random.Random(seed)  # noqa: S311  # no secret
     columns: dict[str, list[str]] = {
-        "anchor": [shown(pair, instructed, rng) for pair in pairs],
-        "positive": [pair.document for pair in pairs],
+        "anchor": [shown(pair, instructed, rng, before["query"]) for pair in pairs],
+        "positive": [before["document"] + pair.document for pair in pairs],
     }
     for n in range(min(len(pair.negatives) for pair in pairs)):
-        columns[f"negative_{n + 1}"] = [pair.negatives[n] for pair in pairs]
+        columns[f"negative_{n + 1}"] = [before["document"] + pair.negatives[n] for pair in pairs]
     return Dataset.from_dict(columns)
 
 

@@ -54,11 +54,19 @@ def between(a: Mapping[str, Tensor], b: Mapping[str, Tensor], t: float) -> dict[
 def into(model: SentenceTransformer, plan: Plan, start: str) -> None:
     """Give the model the mean of stage 2's last checkpoints, with a share of what it was before any training."""
     last = loop.checkpoints(plan.output / "finetune")[-plan.merge.checkpoints :]
-    state = merged([_weights(path) for path in last])
+    model[0].auto_model.load_state_dict(merged([_weights(path) for path in last]))
     if plan.merge.base:
-        state = between(state, _weights(locate(start, None).folder), plan.merge.base)
-    model[0].auto_model.load_state_dict(state)
+        back(model, start, plan.merge.base)
+
+
+def back(model: SentenceTransformer, start: str, share: float) -> None:
+    """Give the model a share of another one's weights: what it knew about other texts is kept (arXiv 2109.01903)."""
+    body, known = model[0].auto_model, _weights(locate(start, None).folder)
+    state = body.state_dict()
+    body.load_state_dict(state | between({name: state[name] for name in known}, known, share))
 
 
 def _weights(folder: Path) -> dict[str, Tensor]:
-    return dict(transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).state_dict())
+    """Without a pooler, which an encoder's checkpoint may lack, and which is then made by chance."""
+    state = transformers.AutoModel.from_pretrained(folder, dtype=torch.float32).state_dict()
+    return {name: values for name, values in state.items() if not name.startswith("pooler.")}

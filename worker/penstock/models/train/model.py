@@ -11,6 +11,8 @@ from sentence_transformers.sentence_transformer.modules import Normalize, Poolin
 from torch import Tensor
 
 from penstock.models import prompts
+from penstock.models.export import card
+from penstock.models.export.config import read_json
 from penstock.models.export.locate import locate
 from penstock.models.train.plan import NewModel
 
@@ -24,10 +26,14 @@ PORTION = 48
 """Texts of similar length that pass through the model together: a batch costs a third less than all padded alike."""
 
 
+ENCODERS = ("bert", "xlm-roberta")
+"""Models whose tokens see all others, and whose states are averaged; others are causal and pool the last one."""
+
+
 class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
     """Sends a batch through the model in portions of similar length, padded on the right no further than they need.
 
-    Without a mask: the model is causal, so no token of a text sees the padding.
+    A causal model needs no mask: no token of a text sees the padding.
     """
 
     def forward(self, features: dict[str, Tensor], **_: Any) -> dict[str, Tensor]:
@@ -36,8 +42,9 @@ class ByLength(SentenceTransformer):  # type: ignore[misc]  # Any, to mypy
         mask = features["attention_mask"]
 
         def embedded(rows: Tensor, longest: int) -> Tensor:
-            part = transformer({"input_ids": features["input_ids"][rows, :longest]})
-            part["attention_mask"] = mask[rows, :longest]
+            shown = {"attention_mask": mask[rows, :longest]}
+            part = transformer({"input_ids": features["input_ids"][rows, :longest]} | (shown if sees_all(self) else {}))
+            part |= shown
             for module in others:
                 part = module(part)
             vectors: Tensor = part["sentence_embedding"]
@@ -76,15 +83,45 @@ def create(shape: NewModel, folder: Path, seed: int) -> None:
 
 
 def embedding(source: str, tokens: int, instruction: str, kind: type[ByLength] = ByLength) -> SentenceTransformer:
-    """A checkpoint as a trainable sentence-transformers model that pools the last token, with 32-bit weights."""
-    folder = str(locate(source, None).folder)
-    transformer = Transformer(folder, max_seq_length=tokens, model_kwargs={"dtype": torch.float32})
+    """A checkpoint as a trainable sentence-transformers model, with 32-bit weights.
+
+    An encoder's states are averaged, and its texts get the prompts that it names; another model pools the last token.
+    """
+    folder = locate(source, None).folder
+    transformer = Transformer(str(folder), max_seq_length=tokens, model_kwargs={"dtype": torch.float32})
     transformer.tokenizer.padding_side = "right"
     transformer.auto_model.config.use_cache = False
-    transformer.auto_model.get_input_embeddings().padding_idx = None  # padding is the token that is pooled: it learns
+    averaged = transformer.auto_model.config.model_type in ENCODERS
+    before = {"query": prompts.fill(prompts.QUERY, {"instruction": instruction}), "document": ""}
+    if averaged:
+        before |= {side: text for side, text in card.templates("embedding", folder, "").items() if side in before}
+    else:  # padding is the token that is pooled: it learns
+        transformer.auto_model.get_input_embeddings().padding_idx = None
     width = transformer.get_embedding_dimension()
-    modules: list[Any] = [transformer, Pooling(width, "lasttoken"), Normalize()]
-    query = prompts.fill(prompts.QUERY, {"instruction": instruction})
-    card = SentenceTransformerModelCardData(generate_widget_examples=False)
+    modules: list[Any] = [transformer, Pooling(width, "mean" if averaged else "lasttoken"), Normalize()]
+    about = SentenceTransformerModelCardData(generate_widget_examples=False)
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    return kind(modules=modules, device=device, prompts={"query": query, "document": ""}, model_card_data=card)
+    return kind(modules=modules, device=device, prompts=before, model_card_data=about)
+
+
+def save(model: SentenceTransformer, folder: Path) -> None:
+    """Write it, for texts as long as it has positions for: those that it was trained on were cut."""
+    config = model[0].auto_model.config
+    first = config.pad_token_id + 1 if config.model_type == "xlm-roberta" else 0  # where its positions begin
+    model.max_seq_length = config.max_position_embeddings - first
+    model.save(str(folder), create_model_card=False)
+
+
+def is_encoder(source: str) -> bool:
+    """Whether a checkpoint is one of ``ENCODERS``."""
+    return read_json(card.configs(locate(source, None).folder)[0]).get("model_type") in ENCODERS
+
+
+def sees_all(model: SentenceTransformer) -> bool:
+    """Whether each token sees those after it, as in BERT."""
+    return model[0].auto_model.config.model_type in ENCODERS
+
+
+def templates(model: SentenceTransformer) -> dict[str, str]:
+    """What goes before a query and before a document. Qwen3's queries have a place for each pair's own task."""
+    return dict(model.prompts) if sees_all(model) else {"query": prompts.QUERY, "document": ""}

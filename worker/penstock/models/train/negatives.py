@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from penstock.models.train.model import templates
 from penstock.models.train.pairs import Pair
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ def mine(
         documents.setdefault(pair.document, len(documents))
     groups = {documents[pair.document]: pair.group for pair in pairs}
     texts, group_of = list(documents), [groups[i] for i in range(len(documents))]
-    known = _encode(model, texts)
-    asked = _encode(model, [pair.instructed for pair in pairs])
+    before = templates(model)
+    known = encode(model, [before["document"] + text for text in texts])
+    asked = encode(model, [pair.asked(before["query"]) for pair in pairs])
     rng, result = random.Random(seed), []  # noqa: S311  # no secret
     deep = min(pool, len(texts))
     for start in range(0, len(pairs), ROWS):
@@ -66,7 +68,8 @@ def mine(
     return result
 
 
-def _encode(model: "SentenceTransformer", texts: Sequence[str]) -> np.ndarray:
+def encode(model: "SentenceTransformer", texts: Sequence[str]) -> np.ndarray:
+    """[texts, dimension], 32-bit, of length one."""
     vectors: np.ndarray = model.encode(
         list(texts), batch_size=128, show_progress_bar=False, normalize_embeddings=True, convert_to_numpy=True
     )

@@ -27,10 +27,9 @@ class Pair:
     instruction: str
     negatives: tuple[str, ...] = ()
 
-    @property
-    def instructed(self) -> str:
-        """The query as Qwen3-Embedding reads it."""
-        return prompts.fill(prompts.QUERY, {"instruction": self.instruction}) + self.query
+    def asked(self, template: str = prompts.QUERY) -> str:
+        """The query as a model reads it, with what goes before it; a template may have a place for the task."""
+        return prompts.fill(template, {"instruction": self.instruction}) + self.query
 
 
 class _Line(BaseModel):
@@ -72,6 +71,6 @@ def draw(pairs: Sequence[Pair], count: int, seed: int) -> list[Pair]:
     return random.Random(seed).sample(pairs, min(count, len(pairs)))  # noqa: S311  # no secret
 
 
-def shown(pair: Pair, share: float, rng: random.Random) -> str:
-    """The query, with its instruction in a ``share`` of the draws: a model should find without one, too."""
-    return pair.instructed if rng.random() < share else pair.query
+def shown(pair: Pair, share: float, rng: random.Random, template: str = prompts.QUERY) -> str:
+    """The query, with what goes before it in a ``share`` of the draws: a model should find without its task, too."""
+    return pair.asked(template) if rng.random() < share else pair.query

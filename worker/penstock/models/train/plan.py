@@ -42,11 +42,6 @@ class NewModel(Section):
     longest: Count = 1024
     """Tokens of the longest text that it will ever see."""
 
-    @property
-    def can_match(self) -> bool:
-        """Whether there is room for what ``word_match.py`` writes."""
-        return self.layers >= 3 and self.key_heads >= 2  # noqa: PLR2004  # three steps, two markers
-
 
 class Stage(Section):
     """A training loop: AdamW, linear warm-up, cosine decay. ``batch`` queries make a step."""
@@ -72,17 +67,19 @@ class Contrast(Stage):
     """Share of the queries with their instruction before them."""
 
 
-class FirstLayer(Contrast):
-    """Stage 0, of a new model: token embeddings and the first attention, see ``first_layer.py``."""
-
-    hidden: Annotated[float, Field(ge=0, lt=0.5)] = 0.1
-    """Share of the tokens that a text is read without, another choice each time."""
-    cut: Share = 0.25
-    """Share of the long texts of which a passage is read only."""
-
-
 class Pretrain(Contrast):
     """Stage 1: weakly supervised, on as many pairs as there are."""
+
+
+class Thin(Section):
+    """Before all stages, of a BERT: its feed-forward blocks made thinner, see ``thin.py``."""
+
+    inner: Count
+    """Numbers in the middle of each."""
+    texts: Annotated[int, Field(ge=2)] = 2400
+    """That the rest is fitted on; they should be several times as many as there are numbers, in tokens."""
+    tokens: Count = 64
+    """Longer texts are cut."""
 
 
 class Mined(Section):
@@ -103,7 +100,7 @@ class Finetune(Contrast, Mined):
 
 
 class Merge(Section):
-    """Stage 3: the last checkpoints of stage 2, between which the sphere is followed (slerp)."""
+    """Stage 3: the last checkpoints of stage 2, or what stage 1 made; between models the sphere is followed (slerp)."""
 
     checkpoints: Count = 3
     base: Share = 0.0
@@ -111,14 +108,14 @@ class Merge(Section):
 
 
 class Rerank(Stage, Mined):
-    """The reranker: yes or no on the templated pair."""
+    """The reranker: yes or no on the templated pair, or the classifier of an encoder."""
 
     base: str = ""
     """A checkpoint to begin with, a folder or a hub id; empty: the embedding model of this plan."""
     miner: str = ""
     """The embedding model that finds the negatives; empty: that of this plan."""
-    matching: bool = False
-    """For a new model: begin with attention that finds a document's words in the query, see ``word_match.py``."""
+    layers: Annotated[int, Field(ge=0)] = 0
+    """For an encoder: how many of the base's layers it has, the first ones; 0: all."""
     listwise: Annotated[float, Field(ge=0)] = 1.0
     """Weight of the loss that compares a query's documents with each other, beside yes and no of each alone."""
 
@@ -134,25 +131,28 @@ class Plan(Section):
     """bf16: products in 16 bits, weights and sums in 32; on processors without instructions for it very slow."""
     data: Data
     model: NewModel = NewModel()
-    first_layer: FirstLayer | None = None
+    thin: Thin | None = None
     pretrain: Pretrain | None = None
     finetune: Finetune | None = None
     merge: Merge = Merge()
     rerank: Rerank | None = None
 
+    @property
+    def embeds(self) -> bool:
+        """Whether an embedding model is made."""
+        return bool(self.pretrain or self.finetune)
+
     @model_validator(mode="after")
     def _consistent(self) -> "Plan":
         if self.base and self.model != NewModel():
             raise ValueError("base and model: a checkpoint has its shape already, name one of the two")
-        if self.first_layer and (self.base or self.pretrain is None):
-            raise ValueError("first_layer: is for a new model, which goes on with [pretrain]")
+        if self.thin and not self.base:
+            raise ValueError("thin: is for a checkpoint, name it as base")
         if self.finetune and not self.base and self.pretrain is None:
             raise ValueError("without base a new model is trained from nothing: add a table [pretrain]")
-        if self.rerank and not (self.pretrain or self.finetune) and not (self.rerank.base and self.rerank.miner):
+        if self.rerank and not self.embeds and not (self.rerank.base and self.rerank.miner):
             raise ValueError("rerank: without [pretrain] or [finetune], name its base and its miner")
-        if self.rerank and self.rerank.matching and (self.base or self.rerank.base or not self.model.can_match):
-            raise ValueError("rerank.matching: is for a new model of three layers and two key heads or more")
-        if not (self.pretrain or self.finetune or self.rerank):
+        if not (self.embeds or self.rerank):
             raise ValueError("nothing to do: add [pretrain], [finetune] or [rerank]")
         return self
 

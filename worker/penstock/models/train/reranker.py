@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,16 @@ from penstock.models.export import card
 from penstock.models.export.config import CONFIG
 from penstock.models.export.locate import locate
 from penstock.models.prompts import SEPARATORS
-from penstock.models.reranker import PairTokenizer
+from penstock.models.reranker import CrossPairs, PairTokenizer
 from penstock.models.tokenizer import HubTokenizer
-from penstock.models.train import loop, tokenizer, word_match
+from penstock.models.train import loop, tokenizer
 from penstock.models.train.model import by_length
 from penstock.models.train.pairs import Pair
 from penstock.models.train.plan import Plan, Rerank
 
 Batch = dict[str, Tensor]
+Score = Callable[[Any, Tensor, Tensor], Tensor]
+"""From a model, ids [pairs, longest] and lengths [pairs] to logits [pairs]."""
 
 SCORE = "1_LogitScore"
 
@@ -36,28 +39,38 @@ def train_reranker(
     tokenizer.save(tokens.backend_tokenizer, folder, ends=False)
     model = transformers.AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32)
     model.config.use_cache = False
-    if stage.matching:
-        word_match.write(model, transformers.AutoModel.from_pretrained(source, dtype=torch.float32), folder, plan.seed)
     templates = card.templates("reranker", folder, SEPARATORS["blank-line"])
     collate = Collator(
         PairTokenizer(HubTokenizer(folder / "tokenizer.json"), templates, stage.tokens), tokens.eos_token_id
     )
+    yes, no = (card.word(folder, answer) for answer in tokenizer.ANSWERS)
+    fit(plan, stage, model, partial(log_odds, answers=(yes, no)), collate, pairs, advance)
+    model.save_pretrained(folder)
+    _tell_task(folder, yes, no)
+
+
+def fit(
+    plan: Plan,
+    stage: Rerank,
+    model: Any,
+    score: Score,
+    collate: "Collator",
+    pairs: Sequence[Pair],
+    advance: Callable[[int], None],
+) -> None:
+    """Train the model, by what ``score`` makes of it, for what is left of the stage."""
     checkpoints = plan.output / "rerank"
     made = loop.arguments(plan, stage, checkpoints, keep=2)
     trainer = _RerankerTrainer(
         model=model,
         args=transformers.TrainingArguments(**made, remove_unused_columns=False),
-        train_dataset=_fitting(pairs, collate.templates, stage.tokens),
+        train_dataset=_fitting(pairs, collate, stage.tokens),
         data_collator=collate,
         callbacks=[loop.Progress(plan.output / loop.CURVES, "rerank", advance)],
     )
-    yes, no = (card.word(folder, answer) for answer in tokenizer.ANSWERS)
-    trainer.answers = (yes, no)
-    trainer.listwise = stage.listwise
+    trainer.score, trainer.listwise = score, stage.listwise
     trainer.remove_callback(transformers.PrinterCallback)
     trainer.train(resume_from_checkpoint=loop.last_checkpoint(checkpoints))
-    model.save_pretrained(folder)
-    _tell_task(folder, yes, no)
 
 
 def _tell_task(folder: Path, yes: int, no: int) -> None:
@@ -72,12 +85,12 @@ def _tell_task(folder: Path, yes: int, no: int) -> None:
     (folder / card.MODULES).write_text(json.dumps(listed, indent=2) + "\n")
 
 
-def _fitting(pairs: Sequence[Pair], templates: PairTokenizer, most: int) -> list[Pair]:
+def _fitting(pairs: Sequence[Pair], collate: "Collator", most: int) -> list[Pair]:
     """The pairs whose queries leave room for a document; raises Misconfigured where too few are left."""
 
     def fits(pair: Pair) -> bool:
         try:
-            templates.encode(pair.query, [], pair.instruction)
+            collate.encode(pair, [])
         except InvalidEvent:
             return False
         return True
@@ -94,14 +107,19 @@ def _fitting(pairs: Sequence[Pair], templates: PairTokenizer, most: int) -> list
 class Collator:
     """Pairs to token ids, exactly as a worker makes them: for each query its document, then its negatives."""
 
-    templates: PairTokenizer
+    templates: PairTokenizer | CrossPairs
     padding: int
+
+    def encode(self, pair: Pair, documents: Sequence[str]) -> list[tuple[int, ...]]:
+        """Ids of its query with each of the documents; raises InvalidEvent where the query leaves no room for one."""
+        task = pair.instruction if self.templates.takes_task else None
+        return self.templates.encode(pair.query, documents, task)
 
     def __call__(self, pairs: Sequence[Pair]) -> Batch:
         """``input_ids`` [queries * documents, longest] padded on the right, ``lengths``, ``queries``."""
         ids: list[tuple[int, ...]] = []
         for pair in pairs:
-            ids += self.templates.encode(pair.query, [pair.document, *pair.negatives], pair.instruction)
+            ids += self.encode(pair, [pair.document, *pair.negatives])
         lengths = torch.tensor([len(tokens) for tokens in ids])
         padded = torch.full((len(ids), int(lengths.max())), self.padding)
         for row, tokens in enumerate(ids):
@@ -135,9 +153,9 @@ def log_odds(model: Any, ids: Tensor, lengths: Tensor, answers: tuple[int, int])
 
 
 class _RerankerTrainer(transformers.Trainer):  # type: ignore[misc]  # Any, to mypy
-    answers: tuple[int, int]
+    score: Score
     listwise: float
 
     def compute_loss(self, model: Any, inputs: Mapping[str, Tensor], **_: Any) -> Tensor:
-        logits = log_odds(model, inputs["input_ids"], inputs["lengths"], self.answers)
+        logits = self.score(model, inputs["input_ids"], inputs["lengths"])
         return loss(logits.view(int(inputs["queries"]), -1), self.listwise)

@@ -11,7 +11,7 @@ from penstock.models.export.gate import Progress
 from penstock.models.train import pairs as reading
 from penstock.models.train import tokenizer
 from penstock.models.train.pairs import Pair
-from penstock.models.train.plan import Finetune, FirstLayer, Mined, Plan, Pretrain, Rerank
+from penstock.models.train.plan import Finetune, Mined, Plan, Pretrain, Rerank, Thin
 
 PLAN = "plan.json"
 MINED = "pairs.jsonl"
@@ -24,7 +24,7 @@ def run(plan: Plan, progress: Progress) -> list[Path]:
     _claim(plan)
     pairs = reading.read(plan.data.pairs, plan.data.instruction)
     made = []
-    if plan.pretrain or plan.finetune:
+    if plan.embeds:
         made.append(_embedding(plan, pairs, progress))
     if plan.rerank:
         made.append(_reranker(plan, plan.rerank, made, pairs, progress))
@@ -58,15 +58,17 @@ def _once(folder: Path, make: Callable[[Path], None]) -> Path:
 
 def _embedding(plan: Plan, pairs: Sequence[Pair], progress: Progress) -> Path:
     start = plan.base or str(_once(plan.output / "start", lambda folder: _new(plan, pairs, folder, progress)))
+    if plan.thin:
+        thinned = plan.thin
+        start = str(_once(plan.output / "thin", lambda folder: _thin(plan, thinned, pairs, folder, progress)))
     known = start
     if plan.pretrain:
-        stage, begun = plan.pretrain, known
-        if plan.first_layer:
-            first = plan.first_layer
-            begun = str(_once(plan.output / "begun", lambda folder: _look(plan, first, start, pairs, folder, progress)))
+        stage = plan.pretrain
         known = str(
-            _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, begun, pairs, folder, progress))
+            _once(plan.output / "pretrained", lambda folder: _pretrain(plan, stage, start, pairs, folder, progress))
         )
+    if plan.finetune is None and plan.merge.base:
+        return _once(plan.output / "embedding", lambda folder: _mix(plan, start, known, folder))
     if plan.finetune is None:
         return Path(known)
     last = plan.finetune
@@ -85,16 +87,11 @@ def _new(plan: Plan, pairs: Sequence[Pair], folder: Path, progress: Progress) ->
     model.create(plan.model, folder, plan.seed)
 
 
-def _look(plan: Plan, stage: FirstLayer, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
-    from penstock.models.train import contrast, first_layer, model  # noqa: PLC0415  # slow to load
+def _thin(plan: Plan, stage: Thin, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
+    from penstock.models.train import thin  # noqa: PLC0415  # slow to load
 
-    trained = model.embedding(start, stage.tokens, plan.data.instruction, first_layer.FirstLayer)
-    trained.hidden_share, trained.cut_share = stage.hidden, stage.cut
-    first_layer.prepare(trained[0].auto_model, plan.seed)
-    seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
-    with progress("learning the first layer", stage.steps) as advance:
-        contrast.train_embedding(plan, "first-layer", stage, trained, seen, 2, advance)
-    trained.save(str(folder), create_model_card=False)
+    with progress("thinning", 0):
+        thin.write_thinner(plan.base, stage, reading.draw(pairs, stage.texts, plan.seed), folder)
 
 
 def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], folder: Path, progress: Progress) -> None:
@@ -104,7 +101,16 @@ def _pretrain(plan: Plan, stage: Pretrain, start: str, pairs: Sequence[Pair], fo
     seen = reading.draw(pairs, stage.steps * stage.batch, plan.seed)
     with progress("pretraining", stage.steps) as advance:
         contrast.train_embedding(plan, "pretrain", stage, trained, seen, 2, advance)
-    trained.save(str(folder), create_model_card=False)
+    model.save(trained, folder)
+
+
+def _mix(plan: Plan, start: str, known: str, folder: Path) -> None:
+    """What was pretrained, with a share of what it was before."""
+    from penstock.models.train import merge, model  # noqa: PLC0415  # slow to load
+
+    trained = model.embedding(known, model.LONGEST, plan.data.instruction)
+    merge.back(trained, start, plan.merge.base)
+    model.save(trained, folder)
 
 
 def _finish(
@@ -118,18 +124,19 @@ def _finish(
     with progress("fine-tuning", stage.steps) as advance:
         contrast.train_embedding(plan, "finetune", stage, trained, mined, plan.merge.checkpoints, advance)
     merge.into(trained, plan, start)
-    trained.save(str(folder), create_model_card=False)
+    model.save(trained, folder)
 
 
 def _reranker(plan: Plan, stage: Rerank, made: Sequence[Path], pairs: Sequence[Pair], progress: Progress) -> Path:
-    from penstock.models.train import reranker  # noqa: PLC0415  # slow to load
+    from penstock.models.train import cross_encoder, model, reranker  # noqa: PLC0415  # slow to load
 
     base, miner = (named or str(made[0]) for named in (stage.base, stage.miner))
+    train = cross_encoder.train_cross_encoder if model.is_encoder(base) else reranker.train_reranker
 
     def make(folder: Path) -> None:
         mined = _mined(plan, "rerank", stage, miner, pairs, progress)
         with progress("training the reranker", stage.steps) as advance:
-            reranker.train_reranker(plan, stage, base, mined, folder, advance)
+            train(plan, stage, base, mined, folder, advance)
 
     return _once(plan.output / "reranker", make)
 

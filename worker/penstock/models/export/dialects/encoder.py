@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 import numpy as np
 from onnx import TensorProto
+from typing_extensions import override
 
 from penstock.models.export.activations import ANY, Steps
 from penstock.models.export.dialects.products import ByteProducts, Products
-from penstock.models.export.encoder_checkpoint import EncoderCheckpoint
+from penstock.models.export.encoder_checkpoint import WORDS, EncoderCheckpoint
 from penstock.models.export.graph import CONTRIB, IDS
 from penstock.models.export.weights import Weights
 
@@ -119,6 +120,16 @@ class CpuEncoder(ByteProducts, FusedEncoder):
     name = "cpu"
     opset = 24
     precisions = ("fp32", "int8", "int7")
+    exact_in = "fp16"  # the runtime makes them fp32 when it loads the graph
+
+    @override
+    def rows(self, name: str, indices: str) -> str:
+        """As in ByteProducts; the words in bytes as well: they are most of a multilingual encoder."""
+        if not self._bytes or name != WORDS:
+            return super().rows(name, indices)
+        g = self.graph
+        table, scales = (g.op("Gather", g.weight(part), indices) for part in self._weights.byte_table(name))
+        return g.op("Mul", g.op("Cast", table, to=TensorProto.FLOAT), scales)
 
     def attend(self, q: str, k: str, v: str, lengths: str) -> str:
         """As in StandardEncoder; the kernel knows of lengths, and no square of what is seen is needed."""

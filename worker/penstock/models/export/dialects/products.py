@@ -43,6 +43,9 @@ class Products:
 class ByteProducts(Products):
     """On processors: bytes times bytes where the precision says so, with a scale per token and one per channel."""
 
+    exact_in = "fp32"
+    """Of the matrices that bytes would spoil."""
+
     def __init__(self, checkpoint: Tensors, weights: Weights, precision: str) -> None:
         """As in Products."""
         super().__init__(checkpoint, weights, precision)
@@ -59,9 +62,11 @@ class ByteProducts(Products):
     def linear(self, x: str, *names: str, steps: Steps = ANY) -> str:
         """As in Products; int8 times int8 with a scale per token and one per output channel."""
         g = self.graph
-        matrix, *scales = (g.weight(tensor) for tensor in self._weights.linear(names, "+".join(names)))
+        tensors = self._weights.linear(names, "+".join(names), self.exact_in)
+        matrix, *scales = (g.weight(tensor) for tensor in tensors)
         if not scales:
-            return g.op("MatMul", x, matrix)
+            halved = tensors[0].data_type == TensorProto.FLOAT16
+            return g.op("MatMul", x, g.op("Cast", matrix, to=TensorProto.FLOAT) if halved else matrix)
         whole, largest = self._quantize(x, steps)
         unit, zero = self._unit(steps)
         result = g.op("MatMulIntegerToFloat", whole, matrix, unit, *scales, zero, domain=CONTRIB)
