@@ -4,6 +4,7 @@ import gzip
 import json
 from pathlib import Path
 
+from penstock.core.filters import Filter
 from penstock.settings.models import SHIPPED_MODELS
 
 DATA = Path(__file__).parent.parent / "data"
@@ -24,7 +25,19 @@ QUERIES = (
     ("English", "record and edit sound from a microphone"),
     ("Deutsch", "Schach gegen den Computer spielen"),
     ("français", "regarder les planètes du système solaire"),
+    ("italiano", "programma per disegnare circuiti elettronici"),
+    ("español", "convertir imágenes a otro formato"),
+    ("português", "jogo de xadrez"),
 )
+
+EXACT = "libwraster6"
+"""A name as somebody copies it from elsewhere."""
+
+FILTERED = ("shooting", Filter(field="metadata.section", equals="games"))
+"""A word, and the section that it is meant in."""
+
+WAYS = ("record and edit sound from a microphone", EXACT)
+"""Shown by each way of searching."""
 
 CHANGED = "xplanet"
 NEWS = "Xplanet shows the tide tables of a harbour and the phases of the moon on the desktop."

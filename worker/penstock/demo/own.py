@@ -76,10 +76,9 @@ def _title(file: Path, text: str) -> str:
     return (heading[1] if heading else file.stem)[:LONGEST_TITLE]
 
 
-def points_of(path: Path, bundle: Path | None) -> str:
-    """The name of the folder that keeps the points of these documents, by this model."""
-    key = f"{path.resolve()}\n{bundle.resolve() if bundle else ''}"
-    return f"own-{path.resolve().name}-{hashlib.sha256(key.encode()).hexdigest()[:8]}"
+def points_of(path: Path) -> str:
+    """The name of the folder that keeps the points of these documents."""
+    return f"own-{path.resolve().name}-{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]}"
 
 
 def run_own(

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from penstock.assembly.models import EmbeddingModel, Models, load_model, load_reranker
 from penstock.core.errors import Misconfigured, Unavailable
-from penstock.core.queries import Hit
+from penstock.core.queries import Hit, Mode
 from penstock.core.vectors import Vector
 from penstock.demo import corpus, tables
 from penstock.demo.backend import Backend, Options
@@ -28,6 +28,13 @@ from penstock.settings import ModelSettings, RerankSettings
 from penstock.settings.models import SHIPPED
 
 TOP, CANDIDATES, FIRST = 3, 50, 10
+WAYS = {
+    "vectors": (Mode.DENSE, False),
+    "words": (Mode.SPARSE, False),
+    "both": (Mode.HYBRID, False),
+    "reranked": (Mode.HYBRID, True),
+}
+
 MEASURED = 400
 """Queries that the dimensions are compared by."""
 
@@ -42,7 +49,7 @@ def run(options: Options, stop: threading.Event) -> None:
     models = Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
     try:
         if options.own is not None:
-            run_own(options, options.own, _folder(options), models, stop, console)
+            run_own(options, options.own, _folder(options, models.embedding), models, stop, console)
             return
         with (
             tempfile.TemporaryDirectory() as passing,
@@ -62,16 +69,16 @@ def _backend(
     if options.bootstrap_servers:
         made = ThroughKafka(options.bootstrap_servers, models, bundles, passing, options.port, stop, console)
     else:
-        made = InProcess(models, _folder(options), stop, console)
+        made = InProcess(models, _folder(options, models.embedding), stop, console)
     with closing(made):
         yield made
 
 
-def _folder(options: Options) -> Path:
+def _folder(options: Options, model: EmbeddingModel) -> Path:
+    """One per model, so that another one, or that of a later version, finds no points that are not its own."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "penstock"
-    if options.own is not None:
-        return options.folder or cache / points_of(options.own, options.bundle)
-    return options.folder or cache / (f"demo-{options.bundle.resolve().name}" if options.bundle else "demo")
+    name = "demo" if options.own is None else points_of(options.own)
+    return options.folder or cache / f"{name}-{model.identity.digest}"
 
 
 def _demonstrate(
@@ -92,6 +99,11 @@ def _demonstrate(
     console.print(f"{documents:,} documents in {len(chunks):,} chunks after {seconds:.1f} s\n", highlight=False)
     answers = [(language, text, backend.ask(_body(text))) for language, text in corpus.QUERIES]
     tables.found(console, answers)
+    ways = [(text, {way: _first(backend, text, *how) for way, how in WAYS.items()}) for text in corpus.WAYS]
+    tables.ways(console, ways)
+    wanted, only = corpus.FILTERED
+    filtered = backend.ask(_body(wanted).model_copy(update={"filter": only}))
+    tables.filtered(console, wanted, only, filtered)
     labelled = sampled(read(corpus.HELD_OUT / "en.jsonl", None), MEASURED)
     measured = costs(model, labelled, chunks, vectors)
     tables.costs(console, measured, len(labelled))
@@ -103,12 +115,22 @@ def _demonstrate(
     if options.as_json:
         figures = {"events": events, "documents": documents, "chunks": len(chunks), "seconds": round(seconds, 2)}
         recalls = [{"dimension": cost.dimension, "recall": round(cost.recall, 4)} for cost in measured]
-        queries = [_as_json(*answer) for answer in answers]
-        report = {**figures, "outcomes": outcomes, "queries": queries, "dimensions": recalls, "change": changed}
+        searched = {
+            "queries": [_as_json(*answer) for answer in answers],
+            "ways": [{"query": text, "first": first} for text, first in ways],
+            "filtered": {**_as_json("English", wanted, filtered), "filter": only.model_dump(exclude_none=True)},
+        }
+        report = {**figures, "outcomes": outcomes, **searched, "dimensions": recalls, "change": changed}
         print(json.dumps(report))  # noqa: T201  # the command's output
         return
     console.print(f"Every one of the {events:,} events is accounted for: {tables.counted(outcomes)}.", highlight=False)
-    tables.what_next(console, _suggestions(options), _variables(options))
+    tables.what_next(console, _suggestions(options), _variables(options, model))
+
+
+def _first(backend: Backend, text: str, mode: Mode, rerank: bool) -> str:  # noqa: FBT001  # see WAYS
+    """The document that comes first."""
+    reply = backend.ask(_body(text).model_copy(update={"mode": mode, "rerank": rerank}))
+    return reply.hits[0].document if reply.hits else ""
 
 
 def _body(text: str) -> QueryBody:
@@ -176,12 +198,12 @@ def _suggestions(options: Options) -> Sequence[tuple[str, str]]:
     )
 
 
-def _variables(options: Options) -> Sequence[str]:
+def _variables(options: Options, model: EmbeddingModel) -> Sequence[str]:
     """What ``penstock search`` and ``evaluate`` need to work on the demo's index."""
     if options.bootstrap_servers:
         return ()
     values: dict[str, object] = {
-        "QDRANT__PATH": _folder(options),
+        "QDRANT__PATH": _folder(options, model),
         "QDRANT__COLLECTION": COLLECTION,
         "MODEL__BUNDLE": options.bundle.resolve() if options.bundle else SHIPPED,
         "RERANK__BUNDLE": options.reranker.resolve() if options.reranker else SHIPPED,

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from penstock.core.filters import Filter
 from penstock.query.requests import HitBody, ReplyBody
 
 BYTES_PER_NUMBER = 4
@@ -40,13 +41,28 @@ def moved(rank: int, hit: HitBody) -> str:
 
 def found(console: Console, answers: Sequence[tuple[str, str, ReplyBody]]) -> None:
     """The queries, each with its language and its hits."""
-    console.print("Found by vector search, ordered by the search and the reranker together", style="bold")
+    console.print("Found by vectors and words, ordered by the search and the reranker together", style="bold")
     for language, query, reply in answers:
         console.print(Text.assemble("\n  ", (query, "bold"), f" ({language})"))
         hits(console, reply.hits)
     console.print(
         "\n  ▲ and ▼: by how many places it was lifted or lowered from where the search had it.\n", style="dim"
     )
+
+
+def ways(console: Console, searched: Sequence[tuple[str, Mapping[str, str]]]) -> None:
+    """What each way of searching puts first."""
+    table = Table("query", *searched[0][1], title="What each way puts first")
+    for query, first in searched:
+        table.add_row(query, *(name or "nothing" for name in first.values()))
+    console.print(table)
+
+
+def filtered(console: Console, query: str, only: Filter, reply: ReplyBody) -> None:
+    """A search among some of the documents."""
+    console.print(Text.assemble("\n  ", (query, "bold"), f" where {only.field} is {only.equals}"))
+    hits(console, reply.hits)
+    console.print()
 
 
 def hits(console: Console, found: Sequence[HitBody]) -> None:

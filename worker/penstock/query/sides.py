@@ -45,7 +45,7 @@ class Retrieval:
     """
 
     mode: Mode = Mode.HYBRID
-    terms_weight: float = 4.0
+    terms_weight: float = 3.0
 
 
 BY_BOTH = Retrieval()

@@ -95,7 +95,7 @@ class QuerySettings(Group):
     mode: Mode = Mode.HYBRID
     """What candidates are found by, unless the query says: dense (vectors), sparse (words, by BM25) or hybrid (both). A
     collection without words is searched by vectors."""
-    terms_weight: Annotated[float, Field(ge=0, le=100)] = 4.0
+    terms_weight: Annotated[float, Field(ge=0, le=100)] = 3.0
     """In a hybrid search: how many deviations of the candidates' similarities it is worth to have all words."""
     timeout_s: Seconds = 10.0
     """Longest time for an answer, unless the query asks for another."""
