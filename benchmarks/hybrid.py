@@ -1,6 +1,6 @@
 """What words beside vectors cost: python benchmarks/hybrid.py [--quick]
 
-The demo's documents, each five times in another order of sentences, with vectors of 1,024 random numbers, through the
+The demo's documents, each twice in another order of sentences, with vectors of 1,024 random numbers, through the
 store's own writes and searches on Qdrant's engine in this process: a collection with terms and one without, written in
 turns, then indexed (HNSW). Searches are the short descriptions of packages, one at a time, for 100 candidates.
 """
@@ -42,7 +42,7 @@ from penstock.settings import QdrantSettings  # noqa: E402
 from tests.edge_store import EdgeQdrant  # noqa: E402
 
 DIMENSION, CANDIDATES = 1024, 100
-COPIES, QUERIES, BATCH = 5, 100, 1000
+COPIES, QUERIES, BATCH = 2, 100, 1000
 NOW = datetime.now(UTC)
 IDENTITY = ModelIdentity("random", "1", "last", "", "", DIMENSION)
 

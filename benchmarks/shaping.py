@@ -36,7 +36,7 @@ from penstock.index.plan import text_hash  # noqa: E402
 from penstock.settings import ModelSettings, QdrantSettings, RerankSettings, Settings  # noqa: E402
 from penstock.settings.models import SHIPPED_MODELS  # noqa: E402
 
-QUERIES, TOP, CANDIDATES = 200, 10, 100
+QUERIES, TOP, CANDIDATES = 60, 10, 100
 NOW = datetime.now(UTC)
 DROPPED = 0.15
 """Of the words of a copy."""
@@ -142,7 +142,7 @@ def main() -> None:
     asked = read(corpus.HELD_OUT / "en.jsonl", None)[:QUERIES]
     texts = documents()
     meant = {name for query in asked for name in query.relevant}
-    some = {name: text for at, (name, text) in enumerate(texts.items()) if name in meant or at % 4 == 0}
+    some = {name: text for at, (name, text) in enumerate(texts.items()) if name in meant or at % 8 == 0}
     parts = []
 
     def compare(title: str, made: Sequence[Document], wishes: dict[str, Shaping], **measured: Any) -> None:

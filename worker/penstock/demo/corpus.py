@@ -30,8 +30,8 @@ QUERIES = (
     ("português", "jogo de xadrez"),
 )
 
-EXACT = "libwraster6"
-"""A name as somebody copies it from elsewhere."""
+EXACT, EXACT_DOCUMENT = "RFC2136", "bind9-dnsutils"
+"""A name that one document has, and that says nothing to a model."""
 
 FILTERED = ("shooting", Filter(field="metadata.section", equals="games"))
 """A word, and the section that it is meant in."""

@@ -124,6 +124,8 @@ def _demonstrate(
         print(json.dumps(report))  # noqa: T201  # the command's output
         return
     console.print(f"Every one of the {events:,} events is accounted for: {tables.counted(outcomes)}.", highlight=False)
+    if options.bundle is None:
+        console.print(f"\n{tables.STAND_IN}", style="dim", highlight=False)
     tables.what_next(console, _suggestions(options), _variables(options, model))
 
 
