@@ -60,7 +60,7 @@ def check(told: dict[str, Any]) -> None:
     assert told["change"]["place"] == 1
     asked, exact = (way["first"] for way in told["ways"])
     assert list(asked) == list(exact) == ["vectors", "words", "both", "reranked"]
-    assert corpus.EXACT_DOCUMENT == exact["words"] == exact["both"] != exact["vectors"]
+    assert corpus.EXACT_DOCUMENT == exact["words"] == exact["both"] == exact["reranked"] != exact["vectors"]
     assert told["filtered"]["filter"] == {"field": "metadata.section", "equals": "games"}
 
 

@@ -139,6 +139,15 @@ def test_words_are_found_and_the_answer_tells_what_each_way_found(text: str, mod
     assert set(answer.timings_ms) == ({"retrieve"} if mode is Mode.SPARSE else {"embed", "retrieve"})
 
 
+def test_what_is_asked_for_as_it_is_written_stays_first_whatever_the_reranker_says() -> None:
+    store = stored(
+        ("part", "seal HX-200/7"), *((f"d{n}", f"pump with a seal {n}") for n in range(9)), terms=Weighting()
+    )
+    answer = ask(Search(encoder(), store, scorer()), query("pump with a seal HX-200/7"))
+    assert answer.documents[0].hit.key.document == "part"
+    assert answer.documents[0].rerank_score < answer.documents[1].rerank_score  # type: ignore[operator]
+
+
 def test_by_vectors_alone_words_say_nothing() -> None:
     store = stored(*TEXTS, terms=Weighting())
     answer = ask(Search(encoder(), store, None), query("turbine", mode=Mode.DENSE))

@@ -91,7 +91,8 @@ class Hit(NamedTuple):
     """A chunk that was found.
 
     ``dense`` has its similarity to the query (cosine: -1 … 1), ``sparse`` its share of what the query's words could
-    reach (0 … 1, see ``terms``); None where that was not asked, or not found by words at all. ``score`` is what the
+    reach (0 … 1, see ``terms``); None where that was not asked, or not found by words at all. ``verbatim`` is the share
+    that it has of what the query asks for as it is written. ``score`` is what the
     order is by: that of the only side, and of both what ``ranking.fused`` makes of them.
     """
 
@@ -105,6 +106,7 @@ class Hit(NamedTuple):
     sparse: Side | None = None
     timestamp: str | None = None
     vector: Vector | None = None
+    verbatim: float = 0.0
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:

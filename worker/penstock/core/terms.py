@@ -51,8 +51,8 @@ SPACELESS = (
 """Code points of scripts whose words no space ends."""
 
 QUOTED = re.compile(r'(?<!\w)"(?=\S)[^"]+(?<=\S)"(?!\w)|[“„«「『][^“”„«»「」『』]+[”“»」』]')
-IDENTIFIER = re.compile(r"(?=.*[^\W\d_]).*[\d_./:@+#\\].*")
-"""A word of letters and digits, or with a sign inside; a hyphen or an ampersand makes none."""
+IDENTIFIER = re.compile(r"(?=.*[^\W\d_])(?:.*[\d_@+#\\]|.*::).*")
+"""A word of letters and digits, or with a sign that other words have not; and/or and e.g. are none."""
 
 UNSEEN = dict.fromkeys([0x00AD, 0x0640, 0x200C, 0x200D])
 """Soft hyphen, tatweel and joiners: how a word is drawn, not which it is."""

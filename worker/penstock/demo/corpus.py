@@ -22,21 +22,21 @@ CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16
 """The models have seen no longer texts in their training."""
 
 QUERIES = (
-    ("English", "record and edit sound from a microphone"),
-    ("Deutsch", "Schach gegen den Computer spielen"),
-    ("français", "regarder les planètes du système solaire"),
+    ("English", "scan pages of paper into a PDF"),
+    ("Deutsch", "gescannte Seiten als PDF speichern"),
+    ("français", "simuler le système solaire"),
     ("italiano", "programma per disegnare circuiti elettronici"),
-    ("español", "convertir imágenes a otro formato"),
+    ("español", "ver la televisión en el ordenador"),
     ("português", "jogo de xadrez"),
 )
 
 EXACT, EXACT_DOCUMENT = "RFC2136", "bind9-dnsutils"
 """A name that one document has, and that says nothing to a model."""
 
-FILTERED = ("shooting", Filter(field="metadata.section", equals="games"))
-"""A word, and the section that it is meant in."""
+FILTERED = ("strategy in space", Filter(field="metadata.section", equals="games"))
+"""What is looked for, and the section that it is looked for in."""
 
-WAYS = ("record and edit sound from a microphone", EXACT)
+WAYS = (QUERIES[0][1], EXACT)
 """Shown by each way of searching."""
 
 CHANGED = "xplanet"

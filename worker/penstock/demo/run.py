@@ -97,13 +97,7 @@ def _demonstrate(
     chunks, vectors = backend.stored()
     documents = len({hit.key.document for hit in chunks})
     console.print(f"{documents:,} documents in {len(chunks):,} chunks after {seconds:.1f} s\n", highlight=False)
-    answers = [(language, text, backend.ask(_body(text))) for language, text in corpus.QUERIES]
-    tables.found(console, answers)
-    ways = [(text, {way: _first(backend, text, *how) for way, how in WAYS.items()}) for text in corpus.WAYS]
-    tables.ways(console, ways)
-    wanted, only = corpus.FILTERED
-    filtered = backend.ask(_body(wanted).model_copy(update={"filter": only}))
-    tables.filtered(console, wanted, only, filtered)
+    searched = _search(backend, console)
     labelled = sampled(read(corpus.HELD_OUT / "en.jsonl", None), MEASURED)
     measured = costs(model, labelled, chunks, vectors)
     tables.costs(console, measured, len(labelled))
@@ -115,11 +109,6 @@ def _demonstrate(
     if options.as_json:
         figures = {"events": events, "documents": documents, "chunks": len(chunks), "seconds": round(seconds, 2)}
         recalls = [{"dimension": cost.dimension, "recall": round(cost.recall, 4)} for cost in measured]
-        searched = {
-            "queries": [_as_json(*answer) for answer in answers],
-            "ways": [{"query": text, "first": first} for text, first in ways],
-            "filtered": {**_as_json("English", wanted, filtered), "filter": only.model_dump(exclude_none=True)},
-        }
         report = {**figures, "outcomes": outcomes, **searched, "dimensions": recalls, "change": changed}
         print(json.dumps(report))  # noqa: T201  # the command's output
         return
@@ -127,6 +116,22 @@ def _demonstrate(
     if options.bundle is None:
         console.print(f"\n{tables.STAND_IN}", style="dim", highlight=False)
     tables.what_next(console, _suggestions(options), _variables(options, model))
+
+
+def _search(backend: Backend, console: Console) -> dict[str, object]:
+    """In six languages, each way by itself, and among some of the documents."""
+    answers = [(language, text, backend.ask(_body(text))) for language, text in corpus.QUERIES]
+    tables.found(console, answers)
+    ways = [(text, {way: _first(backend, text, *how) for way, how in WAYS.items()}) for text in corpus.WAYS]
+    tables.ways(console, ways)
+    wanted, only = corpus.FILTERED
+    filtered = backend.ask(_body(wanted).model_copy(update={"filter": only}))
+    tables.filtered(console, wanted, only, filtered)
+    return {
+        "queries": [_as_json(*answer) for answer in answers],
+        "ways": [{"query": text, "first": first} for text, first in ways],
+        "filtered": {**_as_json("English", wanted, filtered), "filter": only.model_dump(exclude_none=True)},
+    }
 
 
 def _first(backend: Backend, text: str, mode: Mode, rerank: bool) -> str:  # noqa: FBT001  # see WAYS

@@ -47,10 +47,10 @@ def fused(hits: Sequence[Hit], weight: float, verbatim: Sequence[str] = ()) -> l
     full_match = weight * float(np.std(near)) if near else 1.0
     scored = []
     for hit in hits:
-        matching = hit.sparse.score if hit.sparse else 0.0
-        if verbatim:
-            matching += contained(titled(hit.title, hit.text), verbatim)
-        scored.append(hit._replace(score=(hit.dense.score if hit.dense else 0.0) + full_match * matching))
+        exact = contained(titled(hit.title, hit.text), verbatim) if verbatim else 0.0
+        matching = (hit.sparse.score if hit.sparse else 0.0) + exact
+        similarity = hit.dense.score if hit.dense else 0.0
+        scored.append(hit._replace(score=similarity + full_match * matching, verbatim=exact))
     return sorted(scored, key=lambda hit: -hit.score)
 
 
@@ -61,8 +61,13 @@ def in_order_of_retrieval(hits: Sequence[Hit], shaper: Shaper = RELEVANCE) -> li
 
 
 def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float, shaper: Shaper = RELEVANCE) -> list[Ranked]:
-    """Documents, each by its best chunk, by what reranker and search say together, see ``blend``."""
-    ranks, scores = _ranks(hits), shaper.boosted(hits, blend([hit.score for hit in hits], logits, weight))
+    """Documents, each by its best chunk, by what reranker and search say together, see ``blend``.
+
+    What was asked for as it is written stays in front, whatever a reranker, which reads meanings, makes of it.
+    """
+    blended = np.asarray(blend([hit.score for hit in hits], logits, weight))
+    lifted = blended + (np.ptp(blended) if hits else 0.0) * np.asarray([hit.verbatim for hit in hits])
+    ranks, scores = _ranks(hits), shaper.boosted(hits, lifted.tolist())
     return shaper.chosen(
         [
             Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], probability(logits[i]))
