@@ -33,7 +33,8 @@ from tests.workers import penstock
 pytest.importorskip("transformers")
 
 EXACT = 0.9999
-BYTES = 0.995
+BYTES = 0.99
+"""The matrices that stay exact are chosen on other texts, until no vector of those is below 0.997."""
 INT8 = pytest.param("int8", marks=pytest.mark.skipif(not multiplies_bytes(), reason="computes int8 wrongly"))
 
 KINDS = ("Bert", "Roberta", "XLMRoberta")
