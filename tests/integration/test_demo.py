@@ -15,7 +15,10 @@ from penstock.models.bundle import load
 from tests.conftest import running
 from tests.workers import environment
 
-SECONDS = 400
+pytestmark = pytest.mark.timeout(700)
+"""Two cores that three tests share may take minutes to embed 3,200 documents."""
+
+SECONDS = 600
 MB = 1_000_000
 WITHOUT = """
 import sys

@@ -51,7 +51,7 @@ Engines = Annotated[Path | None, typer.Option(help="Build TensorRT's engines int
     "export",
     rich_help_panel=MODELS,
     epilog="Examples: `penstock export Qwen/Qwen3-Embedding-0.6B -o bundles/qwen3 --dialect cuda,cpu` · "
-    "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker --dialect cpu --precision int8` · "
+    "`penstock export ./Qwen3-Reranker-0.6B -o bundles/reranker-int8 --dialect cpu --precision int8` · "
     "`penstock export sentence-transformers/all-MiniLM-L6-v2 -o bundles/minilm`",
 )
 def export_bundle(
