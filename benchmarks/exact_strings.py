@@ -17,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import documents, evaluated, indexed  # noqa: E402
 from penstock.core.terms import folded, words  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
@@ -79,8 +79,7 @@ def main() -> None:
             columns = ("dense, search", "sparse, search", "hybrid, search", "hybrid, both")
             rows.append((f"{kind}, {len(asked)}", *(f"{found[name]:.3f}" for name in columns)))
             print(rows[-1], flush=True)
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# Exact strings\n\n{machine()}. {about}\n\n"
+    text = f"# Exact strings\n\n{machine()}. {about(__doc__)}\n\n"
     text += table(rows, ("queries", "dense", "sparse", "hybrid", "hybrid, reranked"))
     print(text)
     if not quick:

@@ -21,7 +21,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 import numpy as np  # noqa: E402
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import documents  # noqa: E402
 from penstock.adapters.qdrant import points as convert  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
@@ -130,8 +130,7 @@ def main() -> None:
         ("documents written a second", f"{rates[0]:,.0f}", f"{rates[1]:,.0f}", f"{rates[1] / rates[0]:.2f}"),
     ]
     first = times["vectors, collection without terms"]
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# Words beside vectors\n\n{machine()}. {len(made):,} points. {about}\n\n"
+    text = f"# Words beside vectors\n\n{machine()}. {len(made):,} points. {about(__doc__)}\n\n"
     text += table(rows, ("", "without terms", "with terms", "ratio"))
     text += f"\nA point has {average:.0f} different terms; finding and weighing them takes {weighing:.0f} µs.\n\n"
     text += table(

@@ -16,6 +16,11 @@ def table(rows: Sequence[tuple[str, ...]], header: tuple[str, ...]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in lines) + "\n"
 
 
+def about(docstring: str) -> str:
+    """What a benchmark's docstring says behind its first paragraph, in one line."""
+    return " ".join(" ".join(docstring.split("\n\n")[1:]).split())
+
+
 def machine() -> str:
     """What ran where."""
     commit, changes = (

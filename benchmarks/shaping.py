@@ -21,7 +21,7 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import documents  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
@@ -163,10 +163,8 @@ def main() -> None:
         "chunks", list(joined(texts)), chunks,
         right_chunk_in_ten=right_chunk, documents_in_ten=lambda _, answer: len(set(names(answer))),
     )  # fmt: skip
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    write(
-        "shaping", f"# Fresh, diverse, more chunks\n\n{machine()}. {len(asked)} queries. {about}\n\n" + "\n".join(parts)
-    )
+    text = f"# Fresh, diverse, more chunks\n\n{machine()}. {len(asked)} queries. {about(__doc__)}\n\n"
+    write("shaping", text + "\n".join(parts))
 
 
 if __name__ == "__main__":

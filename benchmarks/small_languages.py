@@ -15,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import documents, evaluated, figures, indexed, lexical  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
 from penstock.evaluate.labelled import LabelledQuery, read  # noqa: E402
@@ -47,8 +47,7 @@ def main(translations: str) -> None:
             measured = figures(evaluated(ours, queries).rows[0].metrics)
             rows.append((f"{language}, {len(queries)}", *figures(lexical(texts, queries)), *measured))
             print(rows[-1], flush=True)
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# The shipped embedding model in other languages\n\n{machine()}. {about}\n\n"
+    text = f"# The shipped embedding model in other languages\n\n{machine()}. {about(__doc__)}\n\n"
     text += table(rows, ("queries", "BM25 R@10", "BM25 nDCG@10", "shipped R@10", "shipped nDCG@10"))
     print(text)
     write("small-languages", text)

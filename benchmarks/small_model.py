@@ -22,7 +22,7 @@ import bm25s  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from benchmarks import minilm  # noqa: E402
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from penstock.assembly.evaluate import run_evaluation  # noqa: E402
 from penstock.assembly.models import Models, load_model  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
@@ -109,8 +109,7 @@ def main() -> None:
             all_rows += [(label, way, *figures(metrics)) for way, metrics in rows]
             dimensions.append((label, *[figures(row.metrics)[0] for row in own.rows if row.search == "exact"][:-1]))
             print(*all_rows[-4:], dimensions[-1], sep="\n", flush=True)
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# The shipped model on its own corpus\n\n{machine()}. {len(texts):,} documents. {about}\n\n"
+    text = f"# The shipped model on its own corpus\n\n{machine()}. {len(texts):,} documents. {about(__doc__)}\n\n"
     text += table(all_rows, ("queries", "model", "R@10", "nDCG@10"))
     text += "\nR@10 by dimension, exact search over the stored vectors:\n\n"
     text += table(dimensions, ("queries", "32", "64", "128", "256", "384"))

@@ -13,7 +13,7 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import SETS, evaluated, indexed  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
 from penstock.evaluate.labelled import LabelledQuery, read, sampled  # noqa: E402
@@ -43,8 +43,7 @@ def main() -> None:
             asked = sampled(read(corpus.HELD_OUT / f"{name}.jsonl", None), QUICK if quick else QUERIES)
             rows.append(gained(ours, label, asked))
             print(rows[-1], flush=True)
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# The shipped reranker\n\n{machine()}. {about} 95 % of paired resamples.\n\n"
+    text = f"# The shipped reranker\n\n{machine()}. {about(__doc__)} 95 % of paired resamples.\n\n"
     text += table(rows, ("queries", "search", "reranker", "both", "both over search", "interval"))
     print(text)
     if not quick:

@@ -7,7 +7,6 @@ queries; then, per language of Debian's translations, 2,000 long descriptions, a
 """
 
 import glob
-import math
 import random
 import re
 import subprocess
@@ -22,9 +21,9 @@ sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 import numpy as np  # noqa: E402
 from tokenizers import Tokenizer  # noqa: E402
 
-from benchmarks.report import machine, table, write  # noqa: E402
+from benchmarks.report import about, machine, table, write  # noqa: E402
 from benchmarks.small_model import SETS, documents  # noqa: E402
-from penstock.core.terms import AVERAGE, K1, B, spelt, words  # noqa: E402
+from penstock.core.terms import AVERAGE, K1, B, rarity, spelt, words  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
 from penstock.evaluate.labelled import read, sampled  # noqa: E402
 from penstock.evaluate.metrics import measure  # noqa: E402
@@ -59,9 +58,9 @@ def ranked(texts: Sequence[str], asked: Sequence[str], terms: Terms, average: fl
         scores = np.zeros(len(texts))
         for term in set(terms(text)) & postings.keys():
             having = postings[term]
-            rarity = math.log((len(texts) - len(having) + 0.5) / (len(having) + 0.5) + 1)
+            rare = rarity(len(texts), len(having))
             for at, weight in having:
-                scores[at] += rarity * weight
+                scores[at] += rare * weight
         best = np.argsort(-scores, kind="stable")[: 5 * FIRST]
         yield [int(at) for at in best if scores[at] > 0]
 
@@ -109,8 +108,7 @@ def main() -> None:
             made = {str(at): (short, {str(at): 1}) for at, (short, _) in enumerate(pairs[:QUERIES])}
             rows.append(compared(f"{language}, {len(made)} of {len(known)}", known, made))
             print(rows[-1], flush=True)
-    about = " ".join(" ".join(__doc__.split("\n\n")[1:]).split())
-    text = f"# Words or tokens as terms\n\n{machine()}. {about}\n\n"
+    text = f"# Words or tokens as terms\n\n{machine()}. {about(__doc__)}\n\n"
     text += table(rows, ("queries", "words, nDCG@10", "R@10", "tokens, nDCG@10", "R@10"))
     print(text)
     write("terms", text)

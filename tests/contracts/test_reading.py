@@ -13,7 +13,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -32,24 +32,20 @@ from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.filters import Filter, check, matches
 from penstock.core.identity import ModelIdentity
-from penstock.core.ports import Searcher, VectorStore
+from penstock.core.ports import Searcher
 from penstock.core.queries import Hit, Lookup
 from penstock.core.records import Partition, Record
 from penstock.core.vectors import Vector
 from penstock.fakes import MemoryStore
 from penstock.query.ranking import disown
 from penstock.settings import QdrantSettings
-from tests.conftest import connect
 from tests.store_server import StoreServer
+from tests.stores import KINDS, Store, empty_store
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
 WIDTH = 8
 EVERYTHING = 500
-
-
-class Store(VectorStore, Searcher, Protocol):
-    """Both sides."""
 
 
 def vector(seed: int) -> Vector:
@@ -116,14 +112,11 @@ def points() -> list[Point]:
 VISIBLE = {*(f"d{n}/0" for n in range(len(METADATA))), "two/0", "two/1", "lasting/0"}
 
 
-@pytest.fixture(params=["memory", "embedded", "folder", "edge", "server"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Filled, of each kind; those of Qdrant with both vectors."""
-    if request.param == "memory":
-        yield filled(MemoryStore())
-        return
-    with closing(connect(request.param, request, tmp_path)) as connection:
-        yield filled(connection.store(open_collection(connection, uuid4().hex, IDENTITY, WIDTH)))
+    with empty_store(request, tmp_path, IDENTITY, WIDTH) as store:
+        yield filled(store)
 
 
 def filled(store: Store) -> Store:

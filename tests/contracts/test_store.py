@@ -2,10 +2,8 @@
 
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 import pytest
@@ -23,13 +21,9 @@ from penstock.core.queries import Hit, Lookup
 from penstock.core.records import Partition, Record
 from penstock.fakes import MemoryStore
 from penstock.settings import QdrantSettings
-from tests.conftest import connect
+from tests.stores import KINDS, Store, empty_store
 
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
-
-
-class Store(VectorStore, Searcher, Protocol):
-    """Both sides."""
 
 
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
@@ -41,14 +35,11 @@ def nearest(store: Searcher, vector: Sequence[float], tenant: str, limit: int, o
     return hits
 
 
-@pytest.fixture(params=["memory", "embedded", "folder", "edge", "server"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """An empty store, of each kind."""
-    if request.param == "memory":
-        yield MemoryStore()
-        return
-    with closing(connect(request.param, request, tmp_path)) as connection:
-        yield connection.store(open_collection(connection, f"test-{uuid.uuid4().hex[:8]}", IDENTITY))
+    with empty_store(request, tmp_path, IDENTITY) as store:
+        yield store
 
 
 def point(

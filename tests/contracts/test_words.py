@@ -6,7 +6,6 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from uuid import uuid4
 
 import numpy as np
 import pytest
@@ -23,11 +22,10 @@ from penstock.core.queries import Hit, Lookup
 from penstock.core.records import Partition, Record
 from penstock.core.terms import AVERAGE, K1, B, Weighting
 from penstock.core.vectors import Vector
-from penstock.fakes import MemoryStore
 from penstock.index.plan import text_hash
 from penstock.settings import QdrantSettings
-from tests.conftest import connect
-from tests.contracts.test_reading import Requests, Store
+from tests.contracts.test_reading import Requests
+from tests.stores import KINDS, Store, empty_store
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
@@ -58,14 +56,11 @@ def point(name: str, text: str | None, tenant: str = "acme", version: int = 5, *
     return Point(event, 0, 1, (chunk.hash,), chunk, vector(len(name)))
 
 
-@pytest.fixture(params=["memory", "embedded", "folder", "edge", "server"])
+@pytest.fixture(params=KINDS)
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Store]:
     """Empty, of each kind."""
-    if request.param == "memory":
-        yield MemoryStore(Weighting())
-        return
-    with closing(connect(request.param, request, tmp_path)) as connection:
-        yield connection.store(open_collection(connection, uuid4().hex, IDENTITY))
+    with empty_store(request, tmp_path, IDENTITY) as store:
+        yield store
 
 
 @pytest.fixture

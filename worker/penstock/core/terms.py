@@ -6,6 +6,7 @@ its parts. Weights are those of BM25 (Robertson and Zaragoza 2009, The Probabili
 the rarity of a term, which the store knows.
 """
 
+import math
 import re
 import unicodedata
 from collections import Counter
@@ -90,6 +91,11 @@ class Weighting(NamedTuple):
     def of_query(self, text: str, most: int = MOST_TERMS) -> list[int]:
         """The first ``most`` different terms, ascending."""
         return sorted(list(dict.fromkeys(_numbered(text)))[:most])
+
+
+def rarity(texts: int, having: int) -> float:
+    """Inverse document frequency of a term that so many of the texts have, as Qdrant counts it: above 0 always."""
+    return math.log((texts - having + 0.5) / (having + 0.5) + 1)
 
 
 def reach(tops: Sequence[float | None]) -> float:

@@ -1,7 +1,7 @@
 """What a search is worth: as it is served, and what it would be at other dimensions or without its task."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 
@@ -67,6 +67,11 @@ class Report:
     serve: list[str] = field(default_factory=list)
     not_reranked: dict[str, str] = field(default_factory=dict)
 
+    def advise(self, gains: Mapping[str, Gain], serve: str) -> None:
+        """What was compared, and which is to be served."""
+        self.gains |= gains
+        self.serve.append(serve)
+
     def as_json(self) -> dict[str, object]:
         """For programs."""
         return asdict(self) | {"gains": {name: one._asdict() for name, one in self.gains.items()}}
@@ -104,19 +109,16 @@ def measure_search(
     by_order: dict[str, list[float]] = {}
     by_mode: dict[str, list[float]] = {}
     for (mode, order), runs in asyncio.run(_served(search, labelled, options, steps, report.not_reranked)).items():
-        metrics = measure(judgments, runs, options.recall_at)
-        row = Row("as served", model.dimension, bool(model.prompt), order, metrics, mode=mode)
-        report.rows.append(row)
+        metrics, by_query = measure(judgments, runs, options.recall_at), ndcg_by_query(judgments, runs)
+        report.rows.append(Row("as served", model.dimension, bool(model.prompt), order, metrics, mode=mode))
         if mode == report.rows[0].mode:
-            by_order[order] = ndcg_by_query(judgments, runs)
+            by_order[order] = by_query
         if order == SEARCH:
-            by_mode[mode] = ndcg_by_query(judgments, runs)
-    for gains, advice in (
-        compared_modes(by_mode) if len(by_mode) > 1 else ({}, ""),
-        compared(by_order, weight_of_both(search.scorer.weight)) if search.scorer is not None else ({}, ""),
-    ):
-        report.gains |= gains
-        report.serve += [advice] if advice else []
+            by_mode[mode] = by_query
+    if len(by_mode) > 1:
+        report.advise(*compared_modes(by_mode))
+    if search.scorer is not None:
+        report.advise(*compared(by_order, weight_of_both(search.scorer.weight)))
     report.rows += _exact(model, labelled, chunks, rows, options)
     return report
 

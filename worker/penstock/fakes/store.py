@@ -1,6 +1,5 @@
 """A store in memory: what the guards and filters mean, in a few lines."""
 
-import math
 import threading
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
@@ -15,7 +14,7 @@ from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import Ledger, Searcher, VectorStore
 from penstock.core.queries import Hit, Lookup, Side
 from penstock.core.records import Partition
-from penstock.core.terms import Terms, Weighting, reach
+from penstock.core.terms import Terms, Weighting, rarity, reach
 from penstock.core.vectors import Vector
 
 
@@ -159,8 +158,7 @@ def _shares(points: Sequence[Point], corpus: Sequence[Point], weighting: Weighti
     scores: dict[ChunkKey, float] = {}
     for term in weighting.of_query(text):
         having = sum(term in terms for terms in everyone)
-        rarity = math.log((len(everyone) - having + 0.5) / (having + 0.5) + 1)
-        alone = {key: held[term] * rarity for key, held in weights.items() if term in held}
+        alone = {key: held[term] * rarity(len(everyone), having) for key, held in weights.items() if term in held}
         tops.append(max(alone.values(), default=None))
         scores |= {key: scores.get(key, 0.0) + score for key, score in alone.items()}
     return {key: score / reach(tops) for key, score in scores.items()}

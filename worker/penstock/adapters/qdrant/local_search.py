@@ -3,7 +3,6 @@
 Local mode tries a filter on every point before it looks for near ones, and compares sparse vectors with all of them.
 """
 
-import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
@@ -14,6 +13,7 @@ from qdrant_client.local.payload_filters import check_filter
 
 from penstock.adapters.qdrant.shape import TERMS
 from penstock.adapters.qdrant.slices import slices
+from penstock.core.terms import rarity
 
 Id = models.ExtendedPointId
 
@@ -39,6 +39,7 @@ class LocalIndex:
         self._has_terms = TERMS in (client.get_collection(collection).config.params.sparse_vectors or {})
         there = client.scroll(collection, limit=ALL, with_payload=["document"])[0]
         self._changed: set[Id] = set()
+        self._corpora: dict[bytes, set[Id]] = {}
         self.note(there)
 
     def note(self, points: Iterable[models.PointStruct | models.Record]) -> None:
@@ -83,19 +84,23 @@ class LocalIndex:
     def _by_terms(self, query: grpc.SparseVector, idf: grpc.IdfParams) -> dict[Id, float]:
         """The dot product with each point that has one of the terms, each times its rarity, as the server has it."""
         self._refresh()
-        corpus = self._matching(GrpcToRest.convert_filter(idf.corpus)) if idf.HasField("corpus") else self._terms.keys()
+        corpus = self._matching(idf.corpus) if idf.HasField("corpus") else self._terms.keys()
         scores: dict[Id, float] = {}
         for term, weight in zip(query.indices, query.values, strict=True):
             held = self._postings.get(term, {})
-            there = len(held.keys() & corpus)
-            rarity = math.log((len(corpus) - there + 0.5) / (there + 0.5) + 1)
+            rare = weight * rarity(len(corpus), len(held.keys() & corpus))
             for point_id, stored in held.items():
-                scores[point_id] = scores.get(point_id, 0.0) + weight * stored * rarity
+                scores[point_id] = scores.get(point_id, 0.0) + stored * rare
         return scores
 
-    def _matching(self, where: models.Filter) -> set[Id]:
-        found, _ = self._client.scroll(self._collection, where, limit=ALL, with_payload=False)
-        return {point.id for point in found} & self._terms.keys()
+    def _matching(self, where: grpc.Filter) -> set[Id]:
+        """Remembered until something is written: every query of a request asks for the same."""
+        key = where.SerializeToString()
+        if key not in self._corpora:
+            wanted = GrpcToRest.convert_filter(where)
+            found, _ = self._client.scroll(self._collection, wanted, limit=ALL, with_payload=False)
+            self._corpora[key] = {point.id for point in found} & self._terms.keys()
+        return self._corpora[key]
 
     def _near_among(self, ids: Sequence[Id], part: Any) -> list[tuple[Id, float]]:
         query = np.array(part.query.nearest.dense.data)
@@ -127,6 +132,7 @@ class LocalIndex:
         changed, self._changed = list(self._changed), set()
         if not self._has_terms or not changed:
             return
+        self._corpora.clear()
         for point_id in changed:
             for term in self._terms.pop(point_id, ()):
                 del self._postings[term][point_id]

@@ -7,11 +7,12 @@ more per term asks what this term alone reaches at best, without which a sum ove
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 from qdrant_client import grpc
 
 from penstock.adapters.qdrant.filters import of_tenant, readable
 from penstock.adapters.qdrant.points import HIT_FIELDS, fields, hit
-from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape, vectors
+from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape, vector_of, vectors
 from penstock.core.queries import Hit, Lookup, Side
 from penstock.core.terms import reach
 from penstock.core.vectors import Vector
@@ -28,10 +29,12 @@ def queries(collection: str, shape: Shape, lookup: Lookup) -> list[grpc.QueryPoi
 
     The filter of what its tenant may see goes with every stage of each.
     """
-    terms = _terms(shape, lookup)
-    sides = [] if lookup.vector is None else [_by_vector(shape, lookup, lookup.vector)]
+    terms = shape.terms.of_query(lookup.text) if shape.terms is not None and lookup.text else []
+    where: Part = {"filter": readable(lookup)}
+    by_terms = where | _rarity(lookup)
+    sides = [] if lookup.vector is None else [_by_vector(shape, lookup, lookup.vector, where)]
     if terms:
-        sides.append(_by_terms(lookup, terms) | {"limit": lookup.limit})
+        sides.append(by_terms | _matching(terms, lookup.limit))
     if len(sides) > 1:
         found = {"prefetch": [grpc.PrefetchQuery(**side) for side in sides], "limit": lookup.limit * len(sides)}
         sides = [side | found for side in sides]
@@ -39,59 +42,59 @@ def queries(collection: str, shape: Shape, lookup: Lookup) -> list[grpc.QueryPoi
         sides[0] |= {"with_payload": fields(HIT_FIELDS)}
         if lookup.with_vectors:
             sides[0] |= {"with_vectors": vectors([VECTOR])}
-    alone = [_by_terms(lookup, [term]) | {"limit": 1} for term in terms]
+    alone = [by_terms | _matching([term], 1) for term in terms]
     return [grpc.QueryPoints(collection_name=collection, **part) for part in (*sides, *alone)]
 
 
-def hits(shape: Shape, lookup: Lookup, found: Sequence[Sequence[grpc.ScoredPoint]]) -> list[Hit]:
-    """What the queries of a lookup found, each one's points in the order of the queries."""
-    terms = _terms(shape, lookup)
-    sides = list(found[: len(found) - len(terms)])
-    most = reach([points[0].score if points else None for points in found[len(sides) :]])
-    sparse = (
-        {at.id.uuid: _share(at.score, most, rank, lookup) for rank, at in enumerate(sides.pop(), 1)} if terms else {}
-    )
-    if lookup.vector is None:
-        matching = [hit(point) for point in found[0]] if found else []
-        shares = [sparse[point.id.uuid] for point in found[0]] if found else []
-        return [one._replace(score=side.score, sparse=side) for one, side in zip(matching, shares, strict=True)]
-    return [
-        hit(point)._replace(
-            dense=Side(point.score, rank if rank <= lookup.limit else None), sparse=sparse.get(point.id.uuid)
-        )
-        for rank, point in enumerate(sides[0], 1)
-    ]
+def hits(lookup: Lookup, found: Sequence[Sequence[grpc.ScoredPoint]]) -> list[Hit]:
+    """What the queries of a lookup found, each one's points in the order of the queries.
+
+    More than one of them there are only where the lookup has words.
+    """
+    if not found:
+        return []
+    near = 0 if lookup.vector is None else 1
+    sparse: dict[str, Side] = {}
+    if len(found) > 1:
+        most = reach([points[0].score if points else None for points in found[near + 1 :]])
+        for rank, at in enumerate(found[near], 1):  # one written between two of the queries may seem to reach more
+            sparse[at.id.uuid] = _side(min(1.0, at.score / most) if most else 0.0, rank, lookup)
+    made = []
+    for rank, point in enumerate(found[0], 1):
+        dense = _side(point.score, rank, lookup) if near else None
+        leading = dense or sparse[point.id.uuid]
+        made.append(_hit(point, lookup)._replace(score=leading.score, dense=dense, sparse=sparse.get(point.id.uuid)))
+    return made
 
 
-def _share(score: float, most: float, rank: int, lookup: Lookup) -> Side:
-    """A point may have been written between two of the queries: no more than all can be reached."""
-    return Side(min(1.0, score / most) if most else 0.0, rank if rank <= lookup.limit else None)
+def _hit(point: grpc.ScoredPoint, lookup: Lookup) -> Hit:
+    found = hit(point)
+    return found._replace(vector=np.array(vector_of(point, VECTOR), np.float32)) if lookup.with_vectors else found
 
 
-def _terms(shape: Shape, lookup: Lookup) -> list[int]:
-    return shape.terms.of_query(lookup.text) if shape.terms is not None and lookup.text else []
+def _side(score: float, rank: int, lookup: Lookup) -> Side:
+    return Side(score, rank if rank <= lookup.limit else None)
 
 
-def _by_vector(shape: Shape, lookup: Lookup, vector: Vector) -> Part:
+def _by_vector(shape: Shape, lookup: Lookup, vector: Vector, where: Part) -> Part:
     named = {
         name: grpc.Query(nearest=grpc.VectorInput(dense=grpc.DenseVector(data=one.tolist())))
         for name, one in shape.named(vector).items()
     }
-    by_short: Part = {"query": named[VECTOR], "using": VECTOR, "limit": lookup.limit, "filter": readable(lookup)}
+    by_short: Part = {"query": named[VECTOR], "using": VECTOR, "limit": lookup.limit} | where
     if not shape.full:
         return by_short
     first = grpc.PrefetchQuery(**by_short | {"limit": lookup.limit * OVERSAMPLED})
     return by_short | {"prefetch": [first], "query": named[FULL], "using": FULL}
 
 
-def _by_terms(lookup: Lookup, terms: Sequence[int]) -> Part:
-    """How rare a term is, is counted in the tenant's own points: what others write neither shows nor matters."""
+def _matching(terms: Sequence[int], limit: int) -> Part:
     ones = grpc.SparseVector(indices=terms, values=[1.0] * len(terms))
-    part: Part = {
-        "query": grpc.Query(nearest=grpc.VectorInput(sparse=ones)),
-        "using": TERMS,
-        "filter": readable(lookup),
-    }
-    if lookup.tenant:
-        part["params"] = grpc.SearchParams(idf=grpc.IdfParams(corpus=of_tenant(lookup.tenant)))
-    return part
+    return {"query": grpc.Query(nearest=grpc.VectorInput(sparse=ones)), "using": TERMS, "limit": limit}
+
+
+def _rarity(lookup: Lookup) -> Part:
+    """How rare a term is, is counted in the tenant's own points: what others write neither shows nor matters."""
+    if not lookup.tenant:
+        return {}
+    return {"params": grpc.SearchParams(idf=grpc.IdfParams(corpus=of_tenant(lookup.tenant)))}

@@ -9,7 +9,7 @@ from qdrant_client import grpc
 from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
-from penstock.adapters.qdrant.shape import TERMS, VECTOR, Shape, vector_of
+from penstock.adapters.qdrant.shape import TERMS, Shape, vector_of
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored, titled
 from penstock.core.queries import Hit
 from penstock.core.terms import Weighting
@@ -218,9 +218,7 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     metadata = value_of(payload["metadata"]) or {}
     text, title = payload["text"].string_value, payload["title"].string_value
     moment = payload["timestamp"].string_value or None
-    row = vector_of(point, VECTOR)
-    vector = np.array(row, dtype=np.float32) if row else None
-    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment, vector=vector)
+    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment)
 
 
 def value_of(value: grpc.Value) -> Any:

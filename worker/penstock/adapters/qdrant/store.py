@@ -127,7 +127,7 @@ class QdrantStore(VectorStore, Searcher):
         )
         found = iter(self._points.QueryBatch(batch).result if batch.query_points else ())
         return [
-            hits(self._shape, lookup, [part.result for part in islice(found, len(each))])
+            hits(lookup, [part.result for part in islice(found, len(each))])
             for lookup, each in zip(lookups, asked, strict=True)
         ]
 

@@ -5,7 +5,7 @@ fp32, judged layer by layer on the probes that suffer most, and the whole model 
 """
 
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
@@ -65,8 +65,14 @@ class Model(Protocol):
     def layers(self) -> Iterator[Layer]:
         """In their order."""
 
+    def pooled(self, probes: Probes) -> Array:
+        """Of the last layer's states, ``[texts, vectors of a text, hidden]``; zeros where there is none."""
+
     def vectors(self, probes: Probes, kept: Collection[str] | None) -> Array:
-        """``[texts, vectors of a text, hidden]``, zeros where there is none; nothing is in bytes where kept is None."""
+        """As ``pooled``, of what leaves the last layer behind its norm; nothing is in bytes where ``kept`` is None."""
+        for layer in self.layers():
+            probes = layer.run(probes, layer.matrices if kept is None else kept)
+        return self.pooled(replace(probes, states=layer.normed(probes.states)))
 
 
 def coarse(model: Model, probes: Probes) -> tuple[list[str], float]:

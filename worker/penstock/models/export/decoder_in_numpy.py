@@ -52,11 +52,9 @@ class DecoderInNumpy(coarse.Model):
         return (_Layer(self, index) for index in range(self.checkpoint.config.num_hidden_layers))
 
     @override
-    def vectors(self, probes: Probes, kept: Collection[str] | None) -> Array:
-        """What the last norm makes of each token's last state."""
-        for layer in self.layers():
-            probes = layer.run(probes, layer.matrices if kept is None else kept)
-        return np.asarray(layer.normed(probes.states) * probes.seen[..., None])
+    def pooled(self, probes: Probes) -> Array:
+        """Each token's: it ends a text of its own."""
+        return np.asarray(probes.states * probes.seen[..., None])
 
 
 class _Layer(coarse.Layer):

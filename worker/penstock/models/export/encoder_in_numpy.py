@@ -82,10 +82,8 @@ class EncoderInNumpy(coarse.Model):
         return (_Layer(self, index) for index in range(self.checkpoint.config.num_hidden_layers))
 
     @override
-    def vectors(self, probes: Probes, kept: Collection[str] | None) -> Array:
-        """One of each text, pooled."""
-        for layer in self.layers():
-            probes = layer.run(probes, layer.matrices if kept is None else kept)
+    def pooled(self, probes: Probes) -> Array:
+        """One of each text."""
         states, seen = probes.states, probes.seen
         if self.ending.pooling == FIRST:
             return states[:, :1]
