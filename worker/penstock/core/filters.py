@@ -10,13 +10,14 @@ it means.
 
 import operator
 from collections.abc import Iterator, Mapping
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Self, TypeGuard
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, model_validator
 
 from penstock.core.documents import LARGEST_INTEGER
 from penstock.core.errors import InvalidEvent
+from penstock.core.moments import as_stored
 from penstock.core.operands import Bound, Scalar, Some, Values, not_endless
 from penstock.core.paths import HOW, covers, is_path, reached, routes
 
@@ -188,12 +189,9 @@ def _is_number(value: Any) -> TypeGuard[float]:
 
 def _within(wanted: Range, value: Any) -> bool:
     if wanted.moments:
-        try:
-            value = datetime.fromisoformat(value)
-        except (TypeError, ValueError):
+        value = as_stored(value)
+        if value is None:
             return False
-        if value.tzinfo is None:
-            value = value.replace(tzinfo=UTC)
     elif not _is_number(value):
         return False
     return all(COMPARE[name](value, bound) for name, bound in wanted.bounds.items())

@@ -44,6 +44,15 @@ def _in_utc(moment: datetime) -> datetime:
 Moment = Annotated[AwareDatetime, BeforeValidator(_read), AfterValidator(_in_utc)]
 
 
+def as_stored(value: object) -> datetime | None:
+    """A moment in metadata, as stores read one: ISO 8601, in UTC where it names no zone; None for all else."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+
 def written(moment: datetime | None) -> str | None:
     """A moment in UTC as it is stored."""
     return None if moment is None else moment.isoformat().replace("+00:00", "Z")

@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 
 import numpy as np
 
+from penstock.core.moments import as_stored
 from penstock.core.paths import reached
 from penstock.core.queries import Boost, Hit, Ranked, Shaping
 
@@ -46,7 +47,7 @@ class Shaper:
 def freshness(hit: Hit, boost: Boost, now: datetime) -> float:
     """1 for what is new (or from the future), 1/2 after the half-life, 0 where the field holds no moment."""
     fields = {"timestamp": hit.timestamp, "metadata": hit.metadata}
-    moments = [moment for value in reached(fields, boost.field) if (moment := _moment(value)) is not None]
+    moments = [moment for value in reached(fields, boost.field) if (moment := as_stored(value)) is not None]
     if not moments:
         return 0.0
     age_s = max(0.0, (now - max(moments)).total_seconds())
@@ -76,11 +77,3 @@ def diverse(ranked: Sequence[Ranked], share: float, limit: int | None) -> list[R
         likeness = vectors @ vectors[best]
         nearest = likeness if len(order) == 1 else np.maximum(nearest, likeness)
     return order
-
-
-def _moment(value: object) -> datetime | None:
-    try:
-        moment = datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-    return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
