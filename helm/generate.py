@@ -50,12 +50,16 @@ def settings_schema() -> dict[str, Any]:
 
 
 def group_schemas() -> dict[str, Any]:
-    """One definition per group of settings."""
-    return {name: _group(field.annotation, FIXED.get(name, ())) for name, field in Settings.model_fields.items()}
+    """One definition per group of settings, and what these refer to: a reference is looked up at the top."""
+    made: dict[str, Any] = {}
+    for name, field in Settings.model_fields.items():
+        model: Any = field.annotation
+        whole = model.model_json_schema()
+        made |= whole.get("$defs", {}) | {name: _group(model, whole, FIXED.get(name, ()))}
+    return made
 
 
-def _group(model: Any, fixed: Iterable[str]) -> dict[str, Any]:
-    schema: dict[str, Any] = model.model_json_schema()
+def _group(model: Any, schema: dict[str, Any], fixed: Iterable[str]) -> dict[str, Any]:
     secret = [name for name, field in model.model_fields.items() if _holds_secret(field.annotation)]
     for name in (*secret, *fixed):
         del schema["properties"][name]

@@ -25,6 +25,7 @@ from tests.conftest import ROOT, unavailable, wait_until
 from tests.kafka_tools import committed, document, ends, produce
 from tests.workers import worker
 
+pytestmark = pytest.mark.timeout(900)  # whose first test waits for the tree
 USER = 10001
 JAIL = f"""
 mount --make-rprivate / && mount --rbind "$TREE" /mnt && mount -o remount,bind,ro / && mount -t tmpfs tmpfs /tmp &&
@@ -97,7 +98,6 @@ def test_the_tree_lists_every_package_that_it_holds(tree: Path) -> None:
     assert {"onnxruntime", "qdrant-client"} <= addresses.keys()
 
 
-@pytest.mark.timeout(600)
 def test_workers_from_the_tree_share_a_topic_and_a_third_joins_without_loss(
     tree: Path, broker: str, qdrant_process: QdrantSettings
 ) -> None:

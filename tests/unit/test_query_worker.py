@@ -232,7 +232,7 @@ def test_an_outage_of_the_topic_for_answers_is_waited_out(bench: Bench) -> None:
 
 
 def test_an_answer_too_large_for_its_topic_is_a_dead_letter_and_the_others_are_sent(bench: Bench) -> None:
-    bench.replies = MemoryReplies(most=450)
+    bench.replies = MemoryReplies(most=700)
     bench.ask({"id": "large" * 50, "query": "water"}, b"large")
     bench.ask({"query": "water", "top_k": 1}, b"small")
     assert bench.run().totals == {Outcome.ANSWERED: 1, Outcome.DEAD_LETTERED: 1}

@@ -16,7 +16,17 @@ from penstock.commands.app import SEARCH, app
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
-from penstock.query.requests import PlaceBody, QueryBody, ReplyBody, SideBody, read_query, to_json, to_query, to_reply
+from penstock.query.requests import (
+    HitBody,
+    PlaceBody,
+    QueryBody,
+    ReplyBody,
+    SideBody,
+    read_query,
+    to_json,
+    to_query,
+    to_reply,
+)
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -166,26 +176,29 @@ def _place(text: str | None) -> dict[str, Any] | None:
 
 def _show(reply: ReplyBody) -> None:
     console = Console()
-    table = Table("", "score", "reranker", "retrieval", "dense", "sparse", "document", "text")
+    table = Table("", "score", "document", "text")
     for rank, hit in enumerate(reply.hits, 1):
-        moved = "" if not reply.reranked else f" ({hit.retrieval_rank - rank:+d})"
         text = " ".join(hit.text.split())
         snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
-        shown = Text.assemble((_plain(hit.title), "bold"), "\n" if hit.title else "", _plain(snippet))
-        judged = "" if hit.rerank_score is None else f"{hit.rerank_score:.3f}"
-        sides = (_side(hit.dense), _side(hit.sparse))
-        scores = (f"{hit.score:.3f}", judged, f"{hit.retrieval_score:.3f}{moved}", *sides)
-        table.add_row(str(rank), *scores, Text(_plain(hit.document)), shown)
+        titled = (_plain(hit.title), "bold"), "\n" if hit.title else ""
+        shown = Text.assemble(*titled, _plain(snippet), "\n", (_judged(reply, rank, hit), "dim"))
+        table.add_row(str(rank), f"{hit.score:.3f}", Text(_plain(hit.document)), shown)
     console.print(table if reply.hits else "nothing found")
     steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())
     why = "reranked" if reply.reranked else f"not reranked: {reply.not_reranked}"
     console.print(Text(f"{reply.mode}, {why}; {steps}", style="dim"))
 
 
-def _side(side: SideBody | None) -> str:
-    """What one way of searching says, and at which place it found the chunk."""
-    if side is None:
-        return ""
+def _judged(reply: ReplyBody, rank: int, hit: HitBody) -> str:
+    """What each stage says of the hit, and at which place it found it."""
+    moved = f" ({hit.retrieval_rank - rank:+d})" if reply.reranked else ""
+    said = [f"retrieval {hit.retrieval_score:.3f}{moved}"]
+    said += [f"{name} {_side(side)}" for name, side in (("dense", hit.dense), ("sparse", hit.sparse)) if side]
+    said += [] if hit.rerank_score is None else [f"reranker {hit.rerank_score:.3f}"]
+    return ", ".join(said)
+
+
+def _side(side: SideBody) -> str:
     return f"{side.score:.3f}" if side.rank is None else f"{side.score:.3f} #{side.rank}"
 
 
