@@ -314,20 +314,24 @@ def test_evaluate_measures_the_search_as_it_is_served(models: dict[str, object],
     assert done.returncode == 0, done.stderr.decode()
     report = json.loads(done.stdout)
     assert (report["queries"], report["documents"], report["missing"]) == (6, 5, 1)
-    ways = [(row["search"], row["dimension"], row["order"]) for row in report["rows"]]
+    ways = [(row["search"], row["mode"], row["dimension"], row["order"]) for row in report["rows"]]
     assert ways == [
-        *(("as served", 384, order) for order in ("search", "reranker", "both")),
-        *(("exact", d, "search") for d in (32, 64, 128, 256, 384)),
+        *(("as served", "hybrid", 384, order) for order in ("search", "reranker", "both")),
+        *(("as served", mode, 384, "search") for mode in ("dense", "sparse")),
+        *(("exact", "dense", d, "search") for d in (32, 64, 128, 256, 384)),
     ]
-    assert report["gains"].keys() == {"reranker over search", "both over search", "both over reranker"}
-    assert "PENSTOCK_RERANK__ENABLED=false" in report["serve"], "random weights"
+    assert report["gains"].keys() == {
+        *("reranker over search", "both over search", "both over reranker"),
+        *("hybrid over dense", "sparse over dense"),
+    }
+    assert any("PENSTOCK_RERANK__ENABLED=false" in advice for advice in report["serve"]), "random weights"
     served, whole = report["rows"][0]["metrics"], report["rows"][-1]["metrics"]
     assert served == whole == pytest.approx({"nDCG@10": 5 / 6, "R@1": 5 / 6, "R@5": 5 / 6, "RR@10": 5 / 6})
     reranked = report["rows"][1]["metrics"]
     assert (reranked["R@5"], reranked["RR@10"] < 5 / 6) == (pytest.approx(5 / 6), True)  # random weights
     table = penstock(tmp_path, "evaluate", "queries.jsonl", "--no-rerank", variables=models).stdout.decode()
     assert "1 relevant documents are not in the collection" in table
-    assert "as served" in table
+    assert "│ hybrid │ 384 " in table
     wrong = penstock(tmp_path, "evaluate", "queries.jsonl", "--recall", "ten", variables=models)
     assert "--recall 'ten'" in one_line(wrong, 2)
 

@@ -39,6 +39,11 @@ def penstock(installed: Path, *arguments: str) -> str:
     return done.stdout
 
 
+def contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    return {str(path.relative_to(folder)): path.read_bytes() for path in files}
+
+
 def test_it_says_its_version_and_holds_one_package_and_the_schemas(installed: Path) -> None:
     assert penstock(installed, "--version").startswith("penstock ")
     assert json.loads(penstock(installed, "schema", "document.v1"))["title"]
@@ -50,8 +55,15 @@ def test_it_says_its_version_and_holds_one_package_and_the_schemas(installed: Pa
     }
 
 
-def test_the_demo_runs_from_it(installed: Path) -> None:
-    report = json.loads(penstock(installed, "demo", "--json"))
-    assert sum(report["outcomes"].values()) == report["events"]
-    assert report["documents"] > 3000
-    assert all(query["hits"] for query in report["queries"])
+def test_it_holds_the_corpus_and_the_models_of_the_demo(installed: Path) -> None:
+    (data,) = (installed / "lib").glob("python3*/site-packages/penstock/data")
+    ours = ROOT / "worker/penstock/data"
+    assert contents(data).items() >= contents(ours).items()
+
+
+def test_the_demo_runs_from_it(installed: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes" / "turbine.md").write_text("# Turbines\n\nWater under pressure turns a wheel.\n")
+    (tmp_path / "notes" / "poem.txt").write_text("Roses are red.\n")
+    report = json.loads(penstock(installed, "demo", "--json", "--from", str(tmp_path / "notes")))
+    assert report["documents"] == 2

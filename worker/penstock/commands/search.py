@@ -203,14 +203,18 @@ def _side(side: SideBody) -> str:
 
 
 def _show_report(report: "Report") -> None:
+    from penstock.evaluate.report import SERVED  # noqa: PLC0415  # the models' libraries load slowly
+
     names = list(report.rows[0].metrics)
-    table = Table("search", "mode", "dimension", "task", "order", *names)
+    table = Table("search", "dimension", "task", "order", *names)
     for row in report.rows:
         dimension = f"{row.dimension}" if row.trained else f"{row.dimension} *"
-        cells = (row.search, row.mode, dimension, "yes" if row.instruction else "no", row.order)
+        way = row.mode if row.search == SERVED else row.search
+        cells = (way, dimension, "yes" if row.instruction else "no", row.order)
         table.add_row(*cells, *(f"{row.metrics[name]:.4f}" for name in names))
     console = Console()
     console.print(table)
+    console.print("exact: over all stored vectors; all others: as served", style="dim")
     console.print(f"{report.queries} queries, {report.documents} documents in {report.chunks} chunks", highlight=False)
     for name, gain in report.gains.items():
         interval = f"95 % of resamples between {gain.low:+.4f} and {gain.high:+.4f}"

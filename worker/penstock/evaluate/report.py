@@ -20,6 +20,9 @@ Steps = Callable[[str, int], AbstractContextManager[Callable[[int], None]]]
 AT_ONCE = 32
 """Queries under way at once."""
 
+SERVED, EXACT = "as served", "exact"
+"""Ways to search: with the index and the settings of the workers, or over all stored vectors."""
+
 NO_HURRY_S = 24 * 3600.0
 
 
@@ -110,7 +113,7 @@ def measure_search(
     by_mode: dict[str, list[float]] = {}
     for (mode, order), runs in asyncio.run(_served(search, labelled, options, steps, report.not_reranked)).items():
         metrics, by_query = measure(judgments, runs, options.recall_at), ndcg_by_query(judgments, runs)
-        report.rows.append(Row("as served", model.dimension, bool(model.prompt), order, metrics, mode=mode))
+        report.rows.append(Row(SERVED, model.dimension, bool(model.prompt), order, metrics, mode=mode))
         if mode == report.rows[0].mode:
             by_order[order] = by_query
         if order == SEARCH:
@@ -170,7 +173,7 @@ def _exact(
         hits = exact.ranked(chunks, rows, queries, dimension, options.candidates)
         runs = {query.id: exact.documents(run) for query, run in zip(labelled, hits, strict=True)}
         metrics = measure(judgments, runs, options.recall_at)
-        return Row("exact", dimension, task, SEARCH, metrics, trained)
+        return Row(EXACT, dimension, task, SEARCH, metrics, trained)
 
     with_task = model.embed([model.prompt + query.text for query in labelled])
     result = [
