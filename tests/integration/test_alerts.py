@@ -118,7 +118,7 @@ def test_every_alert_fires_on_a_real_fault(own_broker: Broker, minilm: Path, tmp
             with member(kafka) as joined:
                 wait_until(lambda: joined.poll(0.1) is not None, most_pause_s=0.01)
 
-        with repeating(traffic, 0.2):
+        with repeating(traffic, 0.5):
             wait_until(lambda: shows(scraped, "sum(penstock_index_records_total) > 100") != [], 60)
             wait_until(lambda: firing(scraped) == set(), 60)  # the first batch may have been late
             qdrant.send_signal(signal.SIGSTOP)

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -26,6 +26,7 @@ from penstock.query.http.admission import Keys
 from penstock.query.http.app import Service, create_app
 from penstock.query.http.client import ask
 from penstock.query.http.model_api import ModelApi
+from penstock.query.http.protocol import Connections
 from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
 from penstock.query.search import Search
@@ -63,10 +64,11 @@ def served(
     store: Any, with_reranker: PairScorer | None, *, opened: bool = True, **given: Any
 ) -> Iterator[ServedWorker]:
     bugs: list[str] = []
+    connections = given.pop("connections", None)
     service = Service(LIMITS, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
     search = Search(encoder(), store, with_reranker)
     event_loop = EventLoopThread()
-    server = HttpServer(event_loop, create_app(service), "127.0.0.1", 0, 2.0)
+    server = HttpServer(event_loop, create_app(service), "127.0.0.1", 0, 2.0, connections)
     if opened:
         service.open(search, ModelApi(search, MODEL, dimension, "", 4, 8192, 5.0))
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
@@ -102,9 +104,94 @@ def test_a_head_that_does_not_end_ends_its_connection(here: ServedWorker, monkey
     body = b'{"query": "water"}'
     head = start + b"Connection: close\r\nContent-Length: %d\r\n\r\n" % len(body)
     assert answered(head + body).startswith(b"HTTP/1.1 200 OK")
-    monkeypatch.setattr("penstock.query.http.server.HEAD_S", 0.2)
+    monkeypatch.setattr("penstock.query.http.protocol.HEAD_S", 0.2)
     assert answered(start) == b""
     assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("start", "status", "crumb"),
+    [
+        ("POST /v1/search HTTP/1.1\r\nContent-Length: 99", 401, b" "),
+        ("POST /v1/search HTTP/1.1\r\nTransfer-Encoding: chunked", 401, b"1\r\n \r\n"),
+        ("POST /v1/search HTTP/1.1\r\nX-Api-Key: the key of one\r\nContent-Length: 9000000", 413, b" "),
+        ("POST /nowhere HTTP/1.1\r\nContent-Length: 99", 404, b" "),
+        ("GET /healthz HTTP/1.1\r\nContent-Length: 99", 200, b" "),
+        ("GET /healthz HTTP/1.1", 200, b"\r\n"),
+        ("GET /healthz HTTP/1.1", 200, b"G"),
+    ],
+)
+def test_who_dribbles_after_the_answer_is_closed(
+    start: str, status: int, crumb: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("LINGER_S", "HEAD_S"):
+        monkeypatch.setattr(f"penstock.query.http.protocol.{name}", 0.3)
+    with (
+        served(documents(), None, keys={"one": ["the key of one"]}) as here,
+        socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking,
+    ):
+        asking.sendall(f"{start}\r\nHost: here\r\n\r\n".encode())
+        assert asking.recv(65536).startswith(b"HTTP/1.1 %d " % status)
+        asking.settimeout(0.1)
+
+        def closed() -> bool:
+            try:
+                asking.sendall(crumb)
+                return asking.recv(65536) == b""
+            except TimeoutError:
+                return False
+            except ConnectionError:
+                return True
+
+        wait_until(closed, 4)
+
+
+def test_what_follows_an_answer_is_not_read_for_ever() -> None:
+    with (
+        served(documents(), None, keys={"one": ["the key of one"]}) as here,
+        socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking,
+    ):
+        asking.sendall(b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Length: 99000000000\r\n\r\n")
+        assert asking.recv(65536).startswith(b"HTTP/1.1 401 ")
+        sent = 0
+        with suppress(ConnectionError):
+            while True:
+                sent += asking.send(bytes(1 << 16))
+        assert sent < 32 << 20
+
+
+def test_a_body_that_ends_after_its_answer_leaves_the_connection_open() -> None:
+    with (
+        served(documents(), None, keys={"one": ["the key of one"]}) as here,
+        socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking,
+    ):
+        for _ in range(3):
+            asking.sendall(b"POST /v1/search HTTP/1.1\r\nHost: here\r\nContent-Length: 900000\r\n\r\n")
+            assert asking.recv(65536).startswith(b"HTTP/1.1 401 ")
+            asking.sendall(bytes(900_000))
+
+
+def test_one_address_cannot_take_all_connections() -> None:
+    with served(documents(), None, connections=Connections(8, 5)) as here, ExitStack() as opened:
+        port = here.server.port
+
+        def connected(address: str) -> socket.socket:
+            return opened.enter_context(socket.create_connection(("127.0.0.1", port), 20, (address, 0)))
+
+        greedy = [connected("127.0.0.2") for _ in range(5)]
+        assert b"503" in connected("127.0.0.2").recv(65536)
+        assert here.client.get("/healthz").status_code == 200
+        greedy.pop().close()
+
+        def answered() -> bool:
+            kept = connected("127.0.0.2")
+            kept.sendall(b"GET /healthz HTTP/1.1\r\nHost: here\r\n\r\n")
+            return kept.recv(65536).startswith(b"HTTP/1.1 200")
+
+        wait_until(answered)
+        for last in (3, 4):
+            connected(f"127.0.0.{last}")
+        assert b"too many connections" in connected("127.0.0.5").recv(65536)
 
 
 def test_a_search_is_answered_by_the_schema(here: ServedWorker) -> None:

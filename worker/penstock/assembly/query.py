@@ -33,6 +33,7 @@ from penstock.observe.watch import Watch
 from penstock.query.http.admission import Keys
 from penstock.query.http.app import Service, create_app
 from penstock.query.http.model_api import ModelApi
+from penstock.query.http.protocol import Connections
 from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.search import Search
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
@@ -111,7 +112,9 @@ class Shutdown:
 def _listen(
     http: HttpSettings, query: QuerySettings, service: Service, event_loop: EventLoopThread, stop: threading.Event
 ) -> HttpServer:
-    server = HttpServer(event_loop, create_app(service), http.host, http.port, query.drain_timeout_s * DRAIN_SHARE)
+    connections = Connections(http.max_connections, http.max_connections_per_address)
+    drain_s = query.drain_timeout_s * DRAIN_SHARE
+    server = HttpServer(event_loop, create_app(service), http.host, http.port, drain_s, connections)
     server.when_ended(stop.set)
     log.info("listening", host=http.host, port=server.port)
 

@@ -163,6 +163,10 @@ class HttpSettings(Group):
     """Larger requests are refused."""
     max_concurrency: Count = 256
     """Requests under way at once; one more is told to come back later."""
+    max_connections: Count = 1024
+    """Open at once; one more is told to come back later, and closed."""
+    max_connections_per_address: Count = 256
+    """Of these, from one address; a proxy before the workers is one."""
     max_inputs: Count = 256
     """Most texts in one request to /v1/embeddings, most documents in one to /v1/rerank."""
 

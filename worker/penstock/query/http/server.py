@@ -1,24 +1,23 @@
-"""An event loop in a thread of its own, and the HTTP server that lives in it. The only importer of uvicorn."""
+"""An event loop in a thread of its own, and the HTTP server that lives in it, which is uvicorn."""
 
 import asyncio
 import socket
 import threading
 from collections.abc import Callable, Coroutine
 from concurrent.futures import CancelledError, Future
+from functools import partial
 from typing import Any, TypeVar
 
 import uvicorn
 import uvloop
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 from penstock.core.errors import Misconfigured
+from penstock.query.http.protocol import BoundedHttpProtocol, Connections
 
 T = TypeVar("T")
 
 BACKLOG = 512
 CLOSE_S = 2.0
-HEAD_S, HEAD_BYTES = 10.0, 64 << 10
-"""For a request's line and headers."""
 
 
 class EventLoopThread:
@@ -52,57 +51,17 @@ class EventLoopThread:
         await asyncio.gather(*others, return_exceptions=True)
 
 
-class BoundedHttpProtocol(HttpToolsProtocol):
-    """HTTP whose requests have heads that end: soon, and before they fill the memory."""
-
-    _head_bytes = 0
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: Any) -> None:
-        """The first head is awaited."""
-        super().connection_made(transport)
-        self._await_head()
-
-    def data_received(self, data: bytes) -> None:
-        """Closes the connection where the head goes on and on."""
-        awaited = self._deadline
-        super().data_received(data)
-        if awaited is not None and self._deadline is awaited:
-            self._head_bytes += len(data)
-            if self._head_bytes > HEAD_BYTES:
-                self.transport.close()
-
-    def on_message_begin(self) -> None:
-        """Another request on the same connection."""
-        super().on_message_begin()
-        if self._deadline is None:
-            self._await_head()
-
-    def on_headers_complete(self) -> None:
-        """The head is there."""
-        self._cancel()
-        super().on_headers_complete()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing more is awaited."""
-        self._cancel()
-        super().connection_lost(exc)
-
-    def _await_head(self) -> None:
-        self._head_bytes = 0
-        self._deadline = self.loop.call_later(HEAD_S, self.transport.close)
-
-    def _cancel(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-        self._deadline = None
-
-
 class HttpServer:
     """Serves an application until it is closed."""
 
     def __init__(
-        self, event_loop: EventLoopThread, app: Callable[..., Any], host: str, port: int, drain_s: float
+        self,
+        event_loop: EventLoopThread,
+        app: Callable[..., Any],
+        host: str,
+        port: int,
+        drain_s: float,
+        connections: Connections | None = None,
     ) -> None:
         """Serves an ASGI application from now on; ``drain_s`` is the time for what is under way when it is to end.
 
@@ -114,7 +73,8 @@ class HttpServer:
         except OSError as error:
             raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         self.port: int = self._socket.getsockname()[1]
-        quiet = uvicorn.Config(app, http=BoundedHttpProtocol, lifespan="off", log_config=None, access_log=False)
+        protocol: Any = partial(BoundedHttpProtocol, connections=connections or Connections())
+        quiet = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)
         quiet.timeout_graceful_shutdown = max(1, int(drain_s))
         self._server = uvicorn.Server(quiet)
         self._served = event_loop.start(self._server.serve(sockets=[self._socket]))
