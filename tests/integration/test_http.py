@@ -239,7 +239,10 @@ def test_a_search_says_how_it_found_and_what_each_way_says() -> None:
         ("/v1/search", {"query": "x", "fliter": {}}, 400, "fliter"),
         ("/v1/search", {"query": "x", "filter": {"all": None}}, 400, "null is no condition"),
         ("/v1/search", None, 400, "the JSON text null"),
-        ("/v1/search", b"x" * 1_000_001, 413, "larger than 1000000 bytes"),
+        ("/v1/search", b"x" * 262_145, 413, "larger than 262144 bytes"),
+        ("/v1/rerank", b"x" * 1_000_001, 413, "larger than 1000000 bytes"),
+        ("/v1/search", {"query": "x", **{f"k{n}": n for n in range(9000)}}, 400, "9001 fields, at most 64"),
+        ("/v1/rerank", {"query": "x", **{f"k{n}": n for n in range(50_000)}}, 400, "50001 fields, at most 64"),
         ("/v1/search", {"query": "x", "filter": {"field": "metadata.a", "any_of": [True] * 6000}}, 400, "at most 5000"),
         ("/v1/search", {"query": "x", "filter": {"any": [{"all": [1] * 4000}] * 9}}, 400, "more than 10000 parts"),
         ("/v1/embeddings", {"input": [1] * 200_000}, 400, "200000 elements; at most 5000 are read"),
@@ -361,6 +364,43 @@ def test_too_busy_is_503_with_a_time_to_come_back() -> None:
         gated.gate.set()
         assert [one.result().status_code for one in slow] == [200, 200]
         assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_a_body_that_comes_slowly_takes_no_place() -> None:
+    with served(documents(), None, max_concurrency=2) as here, ExitStack() as opened:
+        for _ in range(8):
+            slow = opened.enter_context(socket.create_connection(("127.0.0.1", here.server.port)))
+            slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: 99\r\n\r\n{")
+        assert here.post("/v1/search", {"query": "water"}).status_code == 200
+
+
+def test_bodies_that_are_being_read_have_room_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("penstock.query.http.places.BODIES_BYTES", 1000)
+    with served(documents(), None) as here, ExitStack() as opened:
+        slow = opened.enter_context(socket.create_connection(("127.0.0.1", here.server.port)))
+        slow.sendall(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: 900\r\n\r\n{")
+        wait_until(lambda: here.post("/v1/search", {"query": "water" * 50}).status_code == 503)
+        slow.close()
+        wait_until(lambda: here.post("/v1/search", {"query": "water" * 50}).status_code == 200)
+
+
+def test_one_tenant_cannot_take_all_places() -> None:
+    gated, keys = Gated(), {"greedy": ["greedy" * 3], "modest": ["modest" * 3]}
+    store = stored(("hydro", "water drives the turbine"), tenant="greedy")
+    with served(store, scorer(gated), keys=keys, max_concurrency=4) as here, ThreadPoolExecutor(4) as pool:
+
+        def ask_as(tenant: str, rerank: bool) -> httpx.Response:
+            body = {"query": "water", "rerank": rerank}
+            return here.post("/v1/search", body, authorization=f"Bearer {tenant * 3}")
+
+        slow = [pool.submit(ask_as, "greedy", True) for _ in range(2)]
+        wait_until(lambda: here.service.metrics.under_way_now == 2)
+        refused = ask_as("greedy", False)
+        assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+        assert "of this tenant" in refused.json()["error"]["message"]
+        assert ask_as("modest", False).status_code == 200
+        gated.gate.set()
+        assert [one.result().status_code for one in slow] == [200, 200]
 
 
 def test_a_client_that_goes_away_stops_its_work() -> None:

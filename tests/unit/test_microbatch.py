@@ -203,7 +203,77 @@ def test_in_an_outage_nobody_is_tried_alone_for_long_and_who_has_gone_not_at_all
         return await asyncio.gather(*(batcher.submit([n]) for n in range(5)), return_exceptions=True)
 
     assert {type(error) for error in run(work)} == {Unavailable}
-    assert calls == [[0, 1, 2, 3, 4], [0]]
+    assert calls == [[0, 1, 2, 3, 4], [0, 1]]
+
+
+def test_one_that_is_refused_among_many_is_found_in_few_calls() -> None:
+    doubler = Doubler()
+
+    async def work() -> Any:
+        batcher: MicroBatcher[int, int] = MicroBatcher(doubler, 1000)
+        numbers = [*range(100, 190), 13, *range(200, 360)]
+        return await asyncio.gather(*(batcher.submit([n]) for n in numbers), return_exceptions=True)
+
+    results = run(work)
+    assert [type(result) for result in results].count(InvalidEvent) == 1
+    assert sum(isinstance(result, list) for result in results) == 250
+    assert len(doubler.batches) <= 1 + 2 * 8
+
+
+def test_several_batches_may_be_under_way_and_one_that_is_slow_keeps_nobody() -> None:
+    doubler = Doubler(shut=True)
+
+    def call(numbers: Sequence[int]) -> list[int]:
+        return doubler(numbers) if 1 in numbers else [2 * n for n in numbers]
+
+    async def work() -> None:
+        batcher: MicroBatcher[int, int] = MicroBatcher(call, 100, in_flight=2)
+        slow = asyncio.ensure_future(batcher.submit([1]))
+        await doubler.under_way()
+        assert await batcher.submit([2]) == [4]
+        assert not slow.done()
+        doubler.gate.set()
+        assert await slow == [2]
+
+    run(work)
+
+
+def test_tenants_take_turns_and_what_is_foreseen_knows_it() -> None:
+    doubler = Doubler(shut=True)
+
+    async def work() -> None:
+        batcher: MicroBatcher[int, int] = MicroBatcher(doubler, 4)
+        head = asyncio.ensure_future(batcher.submit([0]))
+        await doubler.under_way()
+        greedy = [asyncio.ensure_future(batcher.submit([n, n, n], tenant="greedy")) for n in range(20, 29)]
+        modest = asyncio.ensure_future(batcher.submit([1, 2], tenant="modest"))
+        await asyncio.sleep(0)
+        batcher._seconds_per_weight = 1.0
+        assert batcher.expected_s(2, tenant="greedy") == 1 + 27 + 2 + 2
+        assert batcher.expected_s(2, tenant="third") == 1 + 2 + 2 + 2
+        doubler.gate.set()
+        await asyncio.gather(head, modest, *greedy)
+
+    run(work)
+    assert doubler.batches[1] == [20, 20, 1, 2]
+    assert doubler.batches[2] == [20, 21, 21, 21]
+
+
+@given(
+    st.lists(st.tuples(st.sampled_from("abc"), st.lists(st.integers(1, 9), min_size=1, max_size=6)), max_size=12),
+    st.integers(1, 20),
+)
+def test_every_tenants_jobs_are_taken_in_their_order_and_nothing_is_left(
+    jobs: list[tuple[str, list[int]]], budget: int
+) -> None:
+    doubler = Doubler()
+
+    async def work() -> Any:
+        batcher: MicroBatcher[int, int] = MicroBatcher(doubler, budget, weigh=lambda number: number)
+        return await asyncio.gather(*(batcher.submit(job, tenant=tenant) for tenant, job in jobs))
+
+    assert run(work) == [[2 * n for n in job] for _, job in jobs]
+    assert all(sum(batch) <= budget or len(batch) == 1 for batch in doubler.batches)
 
 
 def test_too_few_results_are_a_bug_that_everyone_hears_of_and_the_next_call_works() -> None:
@@ -231,7 +301,7 @@ def test_a_job_that_is_cancelled_while_it_waits_is_forgotten_at_once() -> None:
             await asyncio.sleep(0)
             one.cancel()
             await asyncio.gather(one, return_exceptions=True)
-        assert sum(map(len, batcher._queues)) == 1
+        assert len([job for queue in batcher._queues for job in queue]) == 1
         doubler.gate.set()
         assert await head == [2, 4]
 

@@ -243,10 +243,9 @@ def test_the_query_worker_has_a_live_line_too() -> None:
     shown, metrics = io.StringIO(), QueryMetrics()
     metrics.lag = lambda: 7
     query = Query("q", "", "water", 10, 50, 1.0)
-    metrics.enter()
     for took_ms in (10.0, 30.0):
         metrics.answer(Answer(query, [], "disabled", {"embed": took_ms}))
-    with live(Console(file=shown, force_terminal=True, width=160), metrics.line):
+    with metrics.under_way(), live(Console(file=shown, force_terminal=True, width=160), metrics.line):
         pass
     line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
     assert "2 answers" in line

@@ -20,6 +20,10 @@ class Mode(StrEnum):
     HYBRID = "hybrid"
 
 
+NO_TIME = "the deadline was near"
+"""Why candidates are not reranked."""
+
+
 @dataclass(frozen=True, slots=True)
 class Boost:
     """What is new comes first: the moment in ``field`` (timestamp, or a path into the metadata) lifts a chunk's score.
@@ -142,9 +146,13 @@ class Ranked:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """Chunks, the best first; ``not_reranked`` says why they are in the order of their retrieval, if they are."""
+    """Chunks, the best first; ``not_reranked`` says why they are in the order of their retrieval, if they are.
+
+    There was no time to rerank ``unjudged`` more candidates: these follow in the order of their retrieval.
+    """
 
     query: Query
     documents: list[Ranked]
     not_reranked: str
     timings_ms: Mapping[str, float]
+    unjudged: int = 0

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from functools import wraps
-from typing import ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -13,6 +13,9 @@ from penstock.events.frame import misread
 M = TypeVar("M", bound=BaseModel)
 P = ParamSpec("P")
 T = TypeVar("T")
+
+MOST_FIELDS = 64
+"""Of a JSON object that has fields of ours: each that is unknown would be told by itself."""
 
 FAULTS_SHOWN = 3
 LONGEST_LINE, LONGEST_NAME = 600, 80
@@ -45,6 +48,13 @@ def parse(model: type[M], value: bytes) -> M:
     except ValidationError as error:
         told = misread(value)
         raise InvalidEvent(f"the value is {told}" if told else _explain(error)) from None
+
+
+def few_fields(value: Any) -> Any:
+    """The value; raises ValueError for an object of more fields than any of ours has."""
+    if isinstance(value, dict) and len(value) > MOST_FIELDS:
+        raise ValueError(f"{len(value)} fields, at most {MOST_FIELDS} are allowed")
+    return value
 
 
 def _explain(error: ValidationError) -> str:

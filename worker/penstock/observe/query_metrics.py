@@ -3,6 +3,7 @@
 import threading
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Protocol
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -57,13 +58,14 @@ class QueryMetrics(Metrics):
             lambda: self.under_way_now
         )
 
-    def enter(self) -> None:
-        """A request has been let in."""
+    @contextmanager
+    def under_way(self) -> Iterator[None]:
+        """A request is at work, while it lasts."""
         self.under_way_now += 1
-
-    def leave(self) -> None:
-        """It is done."""
-        self.under_way_now -= 1
+        try:
+            yield
+        finally:
+            self.under_way_now -= 1
 
     def request(self, endpoint: str, status: int) -> None:
         """A request is done."""

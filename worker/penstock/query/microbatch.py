@@ -5,16 +5,12 @@ So a call that finds nothing under way starts at once, and batches grow with the
 
 import asyncio
 import time
-from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic
 
 from penstock.core.errors import Overdue, Unavailable
-
-I = TypeVar("I")  # noqa: E741  # an item
-O = TypeVar("O")  # noqa: E741  # its outcome
+from penstock.query.turns import I, Job, O, Taken, Turns
 
 SMOOTHING = 0.3
 """How much the latest batch counts in the measured seconds per unit of weight."""
@@ -23,33 +19,8 @@ HALF_LIFE_S = 5.0
 """A measurement that no batch renews counts half as much: one stall must not keep work away for ever."""
 
 
-@dataclass(slots=True, eq=False)
-class _Job(Generic[I, O]):
-    """Items that were submitted together; ``taken`` of them are in a batch or done."""
-
-    items: Sequence[I]
-    weights: Sequence[int]
-    future: asyncio.Future[list[O]]
-    results: dict[int, O] = field(default_factory=dict)
-    taken: int = 0
-
-    @property
-    def over(self) -> bool:
-        """Whether nothing of it is left to take: all is taken, or nobody waits any more."""
-        return self.future.done() or self.taken == len(self.items)
-
-    def finish(self, index: int, result: O) -> None:
-        self.results[index] = result
-        if len(self.results) == len(self.items) and not self.future.done():
-            self.future.set_result([self.results[i] for i in range(len(self.items))])
-
-    def fail(self, error: Exception) -> None:
-        if not self.future.done():
-            self.future.set_exception(error)
-
-
 class MicroBatcher(Generic[I, O]):
-    """Runs ``call`` in a thread of its own, one batch at a time, first come, first served.
+    """Runs ``call`` in threads of its own, at most ``in_flight`` batches at a time, the tenants by turns.
 
     For one event loop. A job that is cancelled is not run any further; what fails, fails alone.
     """
@@ -60,119 +31,160 @@ class MicroBatcher(Generic[I, O]):
         budget: int,
         weigh: Callable[[I], int] = lambda _: 1,
         later_budget: int | None = None,
+        *,
+        in_flight: int = 1,
         clock: Callable[[], float] = time.perf_counter,
     ) -> None:
-        """A batch weighs at most ``budget``, unless a single item weighs more; with jobs for later ``later_budget``."""
+        """A batch weighs at most ``budget``, unless a single item weighs more; with jobs for later ``later_budget``.
+
+        One batch at a time is right for a model, which a second one would only slow down; several for a service.
+        """
         self._call = call
         self._budgets = (budget, later_budget or budget)
         self._weigh = weigh
         self._clock = clock
-        self._queues: tuple[deque[_Job[I, O]], deque[_Job[I, O]]] = (deque(), deque())
-        self._thread = ThreadPoolExecutor(1)
-        self._task: asyncio.Task[None] | None = None
+        self._queues: tuple[Turns[I, O], Turns[I, O]] = (Turns(), Turns())
+        self._threads = ThreadPoolExecutor(in_flight)
+        self._in_flight = in_flight
+        self._running: set[asyncio.Task[None]] = set()
         self._under_way = 0
+        self._woken = False
         self._seconds_per_weight = self._measured_at = 0.0
         self.batches = self.items = 0
 
-    async def submit(self, items: Sequence[I], *, later: bool = False) -> list[O]:
+    async def submit(self, items: Sequence[I], *, tenant: str = "", later: bool = False) -> list[O]:
         """The results, in order; raises what the call raises. With ``later``, only what others leave room for."""
         if not items:
             return []
         loop = asyncio.get_running_loop()
-        job: _Job[I, O] = _Job(items, [self._weigh(item) for item in items], loop.create_future())
-        self._queues[later].append(job)
-        if self._task is None:
-            self._task = loop.create_task(self._run())  # begins after whoever else submits in this turn of the loop
+        job: Job[I, O] = Job(items, [self._weigh(item) for item in items], loop.create_future(), tenant)
+        self._queues[later].add(job)
+        if not self._woken and len(self._running) < self._in_flight:
+            self._woken = True
+            loop.call_soon(self._start)  # after whoever else submits in this turn of the loop
         try:
             return await job.future
         except asyncio.CancelledError:
-            if job in self._queues[later]:
-                self._queues[later].remove(job)
+            self._queues[later].remove(job)
             raise
 
-    def expected_s(self, weight: int) -> float:
+    def expected_s(self, weight: int, *, tenant: str = "", later: bool = False) -> float:
         """How long a job of that weight would take from now on, as far as batches have been measured."""
-        ahead = sum(sum(job.weights[job.taken :]) for job in self._queues[0] if not job.future.done())
-        age = 0.0 if self._under_way else max(0.0, self._clock() - self._measured_at)
-        faded: float = 0.5 ** (age / HALF_LIFE_S)
-        return (self._under_way + ahead + weight) * self._seconds_per_weight * faded
+        soon, others = self._queues
+        ahead = soon.before(tenant, weight)
+        if later:
+            ahead = sum(job.left for job in soon) + others.before(tenant, weight)
+        return (self._under_way + ahead + weight) * self._pace_s()
+
+    def alone_s(self, weight: int) -> float:
+        """How long it would take if nothing else were to be done."""
+        return weight * self._pace_s()
 
     def close(self) -> None:
-        """Let the thread end, once what is under way is done."""
-        self._thread.shutdown(wait=False)
+        """Let the threads end, once what is under way is done."""
+        self._threads.shutdown(wait=False)
 
-    async def _run(self) -> None:
-        try:
-            while batch := self._next():
-                await self._work(batch)
-        finally:
-            self._task = None
-            for job in (*self._queues[0], *self._queues[1]):  # only when the loop is ending
-                job.future.cancel()
+    def _pace_s(self) -> float:
+        age = 0.0 if self._under_way else max(0.0, self._clock() - self._measured_at)
+        faded: float = 0.5 ** (age / HALF_LIFE_S)
+        return self._seconds_per_weight * faded
 
-    def _next(self) -> list[tuple[_Job[I, O], int]]:
-        """The next batch: items of the jobs at the front, then of those for later."""
-        batch: list[tuple[_Job[I, O], int]] = []
+    def _start(self) -> None:
+        """As many batches as may be under way."""
+        self._woken = False
+        while len(self._running) < self._in_flight and (batch := self._next())[0]:
+            task = asyncio.get_running_loop().create_task(self._work(*batch))
+            self._running.add(task)
+            task.add_done_callback(self._ended)
+
+    def _ended(self, task: "asyncio.Task[None]") -> None:
+        self._running.discard(task)
+        if task.cancelled():  # only when the loop is ending
+            for queue in self._queues:
+                for job in queue:
+                    job.future.cancel()
+        else:
+            self._start()
+
+    def _next(self) -> tuple[Taken[I, O], int]:
+        """The next batch and its weight: what waits, then what is for later."""
+        batch: Taken[I, O] = []
         weight = 0
         for queue, budget in zip(self._queues, self._budgets, strict=True):
-            while queue:
-                job = queue[0]
-                if job.over:
-                    queue.popleft()
-                    continue
-                if batch and weight + job.weights[job.taken] > budget:
-                    break
-                weight += job.weights[job.taken]
-                batch.append((job, job.taken))
-                job.taken += 1
-        self._under_way = weight
-        return batch
+            weight = queue.take(budget, batch, weight)
+        return batch, weight
 
-    async def _work(self, batch: Sequence[tuple[_Job[I, O], int]]) -> None:
+    async def _work(self, batch: Taken[I, O], weight: int) -> None:
         started = self._clock()
+        self._under_way += weight
         try:
             await self._deliver(batch)
         except Exception as error:  # noqa: BLE001  # it belongs to whoever awaits the job
-            await self._blame(batch, error)
+            await self._blame(_by_job(batch), error)
         else:
             self.batches += 1
             self.items += len(batch)
             self._measured_at = self._clock()
-            pace = (self._measured_at - started) / max(1, self._under_way)
+            pace = (self._measured_at - started) / max(1, weight)
             known = self._seconds_per_weight or pace
             self._seconds_per_weight = known + SMOOTHING * (pace - known)
         finally:
-            self._under_way = 0
+            self._under_way -= weight
 
-    async def _blame(self, batch: Sequence[tuple[_Job[I, O], int]], error: Exception) -> None:
-        """Find out whose fault it was: each job's items once more, alone. An outage is nobody's, and everybody's.
+    async def _blame(self, jobs: Sequence[Taken[I, O]], error: Exception) -> Exception | None:
+        """Find out whose fault it was, by halves. An outage is nobody's and everybody's; returns it."""
+        if len(jobs) == 1 or _outage(error):
+            _fail(jobs, error)
+            return error if _outage(error) else None
+        if isinstance(error, Overdue):
+            return await self._blame_slow(jobs)
+        middle = len(jobs) // 2
+        outage: Exception | None = None
+        for half in (jobs[:middle], jobs[middle:]):
+            try:
+                if outage is not None:
+                    raise outage
+                await self._deliver([item for job in half for item in job])
+            except Exception as its_own:  # noqa: BLE001  # as above
+                outage = await self._blame(half, its_own)
+        return outage
 
-        What is overdue may be one job's fault: only when a second one is, too, it is an outage.
-        """
-        by_job: dict[_Job[I, O], list[tuple[_Job[I, O], int]]] = {}
-        for job, i in batch:
-            by_job.setdefault(job, []).append((job, i))
-        alone, overdue = len(by_job) == 1, 0
-        for job, items in by_job.items():
-            if alone or _outage(error) or overdue > 1:
-                job.fail(error)
-            elif not job.future.done():
-                try:
-                    await self._deliver(items)
-                except Unavailable as outage:
-                    overdue += isinstance(outage, Overdue)
-                    error = outage if _outage(outage) or overdue > 1 else error
-                    job.fail(outage)
-                except Exception as its_own:  # noqa: BLE001  # as above
-                    job.fail(its_own)
+    async def _blame_slow(self, jobs: Sequence[Taken[I, O]]) -> Exception | None:
+        """What is overdue may be one job's fault: each once more, alone. When a second one is, too, it is an outage."""
+        overdue = 0
+        for place, job in enumerate(jobs):
+            try:
+                await self._deliver(job)
+            except Exception as its_own:  # noqa: BLE001  # as above
+                overdue += isinstance(its_own, Overdue)
+                if _outage(its_own) or overdue > 1:
+                    _fail(jobs[place:], its_own)
+                    return its_own
+                _fail([job], its_own)
+        return None
 
-    async def _deliver(self, batch: Sequence[tuple[_Job[I, O], int]]) -> None:
-        items = [job.items[i] for job, i in batch]
-        results = await asyncio.get_running_loop().run_in_executor(self._thread, self._call, items)
+    async def _deliver(self, batch: Taken[I, O]) -> None:
+        wanted = [(job, i) for job, i in batch if not job.future.done()]
+        if not wanted:
+            return
+        items = [job.items[i] for job, i in wanted]
+        results = await asyncio.get_running_loop().run_in_executor(self._threads, self._call, items)
         if len(results) != len(items):
             raise ValueError(f"{len(results)} results of {len(items)} items. This is a bug.")
-        for (job, i), result in zip(batch, results, strict=True):
+        for (job, i), result in zip(wanted, results, strict=True):
             job.finish(i, result)
+
+
+def _by_job(batch: Taken[I, O]) -> list[Taken[I, O]]:
+    by_job: dict[Job[I, O], Taken[I, O]] = {}
+    for job, i in batch:
+        by_job.setdefault(job, []).append((job, i))
+    return list(by_job.values())
+
+
+def _fail(jobs: Sequence[Taken[I, O]], error: Exception) -> None:
+    for items in jobs:
+        items[0][0].fail(error)
 
 
 def _outage(error: Exception) -> bool:

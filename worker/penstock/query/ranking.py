@@ -63,16 +63,15 @@ def in_order_of_retrieval(hits: Sequence[Hit], shaper: Shaper = RELEVANCE) -> li
 def reranked(hits: Sequence[Hit], logits: Sequence[float], weight: float, shaper: Shaper = RELEVANCE) -> list[Ranked]:
     """Documents, each by its best chunk, by what reranker and search say together, see ``blend``.
 
-    What was asked for as it is written stays in front, whatever a reranker, which reads meanings, makes of it.
+    What was asked for as it is written stays in front, whatever a reranker, which reads meanings, makes of it. Where
+    only the first hits have a logit, the others follow as far behind as their retrieval scores are.
     """
-    blended = np.asarray(blend([hit.score for hit in hits], logits, weight))
+    blended = np.asarray(_with_others([hit.score for hit in hits], logits, weight))
     lifted = blended + (np.ptp(blended) if hits else 0.0) * np.asarray([hit.verbatim for hit in hits])
     ranks, scores = _ranks(hits), shaper.boosted(hits, lifted.tolist())
+    judged = [*map(probability, logits), *[None] * (len(hits) - len(logits))]
     return shaper.chosen(
-        [
-            Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], probability(logits[i]))
-            for i in _best_first(scores)
-        ]
+        [Ranked(hits[i], probability(scores[i]), ranks[hits[i].key.document], judged[i]) for i in _best_first(scores)]
     )
 
 
@@ -88,6 +87,15 @@ def blend(retrieval: Sequence[float], logits: Sequence[float], weight: float) ->
     z_scores = (found - found.mean()) / found.std() if np.ptp(found) > ALIKE else np.zeros_like(found)
     blended = weight * judged + (1 - weight) * (judged.mean() + judged.std() * z_scores)
     return [float(score) for score in blended]
+
+
+def _with_others(retrieval: Sequence[float], logits: Sequence[float], weight: float) -> list[float]:
+    judged, others = retrieval[: len(logits)], retrieval[len(logits) :]
+    blended = blend(judged, logits, weight)
+    if not others or not logits:
+        return blended
+    steep = float(np.std(logits)) / (float(np.std(judged)) or 1.0)
+    return [*blended, *(min(blended) - steep * (judged[-1] - score) for score in others)]
 
 
 def _ranks(hits: Sequence[Hit]) -> dict[str, int]:

@@ -15,6 +15,7 @@ from pydantic import (
     StrictFloat,
     StrictInt,
     StrictStr,
+    model_validator,
 )
 
 from penstock.core.documents import LARGEST_INTEGER, TENANT
@@ -22,9 +23,9 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.filters import FieldType, Filter, check
 from penstock.core.operands import not_vast
 from penstock.core.paths import HOW, is_path
-from penstock.core.queries import Answer, Boost, Mode, Query, Ranked, Shaping, Side
+from penstock.core.queries import NO_TIME, Answer, Boost, Mode, Query, Ranked, Shaping, Side
 from penstock.core.records import Place
-from penstock.events.validation import parse, untrusted
+from penstock.events.validation import few_fields, parse, untrusted
 
 Text = StrictStr
 Positive = Annotated[StrictInt, Field(ge=1)]
@@ -44,6 +45,7 @@ def _of_moments(field: str) -> str:
 
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
+    _few = model_validator(mode="before")(few_fields)
 
 
 class PlaceBody(_Body):
@@ -197,7 +199,7 @@ def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
         hits=tuple(_hit(document) for document in answer.documents),
         mode=answer.query.mode,
         reranked=not answer.not_reranked,
-        not_reranked=answer.not_reranked or None,
+        not_reranked=answer.not_reranked or _partly(answer.unjudged),
         timings_ms=answer.timings_ms,
         model=model,
     )
@@ -223,6 +225,10 @@ def _hit(document: Ranked) -> HitBody:
 
 def _side(side: Side | None) -> SideBody | None:
     return None if side is None else SideBody(**side._asdict())
+
+
+def _partly(unjudged: int) -> str | None:
+    return f"{NO_TIME}: {unjudged} candidates more are in the order of the search" if unjudged else None
 
 
 def to_json(reply: ReplyBody) -> bytes:

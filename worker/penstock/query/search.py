@@ -5,16 +5,18 @@ Each step's calls are shared by all queries that are under way: see ``microbatch
 
 import asyncio
 import time
+from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from itertools import accumulate
 from typing import Any, TypeVar
 
 from penstock.core.documents import titled
 from penstock.core.errors import InvalidEvent, NotFinite
 from penstock.core.ports import Progress, Searcher
-from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Shaping
+from penstock.core.queries import NO_TIME, Answer, Hit, Lookup, Mode, Query, Shaping
 from penstock.core.records import Place
 from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
@@ -32,8 +34,14 @@ QUERIES_AHEAD = 8
 LOOKUPS = 256
 """Most queries in one request to the store; one by words counts as many as it has, see ``terms.reach``."""
 
+LOOKUPS_AT_ONCE = 4
+"""Requests to the store that may be under way: one that takes long keeps nobody else."""
+
 PLACES = 1000
 """Most records in one question about progress."""
+
+SURELY = 0.8
+"""Of the time that is left, what a part of the candidates is chosen for: better fewer than none in time."""
 
 REPLY_S = 0.05
 """Of a query's time, what is kept for answering it: reranking must end before."""
@@ -41,8 +49,6 @@ REPLY_S = 0.05
 ASK_PROGRESS_S = (0.02, 0.25)
 """Pauses between two questions whether a record is searchable: the first, and the longest."""
 
-
-NO_TIME = "the deadline was near"
 
 T = TypeVar("T")
 
@@ -82,11 +88,13 @@ class Search:
         self.retrieval = retrieval
         self._clock = clock
         self._now = now
-        self._threads = ThreadPoolExecutor(2)
+        self._threads = (ThreadPoolExecutor(2), ThreadPoolExecutor(1))
         self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
             lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
         )
-        self.lookup: MicroBatcher[Lookup, list[Hit]] = MicroBatcher(self._look_up, LOOKUPS, _requests)
+        self.lookup: MicroBatcher[Lookup, list[Hit]] = MicroBatcher(
+            self._look_up, LOOKUPS, _requests, in_flight=LOOKUPS_AT_ONCE
+        )
         self.rank: MicroBatcher[Sequence[int], float] | None = None
         self._follow: MicroBatcher[Place, bool] | None = None
         if progress is not None:
@@ -113,7 +121,7 @@ class Search:
                 ids = self.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
                 vector = None
                 if mode is not Mode.SPARSE:
-                    (vector,) = await self.embed.submit([ids])
+                    (vector,) = await self.embed.submit([ids], tenant=query.tenant)
                     watch.lap("embed")
                 hits = await self._candidates(query, vector, "" if mode is Mode.DENSE else query.text)
                 watch.lap("retrieve")
@@ -138,9 +146,9 @@ class Search:
         """With the query's whole time before it again."""
         return replace(retrieved, deadline=self._clock() + retrieved.query.timeout_s)
 
-    async def in_thread(self, work: Callable[..., T], *given: Any) -> T:
-        """The result of what takes too long for the event loop."""
-        return await asyncio.get_running_loop().run_in_executor(self._threads, work, *given)
+    async def in_thread(self, work: Callable[..., T], *given: Any, later: bool = False) -> T:
+        """The result of what takes too long for the event loop; ``later`` is what no search may wait for."""
+        return await asyncio.get_running_loop().run_in_executor(self._threads[later], work, *given)
 
     async def order(self, retrieved: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
@@ -153,10 +161,11 @@ class Search:
         else:
             watch.lap("rerank")
             ranked = reranked(retrieved.hits, logits, self.scorer.weight, shaper)
-        return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms})
+        unjudged = 0 if logits is None else len(retrieved.hits) - len(logits)
+        return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms}, unjudged)
 
     async def score(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
-        """A logit per candidate, or why there is none."""
+        """A logit of each candidate, or of the first that there is time for; or why there is none."""
         query, scorer = retrieved.query, self.scorer
         if query.rerank is False:
             return None, "the query asked for none"
@@ -167,11 +176,11 @@ class Search:
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
                 pairs = await self.in_thread(scorer.pairs.encode, query.text, texts, instruction) if texts else []
-                left = retrieved.deadline - REPLY_S - self._clock()
-                if self.rank.expected_s(sum(map(len, pairs))) > left:
+                pairs = pairs[: self._in_time(pairs, retrieved)]
+                if texts and not pairs:
                     return None, NO_TIME
                 by_length = sorted(range(len(pairs)), key=lambda i: len(pairs[i]))  # neighbours share batches
-                scores = await self.rank.submit([pairs[i] for i in by_length])
+                scores = await self.rank.submit([pairs[i] for i in by_length], tenant=query.tenant)
         except TimeoutError:
             return None, NO_TIME
         except NotFinite as error:
@@ -179,12 +188,24 @@ class Search:
         logits = dict(zip(by_length, scores, strict=True))
         return [logits[i] for i in range(len(pairs))], ""
 
+    def _in_time(self, pairs: Sequence[Sequence[int]], retrieved: Retrieved) -> int:
+        """How many of them can be judged before the deadline, as far as is known."""
+        left, weights = retrieved.deadline - REPLY_S - self._clock(), list(accumulate(map(len, pairs)))
+
+        def expected_s(weight: int) -> float:
+            return self.rank.expected_s(weight, tenant=retrieved.query.tenant) if self.rank else 0.0
+
+        if not weights or expected_s(weights[-1]) <= left:
+            return len(weights)
+        return bisect_right(weights, left * SURELY, key=expected_s)
+
     def close(self) -> None:
         """End the threads, once what is under way is done."""
         for step in (self.embed, self.lookup, self.rank, self._follow):
             if step is not None:
                 step.close()
-        self._threads.shutdown(wait=False)
+        for threads in self._threads:
+            threads.shutdown(wait=False)
 
     @property
     def steps(self) -> dict[str, MicroBatcher[Any, Any]]:
@@ -210,7 +231,7 @@ class Search:
     async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
         diverse = query.shaping.diversity > 0
         lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words, diverse)
-        (hits,) = await self.lookup.submit([lookup])
+        (hits,) = await self.lookup.submit([lookup], tenant=query.tenant)
         return hits
 
     def _look_up(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:

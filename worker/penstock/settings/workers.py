@@ -161,8 +161,12 @@ class HttpSettings(Group):
     requests need one (Authorization: Bearer <key>) and see that tenant only. Empty: the body names the tenant."""
     max_body_bytes: Count = 1_000_000
     """Larger requests are refused."""
+    max_search_body_bytes: Count = 262_144
+    """Larger searches are refused: a query is short, and a filter has that much room for values."""
     max_concurrency: Count = 256
-    """Requests under way at once; one more is told to come back later."""
+    """Requests under way at once, their bodies read; one more is told to come back later."""
+    max_concurrency_per_tenant: Count | None = None
+    """Of these, by the keys of one tenant; empty: half of them where there are keys of several, else all."""
     max_connections: Count = 1024
     """Open at once; one more is told to come back later, and closed."""
     max_connections_per_address: Count = 256

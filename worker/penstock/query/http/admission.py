@@ -16,12 +16,20 @@ from penstock.core.work import Interval
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, Tracer, request_failure
 from penstock.query.http.errors import Rejected, rejection, too_large
+from penstock.query.http.places import Places
 
 BODY_S = 10.0
 """Longest time for a request's body."""
 
+LONGEST_LENGTH = 15
+"""Digits of a body's length."""
+
 CLIENT_GONE = 499
 """Nobody reads this status; it is for the metrics."""
+
+
+Work = Callable[[bytes, str | None], Awaitable[Response]]
+"""From a body, and the tenant of the key, to the response."""
 
 
 class Keys:
@@ -33,6 +41,11 @@ class Keys:
 
     def __bool__(self) -> bool:
         return bool(self._tenants)
+
+    @property
+    def several(self) -> bool:
+        """Whether they are of more than one tenant."""
+        return len(set(self._tenants.values())) > 1
 
     def tenant(self, request: Request) -> str | None:
         """The tenant of the request's key, None where no keys are asked for; raises Rejected."""
@@ -53,40 +66,29 @@ class Admission:
 
     keys: Keys
     metrics: QueryMetrics
-    max_body_bytes: int
-    max_concurrency: int
+    places: Places
     bug: Callable[[str, Exception], None]
     tracer: Tracer
 
-    async def __call__(
-        self, request: Request, endpoint: str, work: Callable[[bytes, str | None], Awaitable[Response]]
-    ) -> Response:
+    async def __call__(self, request: Request, endpoint: str, most_bytes: int, work: Work) -> Response:
         """The response of ``work``, given the body and the tenant of the key; when the client goes, it is cancelled.
 
         An answer tells its own span, with its steps.
         """
         came_ns = time.time_ns()
-        if self.metrics.under_way_now >= self.max_concurrency:
-            response = Rejected("busy", f"{self.max_concurrency} requests are under way").response()
-        else:
-            self.metrics.enter()
-            try:
-                response = await self._admitted(request, endpoint, work)
-            finally:
-                self.metrics.leave()
+        response = await self._admitted(request, endpoint, most_bytes, work)
         self.metrics.request(endpoint, response.status_code)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             took = Interval(came_ns, time.time_ns())
             self.tracer.emit(request_failure(endpoint, request.headers.get(HEADER, ""), took, response.status_code))
         return response
 
-    async def _admitted(
-        self, request: Request, endpoint: str, work: Callable[[bytes, str | None], Awaitable[Response]]
-    ) -> Response:
+    async def _admitted(self, request: Request, endpoint: str, most_bytes: int, work: Work) -> Response:
         try:
             tenant = self.keys.tenant(request)
-            body = await self._body(request)
-            return await _until_disconnected(request, work(body, tenant))
+            body = await self._body(request, most_bytes)
+            with self.places.taken(tenant or ""), self.metrics.under_way():
+                return await _until_disconnected(request, work(body, tenant))
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
@@ -99,17 +101,19 @@ class Admission:
                 rejected = Rejected("internal", "this is a bug; the worker's log has more")
             return rejected.response()
 
-    async def _body(self, request: Request) -> bytes:
-        length = request.headers.get("content-length", "")
-        if length.isdigit() and int(length) > self.max_body_bytes:
-            raise too_large(self.max_body_bytes)
+    async def _body(self, request: Request, most_bytes: int) -> bytes:
+        told = request.headers.get("content-length", "")
+        length = int(told) if told.isdigit() and len(told) <= LONGEST_LENGTH else most_bytes
+        if length > most_bytes or len(told) > LONGEST_LENGTH:
+            raise too_large(most_bytes)
         body = bytearray()
         try:
-            async with asyncio.timeout(BODY_S):
-                async for part in request.stream():
-                    body += part
-                    if len(body) > self.max_body_bytes:
-                        raise too_large(self.max_body_bytes)
+            with self.places.room(length):
+                async with asyncio.timeout(BODY_S):
+                    async for part in request.stream():
+                        body += part
+                        if len(body) > most_bytes:
+                            raise too_large(most_bytes)
         except TimeoutError:
             raise Rejected("too_slow", f"the body did not come within {BODY_S:g} s") from None
         return bytes(body)

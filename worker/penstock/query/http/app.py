@@ -25,6 +25,7 @@ from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
 from penstock.query.http.admission import Admission, Keys
 from penstock.query.http.errors import DESCRIBED, Rejected, error_response, starting
 from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
+from penstock.query.http.places import Places
 from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, read_query, to_json, to_query, to_reply
 from penstock.query.search import Search
 
@@ -40,7 +41,9 @@ class Service:
     model: ModelBody
     keys: Keys
     max_body_bytes: int = 1_000_000
+    max_search_body_bytes: int = 262_144
     max_concurrency: int = 256
+    max_concurrency_per_tenant: int | None = None
     instruction: str = ""
     bug: Callable[[str, Exception], None] = lambda _endpoint, _error: None
     health: Health = field(default_factory=Health)
@@ -54,6 +57,12 @@ class Service:
         """From now on there are answers."""
         self.metrics.watch(search.steps)
         self.models, self.search = models, search
+
+    @property
+    def places(self) -> Places:
+        """Half of all for one tenant, where there are several and nothing else is said."""
+        fair = (self.max_concurrency + 1) // 2 if self.keys.several else self.max_concurrency
+        return Places(self.max_concurrency, self.max_concurrency_per_tenant or fair)
 
     @property
     def ready(self) -> bool:
@@ -70,9 +79,7 @@ def create_app(service: Service) -> FastAPI:
         static_url="/docs-assets",
         redoc_url=None,
     )
-    admission = Admission(
-        service.keys, service.metrics, service.max_body_bytes, service.max_concurrency, service.bug, service.tracer
-    )
+    admission = Admission(service.keys, service.metrics, service.places, service.bug, service.tracer)
     app.add_exception_handler(StarletteHTTPException, _not_found)
     _add_work(app, service, admission)
     _add_operations(app, service)
@@ -91,17 +98,20 @@ def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
     @app.post("/v1/search", summary="Search", responses=_responses(ReplyBody), openapi_extra=_request_body(QueryBody))
     async def search(request: Request) -> Response:
         """The documents that answer a query, best first."""
-        return await admission(request, "search", lambda body, tenant: _search(service, request, body, tenant))
+        most = min(service.max_search_body_bytes, service.max_body_bytes)
+        return await admission(request, "search", most, lambda body, tenant: _search(service, request, body, tenant))
 
     @app.post("/v1/embeddings", summary="Embed texts", responses=DESCRIBED, openapi_extra=_request_body(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Vectors, as in OpenAI's API."""
-        return await admission(request, "embeddings", lambda body, _: _embeddings(service, body))
+        most = service.max_body_bytes
+        return await admission(request, "embeddings", most, lambda body, tenant: _embeddings(service, body, tenant))
 
     @app.post("/v1/rerank", summary="Rerank texts", responses=DESCRIBED, openapi_extra=_request_body(RerankBody))
     async def rerank(request: Request) -> Response:
         """How well each document answers a query, best first, as in Cohere's API."""
-        return await admission(request, "rerank", lambda body, _: _rerank(service, body))
+        most = service.max_body_bytes
+        return await admission(request, "rerank", most, lambda body, tenant: _rerank(service, body, tenant))
 
 
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
@@ -124,12 +134,12 @@ def _models(service: Service) -> ModelApi:
     return service.models
 
 
-async def _embeddings(service: Service, value: bytes) -> Response:
-    return Response(await _models(service).embeddings(value), media_type="application/json")
+async def _embeddings(service: Service, value: bytes, tenant: str | None) -> Response:
+    return Response(await _models(service).embeddings(value, tenant or ""), media_type="application/json")
 
 
-async def _rerank(service: Service, value: bytes) -> Response:
-    return JSONResponse(await _models(service).rerank(value))
+async def _rerank(service: Service, value: bytes, tenant: str | None) -> Response:
+    return JSONResponse(await _models(service).rerank(value, tenant or ""))
 
 
 def _add_operations(app: FastAPI, service: Service) -> None:

@@ -9,12 +9,14 @@ from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
 
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.operands import not_endless
 from penstock.core.vectors import truncate
-from penstock.events.validation import parse
+from penstock.events.validation import few_fields, parse
+from penstock.query.http.errors import Rejected
+from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import probability
 from penstock.query.requests import ModelBody, check_text
 from penstock.query.search import Search, TooLate
@@ -24,6 +26,7 @@ Count = Annotated[StrictInt, Field(ge=1)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
+    _few = model_validator(mode="before")(few_fields)
 
 
 class EmbeddingsBody(_Body):
@@ -74,26 +77,24 @@ class ModelApi:
     max_characters: int
     timeout_s: float
 
-    async def embeddings(self, value: bytes) -> bytes:
-        """The response to an EmbeddingsBody, as JSON; raises InvalidEvent, TooLate."""
+    async def embeddings(self, value: bytes, tenant: str) -> bytes:
+        """The response to an EmbeddingsBody, as JSON; raises InvalidEvent, Rejected, Unavailable, TooLate."""
         body = parse(EmbeddingsBody, value)
         texts = [body.input] if isinstance(body.input, str) else list(body.input)
         self._check("input", len(texts), instruction=body.instruction)
         encoder = self.search.encoder
         prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
-        ids = await self._in_time(self.search.in_thread(encoder.tokenizer.encode, [prompt + text for text in texts]))
+        ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in texts])
         for number, tokens in enumerate(ids):
             if len(tokens) > encoder.limit:
                 raise InvalidEvent(
                     f"input.{number}: has {len(tokens)} tokens; at most {encoder.limit} are allowed here"
                 )
-        if self.search.embed.expected_s(sum(map(len, ids))) > self.timeout_s:
-            raise Unavailable(f"{len(ids)} texts would take longer than {self.timeout_s:g} s now")
+        self._foresee(self.search.embed, ids, tenant, "texts")
         width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
-        rows = await self._in_time(self.search.embed.submit(ids, later=True))
-        written: bytes = await self.search.in_thread(
-            self._written, rows, width, body.encoding_format, sum(map(len, ids))
-        )
+        rows = await self._in_time(self.search.embed.submit(ids, tenant=tenant, later=True))
+        tokens = sum(map(len, ids))
+        written: bytes = await self._in_thread(self._written, rows, width, body.encoding_format, tokens)
         return written
 
     def _written(self, rows: Sequence[Any], width: int, form: str, tokens: int) -> bytes:
@@ -109,18 +110,17 @@ class ModelApi:
         }
         return json.dumps(answer, separators=(",", ":")).encode()
 
-    async def rerank(self, value: bytes) -> dict[str, Any]:
-        """The response to a RerankBody; raises InvalidEvent, TooLate."""
+    async def rerank(self, value: bytes, tenant: str) -> dict[str, Any]:
+        """The response to a RerankBody; raises as ``embeddings``."""
         body = parse(RerankBody, value)
         self._check("documents", len(body.documents), query=body.query, instruction=body.instruction)
         scorer, step = self.search.scorer, self.search.rank
         if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
         instruction = body.instruction or scorer.task(None)
-        pairs = await self._in_time(self.search.in_thread(scorer.pairs.encode, body.query, body.texts, instruction))
-        if step.expected_s(sum(map(len, pairs))) > self.timeout_s:
-            raise Unavailable(f"{len(pairs)} documents would take longer than {self.timeout_s:g} s now")
-        logits = await self._in_time(step.submit(pairs, later=True))
+        pairs = await self._in_thread(scorer.pairs.encode, body.query, body.texts, instruction)
+        self._foresee(step, pairs, tenant, "documents")
+        logits = await self._in_time(step.submit(pairs, tenant=tenant, later=True))
         order = sorted(range(len(logits)), key=lambda i: -logits[i])[: body.top_n]
         results: list[dict[str, Any]] = [{"index": i, "relevance_score": probability(logits[i])} for i in order]
         if body.return_documents:
@@ -136,6 +136,22 @@ class ModelApi:
         for field, text in repeated.items():
             if text is not None:
                 check_text(field, text, self.max_characters)
+
+    def _foresee(self, step: MicroBatcher[Any, Any], ids: Sequence[Sequence[int]], tenant: str, what: str) -> None:
+        """Raises Rejected for what cannot be done in time even alone, Unavailable for what could be, later."""
+        tokens = sum(map(len, ids))
+        if (alone := step.alone_s(tokens)) > self.timeout_s:
+            fit = int(len(ids) * self.timeout_s / alone)
+            raise Rejected(
+                "too_large",
+                f"{len(ids)} {what} of {tokens} tokens take {alone:.1f} s, longer than {self.timeout_s:g} s: "
+                f"send about {max(1, fit)} at a time",
+            )
+        if step.expected_s(tokens, tenant=tenant, later=True) > self.timeout_s:
+            raise Unavailable(f"{len(ids)} {what} would take longer than {self.timeout_s:g} s now")
+
+    async def _in_thread(self, work: Callable[..., Any], *given: Any) -> Any:
+        return await self._in_time(self.search.in_thread(work, *given, later=True))
 
     async def _in_time(self, work: Any) -> Any:
         try:
