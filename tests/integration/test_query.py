@@ -332,8 +332,13 @@ def test_evaluate_measures_the_search_as_it_is_served(models: dict[str, object],
     table = penstock(tmp_path, "evaluate", "queries.jsonl", "--no-rerank", variables=models).stdout.decode()
     assert "1 relevant documents are not in the collection" in table
     assert "│ hybrid │ 384 " in table
-    wrong = penstock(tmp_path, "evaluate", "queries.jsonl", "--recall", "ten", variables=models)
-    assert "--recall 'ten'" in one_line(wrong, 2)
+    for given, said in (("ten", "--recall 'ten'"), ("10,200", "only 100 candidates are looked at")):
+        wrong = penstock(tmp_path, "evaluate", "queries.jsonl", "--recall", given, variables=models)
+        assert said in one_line(wrong, 2)
+    asked.append({"query": "water " * 600, "relevant": ["hydro"]})
+    (tmp_path / "queries.jsonl").write_text("".join(json.dumps(one) + "\n" for one in asked))
+    wrong = penstock(tmp_path, "evaluate", "queries.jsonl", variables=models)
+    assert f"queries.jsonl, line {len(asked)}: query: has 602 tokens" in one_line(wrong, 2)
 
 
 def test_evaluate_measures_a_model_with_and_without_its_task(tmp_path: Path) -> None:

@@ -113,6 +113,9 @@ def test_json_lines_and_trec_say_the_same(tmp_path: Path) -> None:
         ('{"query": "x", "relevant": ["a"]}\n[]\n', "line 2"),
         ('{"query": "", "relevant": ["a"]}\n', "line 1: .*a query is a text"),
         ('{"query": "x", "relevant": {"a": "much"}}\n', "line 1"),
+        ('{"query": "x", "relevant": "abc"}\n', "line 1: .*relevant is a list"),
+        ('{"query": "x", "relevant": {"a": 1.5}}\n', "line 1: .*whole grades"),
+        ('{"query": "x", "relevant": ["a", 7]}\n', "line 1: .*relevant is a list"),
         ('{"id": 1, "query": "x", "relevant": ["a"]}\n{"id": 1, "query": "y", "relevant": ["a"]}\n', "same id"),
     ],
 )
@@ -124,7 +127,11 @@ def test_a_wrong_line_is_named(tmp_path: Path, text: str, said: str) -> None:
 
 def test_wrong_qrels_and_topics_are_named(tmp_path: Path) -> None:
     (tmp_path / "topics").write_text("1\twind\n")
-    for qrels, said in (("1 0 a 1\n2 0 b 1\n", "query '2' is not in"), ("1 0 a 1\n1 a\n", "line 2")):
+    for qrels, said in (
+        ("1 0 a 1\n2 0 b 1\n", "query '2' is not in"),
+        ("1 0 a 1\n1 a\n", "line 2"),
+        ("1 0 a 1.5\n1 0 b 1\n", "line 1: .*whole grade"),
+    ):
         (tmp_path / "qrels").write_text(qrels)
         with pytest.raises(Misconfigured, match=said):
             read(tmp_path / "qrels", tmp_path / "topics")

@@ -87,7 +87,9 @@ def evaluate_search(
     file: Annotated[Path, typer.Argument(help="Queries with their relevant documents, or TREC's qrels.")],
     queries: Annotated[Path | None, typer.Option(help="The queries' texts, where FILE is TREC's qrels.")] = None,
     candidates: Annotated[int, typer.Option(min=1, help="Chunks retrieved and reranked per query.")] = 100,
-    recall: Annotated[str, typer.Option(help="Cutoffs for recall.")] = "10,100",
+    recall: Annotated[
+        str | None, typer.Option(help="Cutoffs for recall [default: 10 and 100, as far as there are candidates].")
+    ] = None,
     tenant: Annotated[str, typer.Option(help="Whose documents.")] = "",
     rerank: Annotated[bool, typer.Option(help="Measure the reranker, too, which takes longest.")] = True,
     sample: Annotated[int | None, typer.Option(min=1, help="Only so many of the queries, always the same.")] = None,
@@ -107,11 +109,10 @@ def evaluate_search(
     labelled = read(file, queries)
     if sample is not None:
         labelled = sampled(labelled, sample)
-    if not all(part.strip().isdecimal() and int(part) > 0 for part in recall.split(",")):
-        raise Misconfigured(f"--recall {recall!r}: numbers separated by commas, please")
+    cutoffs = _cutoffs(recall, candidates)
     loaded = settings.load()
     set_up("warning", loaded.log.format)
-    options = Options(candidates, [int(part) for part in recall.split(",")], tenant, rerank)
+    options = Options(candidates, cutoffs, tenant, rerank)
     try:
         report = run_evaluation(loaded, labelled, options, progress_steps(Console(stderr=True)))
     except (InvalidEvent, Unavailable) as error:
@@ -120,6 +121,17 @@ def evaluate_search(
         typer.echo(json.dumps(report.as_json()))
         return
     _show_report(report)
+
+
+def _cutoffs(recall: str | None, candidates: int) -> list[int]:
+    if recall is None:
+        return [cutoff for cutoff in (10, 100) if cutoff <= candidates] or [candidates]
+    if not all(part.strip().isdecimal() and int(part) > 0 for part in recall.split(",")):
+        raise Misconfigured(f"--recall {recall!r}: numbers separated by commas, please")
+    cutoffs = [int(part) for part in recall.split(",")]
+    if max(cutoffs) > candidates:
+        raise Misconfigured(f"--recall {recall}: only {candidates} candidates are looked at; raise --candidates")
+    return cutoffs
 
 
 def _by_worker(loaded: Settings, url: str, body: Mapping[str, Any]) -> ReplyBody:

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,12 @@ QRELS_FIELDS = (3, 4)
 
 @dataclass(frozen=True, slots=True)
 class LabelledQuery:
-    """A query, and the grades of its relevant documents."""
+    """A query, and the grades of its relevant documents; ``place`` is the line that asks it, for who must mend it."""
 
     id: str
     text: str
     relevant: Mapping[str, int]
+    place: str = field(default="", compare=False)
 
 
 def read(path: Path, queries: Path | None) -> list[LabelledQuery]:
@@ -46,10 +47,8 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
     for number, line in texts.lines(path):
         try:
             given = json.loads(line)
-            relevant = given["relevant"]
-            grades = relevant if isinstance(relevant, dict) else dict.fromkeys(relevant, 1)
-            kept = {str(document): int(grade) for document, grade in grades.items() if int(grade) > 0}
-            query = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept)
+            kept = {name: grade for name, grade in _grades(given["relevant"]).items() if grade > 0}
+            query = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept, f"{path}, line {number}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise Misconfigured(
@@ -60,36 +59,52 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
             yield query
 
 
+def _grades(relevant: Any) -> Mapping[str, int]:
+    if isinstance(relevant, list) and all(isinstance(name, str) for name in relevant):
+        return dict.fromkeys(relevant, 1)
+    if isinstance(relevant, dict) and all(type(grade) is int for grade in relevant.values()):
+        return relevant
+    raise ValueError("relevant is a list of documents, or an object of documents and whole grades")
+
+
 def _trec(path: Path, queries: Path) -> Iterator[LabelledQuery]:
-    topics = dict(_topics(queries))
+    topics = {name: (text, place) for name, text, place in _topics(queries)}
     judged: dict[str, dict[str, int]] = {}
     for place, (number, line) in enumerate(texts.lines(path)):
         fields = line.split()
         if len(fields) not in QRELS_FIELDS or not fields[-1].lstrip("-").isdecimal():
-            if place == 0:
+            if place == 0 and fields and not _is_number(fields[-1]):
                 continue  # a heading
-            raise Misconfigured(f"{path}, line {number}: query, (iteration,) document and grade, please")
+            raise Misconfigured(f"{path}, line {number}: query, (iteration,) document and whole grade, please")
         if int(fields[-1]) > 0:
             judged.setdefault(fields[0], {})[fields[-2]] = int(fields[-1])
     for query, grades in judged.items():
         if query not in topics:
             raise Misconfigured(f"{path}: query {query!r} is not in {queries}")
-        yield LabelledQuery(query, topics[query], grades)
+        text, asked = topics[query]
+        yield LabelledQuery(query, text, grades, asked)
 
 
-def _topics(path: Path) -> Iterator[tuple[str, str]]:
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _topics(path: Path) -> Iterator[tuple[str, str, str]]:
     for number, line in texts.lines(path):
+        place = f"{path}, line {number}"
         try:
             if line.lstrip().startswith("{"):
                 given = json.loads(line)
-                yield str(given.get("id", given.get("_id"))), _text(given.get("query", given.get("text")))
+                yield str(given.get("id", given.get("_id"))), _text(given.get("query", given.get("text"))), place
             else:
                 name, text = line.split("\t", 1)
-                yield name.strip(), _text(text)
+                yield name.strip(), _text(text), place
         except ValueError as error:
-            raise Misconfigured(
-                f'{path}, line {number}: an id, a tab and a text, or {{"id", "query"}} ({error})'
-            ) from None
+            raise Misconfigured(f'{place}: an id, a tab and a text, or {{"id", "query"}} ({error})') from None
 
 
 def _text(value: Any) -> str:

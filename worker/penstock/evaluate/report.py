@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, field, replace
 
+from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.queries import Hit, Mode, Query, Ranked
 from penstock.core.vectors import Vector
 from penstock.evaluate import exact
@@ -103,7 +104,11 @@ def measure_search(
     options: Options,
     steps: Steps,
 ) -> Report:
-    """``stored`` are all chunks of the tenant and their vectors. May take a while: see ``options.candidates``."""
+    """``stored`` are all chunks of the tenant and their vectors. May take a while: see ``options.candidates``.
+
+    Raises Misconfigured for a query that the models have no room for, before anything is computed.
+    """
+    _check_lengths(search, labelled, options)
     chunks, rows = stored
     documents = {hit.key.document for hit in chunks}
     missing = sum(name not in documents for query in labelled for name in query.relevant)
@@ -126,6 +131,20 @@ def measure_search(
     return report
 
 
+def _check_lengths(search: Search, labelled: Sequence[LabelledQuery], options: Options) -> None:
+    for query in labelled:
+        try:
+            search.encoder.query(_asked(query, options), judged=False)
+            if search.scorer is not None:
+                search.scorer.pairs.encode(query.text, ["a"], search.scorer.task(None))
+        except InvalidEvent as error:
+            raise Misconfigured(f"{query.place or query.id}: {error}") from None
+
+
+def _asked(query: LabelledQuery, options: Options) -> Query:
+    return Query(query.id, options.tenant, query.text, options.candidates, options.candidates, NO_HURRY_S)
+
+
 async def _served(
     search: Search, labelled: Sequence[LabelledQuery], options: Options, steps: Steps, failed: dict[str, str]
 ) -> dict[tuple[Mode, str], dict[str, list[str]]]:
@@ -135,11 +154,11 @@ async def _served(
     is answered in the order of the search, as a worker does; ``failed`` hears why.
     """
     gate, scorer = asyncio.Semaphore(AT_ONCE), search.scorer
-    most, (served, *others) = options.candidates, search.modes
+    served, *others = search.modes
     with steps("searching" if scorer is None else "searching and reranking", len(labelled)) as advance:
 
         async def answer(query: LabelledQuery) -> dict[tuple[Mode, str], list[Ranked]]:
-            asked = Query(query.id, options.tenant, query.text, most, most, NO_HURRY_S)
+            asked = _asked(query, options)
             async with gate:
                 found = await search.retrieve(asked)
                 logits, why_not = (None, "") if scorer is None else await search.score(found)

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from penstock.core.errors import Misconfigured
@@ -146,10 +146,12 @@ def _mined(plan: Plan, name: str, stage: Mined, miner: str, pairs: Sequence[Pair
     from penstock.models.train import model, negatives  # noqa: PLC0415  # slow to load
 
     def make(folder: Path) -> None:
-        teacher = model.embedding(miner, model.LONGEST, plan.data.instruction)
         sample = reading.draw(pairs, stage.pairs, plan.seed + 1)
-        with progress(f"mining negatives to {name}", 0):
-            mined = negatives.mine(teacher, sample, stage.pool, stage.ceiling, stage.negatives, plan.seed)
+        mined = [replace(pair, negatives=pair.negatives[: stage.negatives]) for pair in sample]
+        if any(len(pair.negatives) < stage.negatives for pair in sample):
+            teacher = model.embedding(miner, model.LONGEST, plan.data.instruction)
+            with progress(f"mining negatives to {name}", 0):
+                mined = negatives.mine(teacher, sample, stage.pool, stage.ceiling, stage.negatives, plan.seed)
         if not mined:
             raise Misconfigured(
                 f"{plan.data.pairs}: no pair has {stage.negatives} documents that do not answer it; "
