@@ -12,6 +12,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -31,6 +32,8 @@ LONGEST = 128
 """Tokens of a text that are looked at."""
 CEILING = 0.98
 """A document whose similarity is above this share of the right one's is too likely right, too (NV-Retriever)."""
+OPENING = 80
+"""Characters with which variants of a text begin alike."""
 BITS = 18
 """Terms share so many columns."""
 
@@ -61,13 +64,18 @@ def main() -> None:
             near = known @ vector
             fused = near + QuerySettings().terms_weight * float(near.std()) * matching.coverage(pair["query"])
             most = CEILING * float(near[place[pair["document"]]])
-            wrong = (row for row in (-fused).argsort() if near[row] <= most and groups[texts[row]] != pair["group"])
-            pool = [row for row, _ in zip(wrong, range(options.pool), strict=False)]
+            wrong = (row for row in (-fused).argsort() if near[row] <= most and other(texts[row], pair, groups))
+            pool = list(islice(wrong, options.pool))
             if len(pool) >= options.negatives:
                 negatives = [texts[row] for row in chance.sample(pool, options.negatives)]
                 output.write(json.dumps(pair | {"negatives": negatives}, ensure_ascii=False) + "\n")
                 kept += 1
     print(f"{options.output}: {kept} pairs, {len(texts)} documents")
+
+
+def other(text: str, pair: dict[str, str], groups: dict[str, str]) -> bool:
+    """Whether it is no part of the same page, and no variant of the right document."""
+    return groups[text] != pair["group"] and text[:OPENING] != pair["document"][:OPENING]
 
 
 def embedded(model: EmbeddingModel, texts: Sequence[str]) -> Vector:

@@ -9,7 +9,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import grpc
@@ -344,3 +344,42 @@ signal.pause()
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, cwd=ROOT, env=environment(tmp_path), timeout=SECONDS, check=False)
     assert done.returncode == 130
+
+
+def test_a_service_that_is_away_has_an_exit_code_of_its_own(minilm: Path, tmp_path: Path) -> None:
+    models = {"MODEL__BUNDLE": minilm, "RERANK__ENABLED": "false"}
+    asked = ("search", "water")
+    away = penstock(tmp_path, *asked, variables={**models, "QDRANT__PATH": "", "QDRANT__URL": "http://127.0.0.1:1"})
+    assert "Qdrant: " in one_line(away, 75)
+    assert "Connection refused" in one_line(penstock(tmp_path, *asked, "--url", "http://127.0.0.1:1"), 75)
+
+
+def test_who_searches_makes_no_folder(minilm: Path, tmp_path: Path) -> None:
+    models = {"MODEL__BUNDLE": minilm, "RERANK__ENABLED": "false", "QDRANT__PATH": "points"}
+    assert "there is no folder points" in one_line(penstock(tmp_path, "search", "water", variables=models), 2)
+    assert not (tmp_path / "points").exists()
+
+
+@pytest.mark.parametrize("arguments", [("config", "--json"), ("schema", "document.v1"), ("--help",)])
+def test_a_disk_that_is_full_is_one_line(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("wb") as full:
+        command = [sys.executable, "-m", "penstock", *arguments]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment(), stdout=full, stderr=subprocess.PIPE, check=False
+        )
+    assert done.returncode == 2
+    assert done.stderr.decode().splitlines() == ["penstock: cannot write: No space left on device"]
+
+
+def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) -> None:
+    for number in range(8):
+        command = [sys.executable, "-m", "penstock", "rerank", "--bundle", "shipped", "--query", "a", "-"]
+        with running(
+            command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.1 + 0.15 * number)  # the moment is what is tried
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=30)
+        assert process.returncode in (130, -signal.SIGINT), said
+        assert said.decode() in ("", "penstock: interrupted\n")

@@ -7,7 +7,7 @@ from functools import partial
 from penstock.adapters.kafka.progress import KafkaProgress
 from penstock.adapters.qdrant.alias import AliasSearcher
 from penstock.adapters.qdrant.collection import find_collection
-from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.connection import MEMORY, Collection, Connection
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.assembly.models import EmbeddingModel, Models
 from penstock.core.errors import InvalidEvent, Misconfigured
@@ -115,6 +115,11 @@ def following(query: QuerySettings, kafka: KafkaSettings) -> Iterator[KafkaProgr
 
 
 def reader(qdrant: QdrantSettings, query: QuerySettings) -> Connection:
-    """A connection whose calls end well before a query does: a store that hangs is away, the query not too late."""
+    """A connection whose calls end well before a query does: a store that hangs is away, the query not too late.
+
+    Raises Misconfigured where a folder of points is to be read that is not there: who searches makes none.
+    """
+    if qdrant.path and qdrant.path != MEMORY and not qdrant.path.is_dir():
+        raise Misconfigured(f"there is no folder {qdrant.path}: index into it first, or set PENSTOCK_QDRANT__PATH")
     timeout_s = min(qdrant.timeout_s, query.timeout_s * STORE_SHARE)
     return Connection(qdrant.model_copy(update={"timeout_s": timeout_s}))

@@ -1,5 +1,8 @@
 """``penstock``: one command, and what its failures are to the caller."""
 
+import errno
+import signal
+from collections.abc import Mapping
 from typing import Annotated, NoReturn
 
 import typer
@@ -7,31 +10,53 @@ import typer
 from penstock import __version__
 
 from penstock.commands import workers, search, export, models, operation, about  # isort: skip  # noqa: F401  # as the help has them
-from penstock.commands.app import EXIT_BUG, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, app
-from penstock.core.errors import Misconfigured, OwnershipLost
+from penstock.commands.app import EXIT_BUG, EXIT_FORCED, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_UNAVAILABLE, app
+from penstock.core.errors import Misconfigured, OwnershipLost, Unavailable
 from penstock.observe.log import log
 from penstock.stream.pipeline import StageFailed
 from penstock.stream.retry import Stopped
 
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+"""What a disk says that takes no more."""
+
+
+ENDS: Mapping[type[Exception], int] = {
+    Misconfigured: EXIT_MISCONFIGURED,
+    OwnershipLost: EXIT_OWNERSHIP_LOST,
+    Unavailable: EXIT_UNAVAILABLE,
+}
+
+
+class _Interrupted(BaseException):
+    """Ctrl-C where no command waits for it."""
+
 
 def main() -> NoReturn:
-    """Run a command; what a user can mend is one line on stderr, and exit code 2 or 3."""
+    """Run a command; what a user can mend, or wait for, is one line on stderr, and an exit code of its own."""
+    signal.signal(signal.SIGINT, _interrupt)
     try:
         app(standalone_mode=True)
-    except Misconfigured as error:
-        _fail(str(error), EXIT_MISCONFIGURED)
-    except OwnershipLost as error:
-        _fail(str(error), EXIT_OWNERSHIP_LOST)
     except Stopped:
         log.info("ended", before="anything was read")
+    except _Interrupted:
+        _fail("interrupted", EXIT_FORCED)
     except StageFailed as error:
-        if isinstance(error.__cause__, Misconfigured):
-            _fail(str(error.__cause__), EXIT_MISCONFIGURED)
-        if isinstance(error.__cause__, OwnershipLost):
-            _fail(str(error.__cause__), EXIT_OWNERSHIP_LOST)
+        if (code := _code(error.__cause__)) is not None:
+            _fail(str(error.__cause__), code)
         log.error("bug", error=str(error), exc_info=error.__cause__)
         _fail(f"{error}. This is a bug; nothing was committed that is not stored.", EXIT_BUG)
+    except Exception as error:
+        if (code := _code(error)) is None:
+            raise
+        _fail(f"cannot write: {error.strerror}" if isinstance(error, OSError) else str(error), code)
     raise SystemExit(0)
+
+
+def _code(error: BaseException | None) -> int | None:
+    """Of what a user can mend or wait for; None for a bug."""
+    if isinstance(error, OSError):
+        return EXIT_MISCONFIGURED if error.errno in FULL else None
+    return next((code for kind, code in ENDS.items() if isinstance(error, kind)), None)
 
 
 @app.callback(invoke_without_command=True)
@@ -41,6 +66,10 @@ def _options(
     if version:
         typer.echo(f"penstock {__version__}")
         raise typer.Exit
+
+
+def _interrupt(_number: int, _frame: object) -> NoReturn:
+    raise _Interrupted
 
 
 def _fail(line: str, code: int) -> NoReturn:

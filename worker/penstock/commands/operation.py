@@ -8,7 +8,7 @@ import typer
 
 from penstock.commands.app import OPERATION, app
 from penstock.commands.process import load_settings, stop_on_signals
-from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.errors import Misconfigured
 from penstock.operate import size as sizing
 from penstock.settings import IndexSettings
 from penstock.stream.retry import Stopped
@@ -57,10 +57,7 @@ def probe(
     from penstock.operate import probe as probing  # noqa: PLC0415  # slow: first what can fail at once
 
     key = settings.search.api_key.get_secret_value()
-    try:
-        name, took_s = probing.probe(settings.kafka, settings.index, url, key, timeout_s)
-    except Unavailable as error:
-        raise Misconfigured(str(error)) from error
+    name, took_s = probing.probe(settings.kafka, settings.index, url, key, timeout_s)
     typer.echo(f"{name} was searchable after {took_s:.1f} s")
 
 

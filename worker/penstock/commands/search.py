@@ -69,7 +69,7 @@ def search(
     try:
         worker = url or loaded.search.url
         reply = _by_worker(loaded, worker, body) if worker else _in_process(loaded, body)
-    except (InvalidEvent, Unavailable) as error:
+    except InvalidEvent as error:
         raise Misconfigured(str(error)) from None
     if as_json:
         typer.echo(to_json(reply))
@@ -115,7 +115,7 @@ def evaluate_search(
     options = Options(candidates, cutoffs, tenant, rerank)
     try:
         report = run_evaluation(loaded, labelled, options, progress_steps(Console(stderr=True)))
-    except (InvalidEvent, Unavailable) as error:
+    except InvalidEvent as error:
         raise Misconfigured(str(error)) from None
     if as_json:
         typer.echo(json.dumps(report.as_json()))

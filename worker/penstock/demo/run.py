@@ -12,7 +12,7 @@ from pathlib import Path
 from rich.console import Console
 
 from penstock.assembly.models import EmbeddingModel, Models, load_model, load_reranker
-from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.errors import Misconfigured
 from penstock.core.queries import Hit, Mode
 from penstock.core.vectors import Vector
 from penstock.demo import corpus, tables
@@ -47,17 +47,14 @@ def run(options: Options, stop: threading.Event) -> None:
     bundles = options.bundle or corpus.EMBEDDING, options.reranker or corpus.RERANKER
     reranker = load_reranker(RerankSettings(bundle=bundles[1]))
     models = Models(load_model(ModelSettings(bundle=bundles[0])), reranker)
-    try:
-        if options.own is not None:
-            run_own(options, options.own, _folder(options, models.embedding), models, stop, console)
-            return
-        with (
-            tempfile.TemporaryDirectory() as passing,
-            _backend(options, models, bundles, Path(passing), stop, console) as backend,
-        ):
-            _demonstrate(backend, options, models.embedding, stop, console)
-    except Unavailable as error:
-        raise Misconfigured(str(error)) from None
+    if options.own is not None:
+        run_own(options, options.own, _folder(options, models.embedding), models, stop, console)
+        return
+    with (
+        tempfile.TemporaryDirectory() as passing,
+        _backend(options, models, bundles, Path(passing), stop, console) as backend,
+    ):
+        _demonstrate(backend, options, models.embedding, stop, console)
 
 
 @contextmanager
