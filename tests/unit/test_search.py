@@ -269,6 +269,22 @@ def test_when_time_is_short_the_best_that_fit_are_reranked() -> None:
     assert none.not_reranked == "the deadline was near"
 
 
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("terms", [Weighting(), None])
+def test_long_documents_crowd_nobody_out(judged: bool, terms: Weighting | None) -> None:
+    books = ((f"book{n}", *(f"water turbine part {i}" for i in range(150))) for n in range(3))
+    notes = ((f"note{n}", f"a remark about salt number {n}") for n in range(20))
+    store = stored(*books, *notes, terms=terms)
+    search = Search(encoder(), store, scorer() if judged else None)
+    answer: Answer = run(lambda: search.answer(query("water turbine", candidates=100, top_k=10)))
+    names = [one.hit.key.document for one in answer.documents]
+    assert len(set(names)) == len(names) == 10
+    assert {"book0", "book1", "book2"} < set(names)
+    all_there: Answer = run(lambda: search.answer(query("water turbine", candidates=100, top_k=50)))
+    assert len(all_there.documents) == 23
+    search.close()
+
+
 class Recorder:
     """A store that remembers how it was asked."""
 

@@ -28,6 +28,12 @@ from penstock.query.sides import BY_BOTH, PairScorer, QueryEncoder, Retrieval
 UNRANKED_PER_DOCUMENT = 3
 """Candidates fetched at first per document wanted, where no reranker needs to see them all."""
 
+CROWDED, CROWDED_STEP = 3000, 5
+"""Where a few long documents crowd out the others: most chunks that are fetched, and by how much more each time."""
+
+ALL_BUT_STALE = 0.75
+"""Of as many chunks as were asked for: where fewer came, there are no more. A few may be disowned."""
+
 QUERIES_AHEAD = 8
 """Queries are embedded together up to so many times what the model works on at once, to go on together."""
 
@@ -218,15 +224,21 @@ class Search:
         return {name: step for name, step in named.items() if step is not None}
 
     async def _candidates(self, query: Query, vector: Vector | None, words: str) -> list[Hit]:
-        """Where nothing changes the order, a few chunks per document wanted nearly always do; else all candidates."""
-        few = query.top_k * UNRANKED_PER_DOCUMENT
+        """As many chunks as are to be looked at, and of as many documents as are wanted, if there are so many.
+
+        Where nothing changes the order, a few chunks per document wanted nearly always do. Where documents of many
+        chunks crowd the others out, more are fetched; of what lies behind the candidates, the best chunk of each
+        document counts.
+        """
         reordered = (query.rerank is not False and self.scorer is not None) or query.shaping != Shaping()
-        if reordered or few >= query.candidates:
-            return await self._search(query, vector, words, query.candidates)
-        hits = await self._search(query, vector, words, few)
-        if len({hit.key.document for hit in hits}) >= query.top_k:
-            return hits
-        return await self._search(query, vector, words, query.candidates)
+        most = query.candidates
+        limit = most if reordered else min(most, query.top_k * UNRANKED_PER_DOCUMENT)
+        while True:
+            hits = await self._search(query, vector, words, limit)
+            exhausted = len(hits) < limit * ALL_BUT_STALE
+            if exhausted or limit >= CROWDED or len({hit.key.document for hit in hits}) >= query.top_k:
+                return [*hits[:most], *_one_each(hits, most, query.top_k)]
+            limit = most if limit < most else min(CROWDED, limit * CROWDED_STEP)
 
     async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
         diverse = query.shaping.diversity > 0
@@ -251,6 +263,19 @@ class Search:
         while not (await self._follow.submit([place]))[0]:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 1.5)
+
+
+def _one_each(hits: Sequence[Hit], after: int, documents: int) -> list[Hit]:
+    """Of the hits ``after`` so many, the best of each new document, until there are ``documents`` in all."""
+    seen = {hit.key.document for hit in hits[:after]}
+    chosen = []
+    for hit in hits[after:]:
+        if len(seen) >= documents:
+            break
+        if hit.key.document not in seen:
+            seen.add(hit.key.document)
+            chosen.append(hit)
+    return chosen
 
 
 def _requests(lookup: Lookup) -> int:
