@@ -353,6 +353,32 @@ class Gated:
         return OverlapReranker().logits(pairs)
 
 
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        *((name, 200) for name in ("localhost", "LOCALHOST.:80", "127.0.0.1:8080", "127.9.9.9", "[::1]:80", "[::1]")),
+        *((name, 403) for name in ("evil.example", "localhost.evil.example:80", "10.0.0.1", "127.0.0.1.nip.io", "")),
+    ],
+)
+def test_without_keys_a_local_worker_answers_to_local_names_only(host: str, status: int) -> None:
+    with served(documents(), None, local=True) as here:
+        for path in ("/v1/info", "/metrics", "/healthz", "/"):
+            assert here.client.get(path, headers={"host": host}).status_code == status
+        answer = here.post("/v1/search", {"query": "water"}, host=host)
+        assert answer.status_code == status
+    with served(documents(), None) as open_to_all:
+        assert open_to_all.client.get("/v1/info", headers={"host": host}).status_code == 200
+
+
+def test_a_path_is_as_it_is_written_and_head_is_get_without_a_body(here: ServedWorker) -> None:
+    assert here.client.get("/healthz/").status_code == 404
+    there = here.client.get("/v1/search")
+    assert (there.status_code, there.headers["allow"]) == (405, "POST")
+    head, get = here.client.head("/v1/info"), here.client.get("/v1/info")
+    assert (head.status_code, head.content) == (200, b"")
+    assert head.headers["content-length"] == str(len(get.content))
+
+
 def test_too_busy_is_503_with_a_time_to_come_back() -> None:
     gated = Gated()
     with served(documents(), scorer(gated), max_concurrency=2) as here, ThreadPoolExecutor(2) as pool:

@@ -32,6 +32,7 @@ from penstock.observe.spans import Tracer
 from penstock.observe.watch import Watch
 from penstock.query.http.admission import Keys
 from penstock.query.http.app import Service, create_app
+from penstock.query.http.door import is_local
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.protocol import Connections
 from penstock.query.http.server import EventLoopThread, HttpServer
@@ -143,6 +144,7 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         bug=lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
         health=Health(settings.monitor.stall_s, settings.monitor.hang_s, silent=models.silent),
         tracer=tracer,
+        local=is_local(http.host) and not keys,
     )
 
 

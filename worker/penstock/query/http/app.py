@@ -23,6 +23,7 @@ from penstock.observe.metrics import CONTENT_TYPE
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
 from penstock.query.http.admission import Admission, Keys
+from penstock.query.http.door import Door
 from penstock.query.http.errors import DESCRIBED, Rejected, error_response, starting
 from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
 from penstock.query.http.places import Places
@@ -52,6 +53,8 @@ class Service:
     models: ModelApi | None = None
     tracer: Tracer = field(default_factory=NoTracer)
     stopping: bool = False
+    local: bool = False
+    """Answers to local names only, see ``Door``."""
 
     def open(self, search: Search, models: ModelApi) -> None:
         """From now on there are answers."""
@@ -78,6 +81,7 @@ def create_app(service: Service) -> FastAPI:
         description="Search over documents that were indexed from a stream.",
         static_url="/docs-assets",
         redoc_url=None,
+        redirect_slashes=False,  # a redirect would go where the Host header says
     )
     admission = Admission(service.keys, service.metrics, service.places, service.bug, service.tracer)
     app.add_exception_handler(StarletteHTTPException, _not_found)
@@ -85,13 +89,16 @@ def create_app(service: Service) -> FastAPI:
     _add_operations(app, service)
     _add_page(app)
     _describe(app)
+    app.add_middleware(Door, local=service.local)
     return app
 
 
 async def _not_found(_request: Request, error: Exception) -> Response:
     """A path or a method that is not there, told like everything else."""
-    status = error.status_code if isinstance(error, StarletteHTTPException) else 500
-    return error_response(status, "no_such_thing", HTTPStatus(status).phrase)
+    status, headers = 500, None
+    if isinstance(error, StarletteHTTPException):
+        status, headers = error.status_code, error.headers
+    return error_response(status, "no_such_thing", HTTPStatus(status).phrase, headers)
 
 
 def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
