@@ -60,6 +60,7 @@ lock: .venv/.dev
 	@$(LOCK) --extra cpu --extra evaluate --extra otel -c requirements/dev.txt -o requirements/cpu.txt
 	@$(LOCK) --extra cuda --extra evaluate --extra otel -o requirements/cuda.txt
 	@$(subst pyproject.toml,--group pyproject.toml:image,$(LOCK)) -c requirements/dev.txt -o requirements/image.txt
+	@$(subst pyproject.toml,--group pyproject.toml:clients,$(LOCK)) -o requirements/clients.txt
 
 clean:
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib

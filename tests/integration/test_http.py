@@ -251,7 +251,16 @@ def test_a_search_says_how_it_found_and_what_each_way_says() -> None:
         ("/v1/nothing", {}, 404, "Not Found"),
         ("/healthz", {}, 405, "Method Not Allowed"),
         ("/v1/embeddings", {"input": []}, 400, "input"),
-        ("/v1/embeddings", {"input": [1, 2]}, 400, "input"),
+        ("/v1/embeddings", {"input": [1, 2]}, 400, "token ids"),
+        ("/v1/embeddings", {"input": [[1, 2]]}, 400, "token ids"),
+        ("/v1/embeddings", {"input": ["a", ""]}, 400, "input.1: is empty"),
+        ("/v2/rerank", {"query": "a", "documents": [{"name": "x"}]}, 400, "documents.0: has no text"),
+        (
+            "/rerank",
+            {"query": "a", "documents": [{"a": 1}], "rank_fields": ["a"]},
+            400,
+            "documents.0: has no a that is",
+        ),
         ("/v1/embeddings", {"input": ["a"] * 5}, 400, "5 texts; at most 4"),
         ("/v1/embeddings", {"input": "word " * 70}, 400, "input.0: has 71 tokens; at most 64 are allowed"),
         ("/v1/embeddings", {"input": "a", "dimensions": 9}, 400, "dimensions: 9"),
@@ -370,6 +379,34 @@ def test_without_keys_a_local_worker_answers_to_local_names_only(host: str, stat
         assert open_to_all.client.get("/v1/info", headers={"host": host}).status_code == 200
 
 
+def test_what_is_null_is_absent_and_titles_and_fields_are_judged(here: ServedWorker) -> None:
+    nothing = dict.fromkeys(("model", "dimensions", "encoding_format", "input_type", "instruction", "user"))
+    assert here.post("/v1/embeddings", {"input": "water", **nothing}).status_code == 200
+    asked = {"query": "turbine", "top_n": None, "return_documents": True, "rank_fields": None}
+    documents = [{"title": "salt", "text": "sea"}, {"title": "turbine", "text": "sea", "page": 3}]
+    for path in ("/v1/rerank", "/v2/rerank", "/rerank"):
+        best, _ = here.post(path, {**asked, "documents": documents}).json()["results"]
+        assert (best["index"], best["document"]) == (1, documents[1])
+    best, _ = here.post("/v2/rerank", {**asked, "documents": documents[::-1], "rank_fields": ["text"]}).json()[
+        "results"
+    ]
+    assert best["index"] == 0  # alike: as they came
+
+
+def test_models_are_listed_for_who_has_a_key() -> None:
+    with served(documents(), None, keys={"one": ["the key of one"]}) as here:
+        assert here.client.get("/v1/models").status_code == 401
+        listed = here.client.get("/v1/models", headers={"x-api-key": "the key of one"}).json()
+        assert [model["id"] for model in listed["data"]] == ["m@1", "r@1"]
+
+
+def test_every_answer_has_the_clients_id_or_one_of_ours(here: ServedWorker) -> None:
+    assert here.client.get("/v1/info", headers={"x-request-id": "mine-1"}).headers["x-request-id"] == "mine-1"
+    for odd in ("", "a b", "x" * 200, "a\tb"):
+        answer = here.client.get("/nowhere", headers={"x-request-id": odd})
+        assert answer.headers["x-request-id"].startswith("req_")
+
+
 def test_a_path_is_as_it_is_written_and_head_is_get_without_a_body(here: ServedWorker) -> None:
     assert here.client.get("/healthz/").status_code == 404
     there = here.client.get("/v1/search")
@@ -462,7 +499,7 @@ def test_a_store_that_is_away_is_503_and_recovers_by_itself() -> None:
         store.away = True
         answer = here.post("/v1/search", {"query": "water"})
         assert (answer.status_code, answer.json()["error"], answer.headers["retry-after"]) == (
-            503, {"message": "away", "type": "unavailable"}, "2")  # fmt: skip
+            503, {"message": "away", "type": "unavailable", "param": None, "code": "unavailable"}, "2")  # fmt: skip
         store.away = False
         assert here.post("/v1/search", {"query": "water"}).status_code == 200
 

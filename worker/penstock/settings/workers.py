@@ -171,7 +171,7 @@ class HttpSettings(Group):
     """Open at once; one more is told to come back later, and closed."""
     max_connections_per_address: Count = 256
     """Of these, from one address; a proxy before the workers is one."""
-    max_inputs: Count = 256
+    max_inputs: Count = 2048
     """Most texts in one request to /v1/embeddings, most documents in one to /v1/rerank."""
 
     @field_validator("api_keys", mode="before")

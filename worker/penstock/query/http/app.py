@@ -14,7 +14,6 @@ from uuid import uuid4
 from fastapi import FastAPI, Request
 from fastapi.responses import HTMLResponse, JSONResponse, Response
 from fastapi_offline import FastAPIOffline
-from pydantic.json_schema import models_json_schema
 from starlette.exceptions import HTTPException as StarletteHTTPException
 
 from penstock import __version__
@@ -23,6 +22,7 @@ from penstock.observe.metrics import CONTENT_TYPE
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import HEADER, NoTracer, Tracer, answer_span
 from penstock.query.http.admission import Admission, Keys
+from penstock.query.http.description import describe, request_body, responses
 from penstock.query.http.door import Door
 from penstock.query.http.errors import DESCRIBED, Rejected, error_response, starting
 from penstock.query.http.model_api import EmbeddingsBody, ModelApi, RerankBody
@@ -31,7 +31,6 @@ from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, rea
 from penstock.query.search import Search
 
 PAGE = Path(__file__).parent / "page.html"
-BODIES = (QueryBody, ReplyBody, EmbeddingsBody, RerankBody)
 
 
 @dataclass(slots=True)
@@ -87,8 +86,9 @@ def create_app(service: Service) -> FastAPI:
     app.add_exception_handler(StarletteHTTPException, _not_found)
     _add_work(app, service, admission)
     _add_operations(app, service)
+    _add_catalogue(app, service)
     _add_page(app)
-    _describe(app)
+    describe(app)
     app.add_middleware(Door, local=service.local)
     return app
 
@@ -102,19 +102,23 @@ async def _not_found(_request: Request, error: Exception) -> Response:
 
 
 def _add_work(app: FastAPI, service: Service, admission: Admission) -> None:
-    @app.post("/v1/search", summary="Search", responses=_responses(ReplyBody), openapi_extra=_request_body(QueryBody))
+    @app.post("/v1/search", summary="Search", responses=responses(ReplyBody), openapi_extra=request_body(QueryBody))
     async def search(request: Request) -> Response:
         """The documents that answer a query, best first."""
         most = min(service.max_search_body_bytes, service.max_body_bytes)
         return await admission(request, "search", most, lambda body, tenant: _search(service, request, body, tenant))
 
-    @app.post("/v1/embeddings", summary="Embed texts", responses=DESCRIBED, openapi_extra=_request_body(EmbeddingsBody))
+    @app.post("/v1/embeddings", summary="Embed texts", responses=DESCRIBED, openapi_extra=request_body(EmbeddingsBody))
     async def embeddings(request: Request) -> Response:
         """Vectors, as in OpenAI's API."""
         most = service.max_body_bytes
         return await admission(request, "embeddings", most, lambda body, tenant: _embeddings(service, body, tenant))
 
-    @app.post("/v1/rerank", summary="Rerank texts", responses=DESCRIBED, openapi_extra=_request_body(RerankBody))
+    described: dict[str, Any] = {"responses": DESCRIBED, "openapi_extra": request_body(RerankBody)}
+
+    @app.post("/rerank", summary="Rerank texts", **described)
+    @app.post("/v2/rerank", summary="Rerank texts", **described)
+    @app.post("/v1/rerank", summary="Rerank texts", **described)
     async def rerank(request: Request) -> Response:
         """How well each document answers a query, best first, as in Cohere's API."""
         most = service.max_body_bytes
@@ -172,6 +176,17 @@ def _add_operations(app: FastAPI, service: Service) -> None:
         """Counters and histograms."""
         return Response(service.metrics.text(), media_type=CONTENT_TYPE)
 
+
+def _add_catalogue(app: FastAPI, service: Service) -> None:
+    @app.get("/v1/models", summary="The models by name")
+    async def models(request: Request) -> Response:
+        """As in OpenAI's API."""
+        try:
+            service.keys.tenant(request)
+            return JSONResponse(_models(service).models())
+        except Rejected as rejected:
+            return rejected.response()
+
     @app.get("/v1/info", summary="What is served")
     async def info() -> Response:
         """The models, the usual values, the ways to search, the usual one first, and the fields to filter by."""
@@ -210,30 +225,3 @@ def content_policy(page: str) -> str:
         f"default-src 'none'; script-src {hashes('script')}; style-src {hashes('style')}; img-src data:; "
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     )
-
-
-def _describe(app: FastAPI) -> None:
-    """Bodies are read by hand, from bytes; their schemas are added to the API's description."""
-    plain = app.openapi
-    _, definitions = models_json_schema(
-        [(model, "validation") for model in BODIES], ref_template="#/components/schemas/{model}"
-    )
-
-    def described() -> dict[str, Any]:
-        schema = plain()
-        schema.setdefault("components", {}).setdefault("schemas", {}).update(definitions["$defs"])
-        return schema
-
-    app.openapi = described  # type: ignore[method-assign]  # as its documentation says
-
-
-def _request_body(model: type[Any]) -> dict[str, Any]:
-    return {"requestBody": {"required": True, **_json_of(model)}}
-
-
-def _responses(model: type[Any]) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": "The answer.", **_json_of(model)}, **DESCRIBED}
-
-
-def _json_of(model: type[Any]) -> dict[str, Any]:
-    return {"content": {"application/json": {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}}

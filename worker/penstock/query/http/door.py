@@ -1,11 +1,15 @@
-"""What holds for every request, whatever it asks: whom it is addressed to, and that HEAD is GET without a body."""
+"""What holds for every request, whatever it asks: to whom it is addressed, its id, and that HEAD has no body."""
 
+import re
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from typing import Any
+from uuid import uuid4
 
 from penstock.query.http.errors import Rejected
+
+REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
@@ -24,14 +28,23 @@ class Door:
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
         """ASGI."""
-        if scope["type"] == "http":
-            if self.local and not is_local(_host(scope)):
-                refused = Rejected("forbidden", "without keys there are answers to localhost only: set http.api_keys")
-                await refused.response()(scope, receive, send)
-                return
-            if scope["method"] == "HEAD":
-                scope = {**scope, "method": "GET"}  # the server, which knows better, sends no body
-        await self.app(scope, receive, send)
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        name = _request_id(_header(scope, b"x-request-id"))
+
+        async def named(message: MutableMapping[str, Any]) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
+            await send(message)
+
+        if self.local and not is_local(_header(scope, b"host")):
+            refused = Rejected("forbidden", "without keys there are answers to localhost only: set http.api_keys")
+            await refused.response()(scope, receive, named)
+            return
+        if scope["method"] == "HEAD":
+            scope = {**scope, "method": "GET"}  # the server, which knows better, sends no body
+        await self.app(scope, receive, named)
 
 
 def is_local(host: str) -> bool:
@@ -44,5 +57,10 @@ def is_local(host: str) -> bool:
         return name.lower().rstrip(".") == "localhost"
 
 
-def _host(scope: Scope) -> str:
-    return next((value.decode("latin-1") for name, value in scope["headers"] if name == b"host"), "")
+def _header(scope: Scope, wanted: bytes) -> str:
+    return next((value.decode("latin-1") for name, value in scope["headers"] if name == wanted), "")
+
+
+def _request_id(given: str) -> str:
+    """The client's own, if it is one that a log line can hold."""
+    return given if REQUEST_ID.fullmatch(given) else f"req_{uuid4().hex}"

@@ -1,12 +1,17 @@
 """Errors over HTTP, in one form: which status each kind has, what it means, and how it is told."""
 
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
 from typing import Any, NamedTuple
 
 from fastapi.responses import JSONResponse, Response
 
 from penstock.core.errors import InvalidEvent, Misconfigured, NotFinite, Unavailable
 from penstock.query.search import TooLate
+
+FIELD = re.compile(r"([a-z_]+(?:\.\w+)*): ")
+"""How a message begins that is about one field."""
 
 BUSY_S, AWAY_S, STARTING_S = 1, 2, 5
 """When to come back: as soon as another request is done, when the store may be back, when the models may be warm."""
@@ -76,8 +81,13 @@ class Rejected(Exception):
 
 
 def error_response(status: int, kind: str, text: str, headers: Mapping[str, str] | None = None) -> Response:
-    """{"error": {"message", "type"}}, as clients of OpenAI's API expect."""
-    return JSONResponse({"error": {"message": text, "type": kind}}, status, dict(headers or {}))
+    """{"error": {"message", "type", "param", "code"}}, as clients of OpenAI's API expect.
+
+    ``param`` is the field that is wrong, where the message begins with one.
+    """
+    named = FIELD.match(text) if status == HTTPStatus.BAD_REQUEST else None
+    error = {"message": text, "type": kind, "param": named[1] if named else None, "code": kind}
+    return JSONResponse({"error": error}, status, dict(headers or {}))
 
 
 def starting() -> Rejected:

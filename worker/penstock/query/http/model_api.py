@@ -3,13 +3,23 @@
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal
 from uuid import uuid4
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictInt, StrictStr, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    StrictBool,
+    StrictInt,
+    StrictStr,
+    model_validator,
+)
 
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.operands import not_endless
@@ -26,13 +36,33 @@ Count = Annotated[StrictInt, Field(ge=1)]
 
 class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
-    _few = model_validator(mode="before")(few_fields)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _told(cls, value: Any) -> Any:
+        """Without what is null: clients send so what they leave to the server."""
+        few = few_fields(value)
+        return {name: part for name, part in few.items() if part is not None} if isinstance(few, dict) else few
+
+
+def _texts(value: Any) -> Any:
+    """The value; raises ValueError for token ids, which are another tokenizer's."""
+    first = value[0] if isinstance(value, list) and value else None
+    if isinstance(first, int | list) and not isinstance(first, bool):
+        raise ValueError(  # noqa: TRY004  # which pydantic tells
+            "token ids mean something to the model's own tokenizer only: send texts "
+            "(in LangChain: check_embedding_ctx_length=False)"
+        )
+    return value
 
 
 class EmbeddingsBody(_Body):
     """Texts to embed. Beside OpenAI's fields: ``input_type`` query puts the ``instruction`` before each text."""
 
-    input: Annotated[StrictStr | Annotated[tuple[StrictStr, ...], Field(min_length=1)], BeforeValidator(not_endless)]
+    input: Annotated[
+        StrictStr | Annotated[tuple[StrictStr, ...], Field(min_length=1)],
+        BeforeValidator(_texts), BeforeValidator(not_endless),
+    ]  # fmt: skip
     model: StrictStr | None = None
     dimensions: Count | None = None
     encoding_format: Literal["float", "base64"] = "float"
@@ -40,17 +70,17 @@ class EmbeddingsBody(_Body):
     instruction: StrictStr | None = None
 
 
-class TextBody(_Body):
-    """A document to be judged."""
-
-    text: StrictStr
-
-
 class RerankBody(_Body):
-    """Documents to be judged. Beside Cohere's fields: ``instruction``, the task."""
+    """Documents to be judged. Beside Cohere's fields: ``instruction``, the task.
+
+    Of a document that is an object title and text are judged, or the ``rank_fields`` in their order.
+    """
 
     query: Annotated[StrictStr, Field(min_length=1)]
-    documents: Annotated[tuple[StrictStr | TextBody, ...], Field(min_length=1), BeforeValidator(not_endless)]
+    documents: Annotated[
+        tuple[StrictStr | dict[str, JsonValue], ...], Field(min_length=1), BeforeValidator(not_endless)
+    ]
+    rank_fields: tuple[StrictStr, ...] = ()
     model: StrictStr | None = None
     top_n: Count | None = None
     return_documents: StrictBool = False
@@ -59,7 +89,19 @@ class RerankBody(_Body):
     @property
     def texts(self) -> list[str]:
         """The documents, however they were given."""
-        return [document if isinstance(document, str) else document.text for document in self.documents]
+        return [
+            document if isinstance(document, str) else self._judged(number, document)
+            for number, document in enumerate(self.documents)
+        ]
+
+    def _judged(self, number: int, document: Mapping[str, JsonValue]) -> str:
+        names = self.rank_fields or ("title", "text")
+        parts = {name: document[name] for name in names if document.get(name) not in (None, "")}
+        if not parts or not all(isinstance(part, str) for part in parts.values()):
+            raise InvalidEvent(
+                f"documents.{number}: has no {' or '.join(self.rank_fields or ('text',))} that is a text"
+            )
+        return "\n".join(str(part) for part in parts.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +124,9 @@ class ModelApi:
         body = parse(EmbeddingsBody, value)
         texts = [body.input] if isinstance(body.input, str) else list(body.input)
         self._check("input", len(texts), instruction=body.instruction)
+        for number, text in enumerate(texts):
+            if not text:
+                raise InvalidEvent(f"input.{number}: is empty")
         encoder = self.search.encoder
         prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
         ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in texts])
@@ -110,6 +155,12 @@ class ModelApi:
         }
         return json.dumps(answer, separators=(",", ":")).encode()
 
+    def models(self) -> dict[str, Any]:
+        """What there is, as OpenAI's API lists it."""
+        names = [self.model.embedding, *([self.model.reranker] if self.model.reranker else [])]
+        data = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in names]
+        return {"object": "list", "data": data}
+
     async def rerank(self, value: bytes, tenant: str) -> dict[str, Any]:
         """The response to a RerankBody; raises as ``embeddings``."""
         body = parse(RerankBody, value)
@@ -117,15 +168,16 @@ class ModelApi:
         scorer, step = self.search.scorer, self.search.rank
         if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
-        instruction = body.instruction or scorer.task(None)
-        pairs = await self._in_thread(scorer.pairs.encode, body.query, body.texts, instruction)
+        instruction, texts = body.instruction or scorer.task(None), body.texts
+        pairs = await self._in_thread(scorer.pairs.encode, body.query, texts, instruction)
         self._foresee(step, pairs, tenant, "documents")
         logits = await self._in_time(step.submit(pairs, tenant=tenant, later=True))
         order = sorted(range(len(logits)), key=lambda i: -logits[i])[: body.top_n]
         results: list[dict[str, Any]] = [{"index": i, "relevance_score": probability(logits[i])} for i in order]
         if body.return_documents:
             for result in results:
-                result["document"] = {"text": body.texts[result["index"]]}
+                given = body.documents[result["index"]]
+                result["document"] = {"text": given} if isinstance(given, str) else given
         usage = {"total_tokens": sum(map(len, pairs))}
         return {"id": str(uuid4()), "model": self.model.reranker, "results": results, "usage": usage}
 

@@ -21,7 +21,7 @@ LINGER_S, LINGER_BYTES = 2.0, 4 << 20
 WRITE_S = 30.0
 """For a client that takes nothing of its answer."""
 
-TOO_MANY = b'{"error": {"message": "too many connections", "type": "busy"}}'
+TOO_MANY = b'{"error": {"message": "too many connections", "type": "busy", "param": null, "code": "busy"}}'
 FULL = (
     b"HTTP/1.1 503 Service Unavailable\r\nconnection: close\r\nretry-after: 1\r\ncontent-type: application/json\r\n"
     b"content-length: %d\r\n\r\n%b" % (len(TOO_MANY), TOO_MANY)
