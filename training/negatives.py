@@ -1,6 +1,6 @@
 """Pairs with hard negatives, found by the search that a reranker will stand behind: vectors and words together.
 
-    python training/negatives.py training/pairs.jsonl training/run/embedding-bundle training/hard-pairs.jsonl
+    python training/negatives.py training/pairs.jsonl worker/penstock/data/models/embedding training/hard.jsonl
 
 Of the pairs some are drawn; the documents of all of them are ranked for each query by the exported embedding model's
 vectors and by BM25, fused as a query worker does it, and negatives are drawn from the first of another group.
@@ -44,8 +44,9 @@ def main() -> None:
     parser.add_argument("pairs", type=Path)
     parser.add_argument("bundle", type=Path)
     parser.add_argument("output", type=Path)
-    parser.add_argument("--count", type=int, default=12_000, help="pairs to draw")
-    parser.add_argument("--negatives", type=int, default=5, help="of each query")
+    parser.add_argument("--count", type=int, default=14_000, help="pairs to draw")
+    parser.add_argument("--negatives", type=int, default=4, help="of each query")
+    parser.add_argument("--easy", type=int, default=0, help="how many of these are drawn from all documents")
     parser.add_argument("--pool", type=int, default=30, help="how far down the ranking a negative may stand")
     options = parser.parse_args()
     chance = random.Random(SEED)  # noqa: S311  # no secret
@@ -67,7 +68,8 @@ def main() -> None:
             wrong = (row for row in (-fused).argsort() if near[row] <= most and other(texts[row], pair, groups))
             pool = list(islice(wrong, options.pool))
             if len(pool) >= options.negatives:
-                negatives = [texts[row] for row in chance.sample(pool, options.negatives)]
+                hard = [texts[row] for row in chance.sample(pool, options.negatives - options.easy)]
+                negatives = hard + [text for text in chance.sample(texts, options.easy) if other(text, pair, groups)]
                 output.write(json.dumps(pair | {"negatives": negatives}, ensure_ascii=False) + "\n")
                 kept += 1
     print(f"{options.output}: {kept} pairs, {len(texts)} documents")

@@ -4,6 +4,7 @@ import asyncio
 import base64
 import json
 import socket
+import statistics
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,7 @@ from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_
 from penstock.query.search import Search
 from penstock.query.sides import PairScorer
 from tests.conftest import wait_until
-from tests.unit.test_search import EMBEDDER, TEXTS, TOKENIZER, Recorder, encoder, scorer, stored
+from tests.unit.test_search import EMBEDDER, TEXTS, TOKENIZER, Recorder, Slow, encoder, scorer, stored
 
 MODEL = ModelBody(embedding="m@1", dimension=8, reranker="r@1")
 LIMITS = Limits(timeout_s=5.0)
@@ -464,6 +465,30 @@ def test_one_tenant_cannot_take_all_places() -> None:
         assert ask_as("modest", False).status_code == 200
         gated.gate.set()
         assert [one.result().status_code for one in slow] == [200, 200]
+
+
+def test_a_modest_tenant_does_not_wait_for_all_that_a_greedy_one_asks() -> None:
+    """In first come, first served both would wait as long: the ratio would be 1."""
+    keys = {"greedy": ["greedy" * 3], "modest": ["modest" * 3]}
+    store = MemoryStore()
+    for tenant in keys:
+        store.points |= stored(*((f"d{n}", "some words about water") for n in range(30)), tenant=tenant).points
+    took: dict[str, list[float]] = {tenant: [] for tenant in keys}
+    with served(store, scorer(Slow(0.01)), keys=keys, max_concurrency=64) as here, ThreadPoolExecutor(17) as pool:
+
+        def ask_as(tenant: str, times: int) -> None:
+            for _ in range(times):
+                began = time.perf_counter()
+                asked = here.post("/v1/search", {"query": "water"}, authorization=f"Bearer {tenant * 3}")
+                assert (asked.status_code, asked.json()["reranked"]) == (200, True)
+                took[tenant].append(time.perf_counter() - began)
+
+        greedy = [pool.submit(ask_as, "greedy", 4) for _ in range(16)]
+        wait_until(lambda: here.service.metrics.under_way_now == 16)
+        ask_as("modest", 4)
+        for one in greedy:
+            one.result()
+    assert statistics.median(took["modest"]) < 0.5 * statistics.median(took["greedy"])
 
 
 def test_a_client_that_goes_away_stops_its_work() -> None:
