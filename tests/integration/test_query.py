@@ -1,6 +1,7 @@
 """``penstock query`` and ``penstock search`` as processes of their own: over HTTP, over a real Kafka, in one breath."""
 
 import json
+import socket
 import time
 import uuid
 from collections.abc import Iterator, Mapping
@@ -213,6 +214,20 @@ def test_search_prints_a_table_or_json_from_the_store_or_from_a_worker(
         said = one_line(penstock(tmp_path, *remote, "--top-k", "1000", variables=variables), 2)
         assert "400: top_k: 1000 is more than 100" in said
         assert "a key of sixteen" not in json.dumps(worker.lines)
+
+
+def test_nonsense_on_the_wire_is_a_few_lines_of_json(models: dict[str, object], tmp_path: Path) -> None:
+    index(tmp_path, models)
+    with query_worker(tmp_path, models) as (worker, client):
+        worker.until("ready")
+        for _ in range(20):
+            with socket.create_connection((client.base_url.host, client.base_url.port or 0), timeout=20) as asking:
+                asking.sendall(b"no HTTP at all\r\n\r\n")
+                assert b"400" in asking.recv(65536)
+        assert worker.stop() == 0
+    told = [line for line in worker.lines if line["event"] == "library"]
+    assert 1 <= len(told) <= 5
+    assert {line["logger"] for line in told} == {"uvicorn.error"}
 
 
 def test_a_worker_that_stops_answers_what_is_in_hand(models: dict[str, object], tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """What an operator sees: lag, health."""
 
 import io
+import logging
 import re
 import threading
 import time
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 
 import pytest
+import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
@@ -30,6 +32,7 @@ from penstock.models.forward import Usage
 from penstock.observe.health import Health
 from penstock.observe.index_metrics import IndexMetrics
 from penstock.observe.live import Reporter, live
+from penstock.observe.log import Libraries
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, MonitorSettings
@@ -258,3 +261,20 @@ def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> Non
     metrics.retry("qdrant")
     metrics.retry("qdrant")
     assert 'penstock_retries_total{service="qdrant"} 2.0' in metrics.text().decode()
+
+
+def test_what_libraries_log_is_a_line_like_ours_and_of_one_kind_a_few_a_minute(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    now = [0.0]
+    with structlog.testing.capture_logs() as lines:
+        handler = Libraries(lambda: now[0])
+        for second in range(100):
+            now[0] = float(second)
+            handler.emit(logging.makeLogRecord({"name": "uvicorn.error", "msg": "Invalid", "levelname": "WARNING"}))
+        handler.emit(logging.makeLogRecord({"name": "other", "msg": "%s", "args": ("said",), "levelname": "ERROR"}))
+    assert [line["logger"] for line in lines] == ["uvicorn.error"] * 10 + ["other"]
+    assert {key: lines[-1][key] for key in ("event", "log_level", "message")} == {
+        "event": "library", "log_level": "error", "message": "said"
+    }  # fmt: skip
+    assert capsys.readouterr() == ("", "")

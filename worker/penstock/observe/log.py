@@ -1,8 +1,10 @@
 """Log lines on stderr: an event name and fields."""
 
 import logging
+import os
 import sys
-from collections.abc import Iterable
+import time
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import structlog
@@ -14,13 +16,17 @@ FAILURES_LOGGED = 3
 
 NAMES_LOGGED, LONGEST_NAME = 100, 80
 
+LIBRARY_LINES, MINUTE_S = 5, 60.0
+"""Of one kind, in a minute."""
+
 log = structlog.get_logger()
 
 
 def set_up(level: str, style: str) -> None:
     """Log to stderr. kafka-python never at its debug level: there it prints passwords and documents."""
     text = style == "text" or (style == "auto" and sys.stderr.isatty())
-    renderer: Any = structlog.dev.ConsoleRenderer() if text else structlog.processors.JSONRenderer()
+    colours = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    renderer: Any = structlog.dev.ConsoleRenderer(colors=colours) if text else structlog.processors.JSONRenderer()
     structlog.configure(
         processors=[
             structlog.processors.add_log_level,
@@ -31,14 +37,34 @@ def set_up(level: str, style: str) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         logger_factory=structlog.PrintLoggerFactory(sys.stderr),
     )
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.WARNING, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    logging.basicConfig(level=logging.WARNING, handlers=[Libraries()], force=True)
     # what it reports reaches us as exceptions; what it does is worth reading only when something is looked for
     library = logging.getLogger("kafka")
     library.setLevel(logging.INFO if level == "debug" else logging.ERROR)
     library.propagate = level == "debug"
     library.addHandler(logging.NullHandler())
+
+
+class Libraries(logging.Handler):
+    """What libraries log, as lines like ours; of one kind, which a client may cause at will, a few a minute."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """A line, or none."""
+        kind, now = (record.name, str(record.msg)[:LONGEST_NAME]), self._clock()
+        since, lines = self._told.get(kind, (now, 0))
+        if now - since >= MINUTE_S:
+            since, lines = now, 0
+        if lines >= LIBRARY_LINES or (kind not in self._told and len(self._told) >= NAMES_LOGGED):
+            return
+        self._told[kind] = since, lines + 1
+        level = record.levelname.lower()
+        tell = getattr(log, level if level in ("debug", "info", "warning", "error", "critical") else "warning")
+        tell("library", logger=record.name, message=record.getMessage(), exc_info=record.exc_info or None)
 
 
 class NamedOnce:
