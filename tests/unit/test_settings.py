@@ -72,6 +72,10 @@ def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("PENSTOCK_QDRANT__URL", "http://qdrant:66666", "url: no host and port"),
         ("PENSTOCK_QDRANT__PATH", "~nobody-of-that-name/points", "there is no such user's home"),
         ("PENSTOCK_INDEX__UNKNOWN_FIELDS", "keep", "index.unknown_fields"),
+        ("PENSTOCK_QUERY__TIMEOUT_S", "1e9", "timeout_s may not be above max_timeout_s"),
+        ("PENSTOCK_QUERY__TOPIC", "documents", "need topics of their own"),
+        ("PENSTOCK_HTTP__API_KEYS", '{"a": "short"}', "api_keys"),
+        ("PENSTOCK_HTTP__API_KEYS", "no JSON", "a variable that holds a map or a list is JSON"),
     ],
 )
 def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, value: str, said: str) -> None:
@@ -80,6 +84,7 @@ def test_a_wrong_setting_is_named(monkeypatch: pytest.MonkeyPatch, name: str, va
         settings.load()
     assert "\n" not in str(caught.value)
     assert "s3cret" not in str(caught.value)
+    assert name in str(caught.value)
 
 
 @pytest.mark.parametrize(

@@ -4,11 +4,13 @@ An unknown name is an error wherever it stands.
 """
 
 import difflib
+import json
 import os
+import re
 import tomllib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, get_origin
 
 from pydantic import SecretStr, ValidationError, model_validator
 from pydantic_settings import (
@@ -55,6 +57,9 @@ __all__ = [
     "origins",
     "variables",
 ]
+
+JSON = (dict, list, tuple, Mapping)
+"""What a variable holds as JSON."""
 
 PREFIX = "PENSTOCK_"
 FILE_VARIABLE = "PENSTOCK_CONFIG"
@@ -103,7 +108,7 @@ class Settings(BaseSettings):
     def _apart(self) -> Self:
         documents = {self.kafka.topic, self.kafka.dead_letters}
         if self.query.topic and documents & {self.query.topic, self.query.dead_letters, *self.query.replies}:
-            raise ValueError("query: queries, answers and documents need topics of their own")
+            raise ValueError("query.topic, query.reply_topic: queries, answers and documents need topics of their own")
         if self.index.order == "event" and "compact" in self.setup.cleanup:
             raise ValueError(
                 "setup.cleanup: compaction keeps the last event of a document, which with index.order = event need not "
@@ -144,7 +149,8 @@ def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Setting
     except ValidationError as error:
         faults += [_fault(fault["loc"], fault["msg"]) for fault in error.errors(include_url=False)]
     except SettingsError as error:
-        faults.append(f'{error}: a variable that holds a map is JSON, like {{"name": "value"}}')
+        named = ", ".join(_no_json()) or str(error)
+        faults.append(f'{named}: a variable that holds a map or a list is JSON, like {{"name": "value"}} or ["value"]')
     except ValueError as error:  # the TOML file does not parse
         faults.append(f"{file}: {error}")
     if faults:
@@ -221,7 +227,44 @@ def _fault(place: tuple[int | str, ...], message: str) -> str:
     if message == "Extra inputs are not permitted":
         group = _groups().get(str(place[0]))
         message = "no such setting" + _suggest(str(place[-1]), list(group.model_fields) if group else [])
-    return f"{name}: {message.removeprefix('Value error, ')}"
+    told = f"{name}: {message.removeprefix('Value error, ')}" if name else message.removeprefix("Value error, ")
+    variables = [one for one in _named(place, message) if one not in told]
+    return f"{told} ({', '.join(variables)})" if variables else told
+
+
+def _named(place: tuple[int | str, ...], message: str) -> list[str]:
+    """The variables that a fault is about: that of its place, or those of the fields that the message names."""
+    groups = _groups()
+    if len(place) > 1 and place[0] in groups:
+        fields = [(str(place[0]), str(place[1]))]
+    elif place:
+        fields = [(str(place[0]), word) for word in re.findall(r"\w+", message)]
+    else:
+        fields = re.findall(r"(\w+)\.(\w+)", message)
+    known = [(group, name) for group, name in fields if group in groups and name in groups[group].model_fields]
+    return [f"{PREFIX}{group}__{name}".upper() for group, name in dict.fromkeys(known)]
+
+
+def _no_json() -> list[str]:
+    """Variables that should hold JSON, and hold none."""
+    given: dict[str, str | None] = {}
+    for values in (_secret_files(), dotenv.read(PREFIX), os.environ):
+        given |= {name.upper(): value for name, value in values.items()}
+    annotated = {
+        f"{PREFIX}{group}__{name}".upper(): field.annotation
+        for group, model in _groups().items()
+        for name, field in model.model_fields.items()
+    }
+    written = [name for name, kind in annotated.items() if get_origin(kind) in JSON and given.get(name)]
+    return [name for name in written if not _is_json(given[name] or "")]
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _suggest(name: str, known: list[str]) -> str:

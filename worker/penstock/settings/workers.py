@@ -143,7 +143,9 @@ class QuerySettings(Group):
         if self.topic and not self.reply_topic:
             raise ValueError("queries on a topic need a reply_topic")
         if {self.topic, self.dead_letters} & set(self.replies) and self.topic:
-            raise ValueError("answers may not go to the topic of the queries, nor to its dead letters")
+            raise ValueError(
+                "reply_topic, reply_topics: answers may not go to the topic of the queries, nor to its dead letters"
+            )
         return self
 
 
