@@ -39,7 +39,7 @@ ELSEWHERE = {
     "kubectl ": "needs a cluster",
     "apt-get ": "fetches the lists of all Debian packages",
     "python training/": "needs the lists of all Debian packages",
-    "penstock train training/plan.toml": "takes hours; plan.toml is trained here",
+    "penstock train training/": "takes hours; plan.toml is trained here",
     "for kind in ": "exports what that has trained",
     "penstock export training/run/": "exports what that has trained",
     "penstock demo": "test_demo.py and test_own_demo.py run it, read what it prints and open the page that it serves",
