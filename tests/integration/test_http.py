@@ -172,6 +172,53 @@ def test_a_body_that_ends_after_its_answer_leaves_the_connection_open() -> None:
             asking.sendall(bytes(900_000))
 
 
+def test_who_takes_nothing_of_an_answer_is_cut_off_and_who_takes_it_slowly_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in ("WRITE_S", "HEAD_S"):
+        monkeypatch.setattr(f"penstock.query.http.protocol.{name}", 0.5)
+    connections = Connections()
+    with served(documents(), None, connections=connections) as here, ExitStack() as opened:
+
+        def asking() -> socket.socket:
+            asked = opened.enter_context(socket.socket())
+            asked.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            asked.settimeout(20)
+            asked.connect(("127.0.0.1", here.server.port))
+            asked.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n" * 300)
+            return asked
+
+        asking()
+        wait_until(lambda: connections.open == 1)
+        wait_until(lambda: connections.open == 0, 10)
+        slow, taken, last = asking(), 0, time.monotonic() + 2.5
+        while time.monotonic() < last:
+            taken += len(slow.recv(1 << 16))
+            time.sleep(0.02)  # so much a second is what is tried
+        assert taken > 100_000
+        assert connections.open == 1
+
+
+def test_trailers_of_a_body_are_not_kept_and_have_an_end(here: ServedWorker) -> None:
+    with socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking:
+        asking.sendall(b"POST /v1/search HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n")
+        trailer = b"X-More: " + b"y" * 10_000 + b"\r\n"
+        with pytest.raises(ConnectionError):
+            asking.sendall(trailer * 10_000)
+
+
+def test_who_asks_for_another_protocol_keeps_no_connection() -> None:
+    with served(documents(), None, connections=Connections(9, 5)) as here:
+        for _ in range(8):
+            with socket.create_connection(("127.0.0.1", here.server.port), timeout=20) as asking:
+                asking.sendall(
+                    b"GET /healthz HTTP/1.1\r\nHost: here\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+                    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n"
+                )
+                assert asking.recv(65536).startswith(b"HTTP/1.1 200")
+        assert here.client.get("/healthz").status_code == 200
+
+
 def test_one_address_cannot_take_all_connections() -> None:
     with served(documents(), None, connections=Connections(8, 5)) as here, ExitStack() as opened:
         port = here.server.port
@@ -367,7 +414,18 @@ class Gated:
     ("host", "status"),
     [
         *((name, 200) for name in ("localhost", "LOCALHOST.:80", "127.0.0.1:8080", "127.9.9.9", "[::1]:80", "[::1]")),
-        *((name, 403) for name in ("evil.example", "localhost.evil.example:80", "10.0.0.1", "127.0.0.1.nip.io", "")),
+        *(
+            (name, 403)
+            for name in (
+                "evil.example",
+                "localhost.evil.example:80",
+                "10.0.0.1",
+                "127.0.0.1.nip.io",
+                "[::1].evil.example",
+                "127.0.0.1:evil",
+                "",
+            )
+        ),
     ],
 )
 def test_without_keys_a_local_worker_answers_to_local_names_only(host: str, status: int) -> None:

@@ -1,6 +1,7 @@
 """``penstock setup`` against a real broker: what is not there is made, what is there is left alone."""
 
 import json
+import re
 import socket
 import subprocess
 import uuid
@@ -60,5 +61,5 @@ def test_services_that_do_not_come_up_are_told(broker: str, minilm: Path) -> Non
         "--wait-s", "8", KAFKA__BOOTSTRAP_SERVERS=broker, KAFKA__TOPIC=name, MODEL__BUNDLE=minilm,
         QDRANT__URL=f"http://127.0.0.1:{nothing}", QDRANT__GRPC_PORT=nothing,
     )  # fmt: skip
-    assert done.returncode == 2
-    assert "after 8 s still: Qdrant" in done.stderr.splitlines()[-1]
+    assert done.returncode == 75
+    assert re.search("after [89] s still: Qdrant", done.stderr.splitlines()[-1]), done.stderr

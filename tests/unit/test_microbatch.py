@@ -2,6 +2,7 @@
 
 import asyncio
 import threading
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
 from typing import Any
@@ -142,7 +143,7 @@ def test_the_time_of_a_job_is_foreseen_from_those_before_and_what_was_measured_f
         now[0] += 6
         return list(numbers)
 
-    batcher: MicroBatcher[int, int] = MicroBatcher(call, 100, lambda number: number, clock=lambda: now[0])
+    batcher: MicroBatcher[int, int] = MicroBatcher(call, 5, lambda number: number, clock=lambda: now[0])
 
     async def work() -> None:
         assert batcher.expected_s(50) == 0
@@ -150,6 +151,28 @@ def test_the_time_of_a_job_is_foreseen_from_those_before_and_what_was_measured_f
         assert batcher.expected_s(50) == pytest.approx(100)
         now[0] += HALF_LIFE_S
         assert batcher.expected_s(50) == pytest.approx(50)
+
+    run(work)
+
+
+def test_small_batches_say_little_of_large_jobs() -> None:
+    """What a call costs at least is not to be multiplied by the weight of a job."""
+    now = [0.0]
+
+    def call(numbers: Sequence[int]) -> list[int]:
+        now[0] += 0.02 + 20e-6 * sum(numbers)
+        return list(numbers)
+
+    batcher: MicroBatcher[int, int] = MicroBatcher(call, 256, lambda number: number, clock=lambda: now[0])
+
+    async def work() -> None:
+        for _ in range(20):
+            await batcher.submit([8])
+        assert 0.5 < batcher.alone_s(25_600) < 5
+        await batcher.submit([128] * 64)
+        began = now[0]
+        await batcher.submit([128] * 200)
+        assert batcher.alone_s(25_600) == pytest.approx(now[0] - began, rel=0.2)
 
     run(work)
 
@@ -248,7 +271,7 @@ def test_tenants_take_turns_and_what_is_foreseen_knows_it() -> None:
         greedy = [asyncio.ensure_future(batcher.submit([n, n, n], tenant="greedy")) for n in range(20, 29)]
         modest = asyncio.ensure_future(batcher.submit([1, 2], tenant="modest"))
         await asyncio.sleep(0)
-        batcher._seconds_per_weight = 1.0
+        batcher._full.add(1.0, time.perf_counter())
         assert batcher.expected_s(2, tenant="greedy") == 1 + 27 + 2 + 2
         assert batcher.expected_s(2, tenant="third") == 1 + 2 + 2 + 2
         doubler.gate.set()

@@ -285,6 +285,34 @@ def test_long_documents_crowd_nobody_out(judged: bool, terms: Weighting | None) 
     search.close()
 
 
+def test_where_a_larger_lookup_takes_too_long_what_is_there_is_the_answer() -> None:
+    class Wide(MemoryStore):
+        def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+            limits.append(lookups[0].limit)
+            time.sleep(0.002 * lookups[0].limit)
+            return super().search(lookups)
+
+    limits: list[int] = []
+    store = Wide()
+    store.points |= stored(("book", *(f"water part {i}" for i in range(1500))), ("note", "salt")).points
+    search = Search(encoder(), store, None)
+    answer: Answer = run(lambda: search.answer(query("water", candidates=100, timeout_s=3.0)))
+    assert [one.hit.key.document for one in answer.documents][:1] == ["book"]
+    assert limits == [30, 100]
+    search.close()
+
+
+def test_many_chunks_of_an_older_event_hide_no_document() -> None:
+    names = [f"d{n}" for n in range(40)]
+    fresh = stored(*((name, f"water number {name}") for name in names))
+    left_behind = stored(*((name, "water", "water", "water") for name in names[:14]))
+    fresh.points = left_behind.points | fresh.points
+    search = Search(encoder(), fresh, None)
+    answer: Answer = run(lambda: search.answer(query("water", candidates=100)))
+    assert len(answer.documents) == 10
+    search.close()
+
+
 class Recorder:
     """A store that remembers how it was asked."""
 

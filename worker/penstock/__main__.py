@@ -2,9 +2,10 @@
 
 import signal
 
-signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest loads: half a module is nothing to tell of
+if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # while the rest loads: half a module is nothing to tell of
 
-from penstock.commands.main import main  # noqa: E402
+from penstock.commands.main import main
 
 if __name__ == "__main__":
     main()

@@ -33,7 +33,8 @@ class _Interrupted(BaseException):
 
 def main() -> NoReturn:
     """Run a command; what a user can mend, or wait for, is one line on stderr, and an exit code of its own."""
-    signal.signal(signal.SIGINT, _interrupt)
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and scripts set it for what they leave behind
+        signal.signal(signal.SIGINT, _interrupt)
     try:
         app(standalone_mode=True)
     except Stopped:
@@ -73,5 +74,6 @@ def _interrupt(_number: int, _frame: object) -> NoReturn:
 
 
 def _fail(line: str, code: int) -> NoReturn:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # it ends already
     typer.echo(f"penstock: {line}", err=True)
     raise SystemExit(code)

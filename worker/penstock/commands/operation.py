@@ -2,13 +2,14 @@
 
 import json
 import threading
+import time
 from typing import Annotated
 
 import typer
 
 from penstock.commands.app import OPERATION, app
 from penstock.commands.process import load_settings, stop_on_signals
-from penstock.core.errors import Misconfigured
+from penstock.core.errors import Misconfigured, Unavailable
 from penstock.operate import size as sizing
 from penstock.settings import IndexSettings
 from penstock.stream.retry import Stopped
@@ -31,13 +32,14 @@ def setup(
     from penstock.assembly.setup import set_up  # noqa: PLC0415  # slow: first what can fail at once
     from penstock.assembly.stream import Retries  # noqa: PLC0415
 
+    began = time.monotonic()
     late = threading.Timer(wait_s, stop.set)
     late.daemon = True
     late.start()
     try:
         steps = set_up(settings, Retries(stop).of())
     except Stopped as error:
-        raise Misconfigured(f"after {wait_s:g} s still: {error.__cause__}") from error
+        raise Unavailable(f"after {time.monotonic() - began:.0f} s still: {error.__cause__}") from error
     for step in steps:
         line = f"{step.kind} {step.name}: {'made' if step.made else 'there'}"
         typer.echo(json.dumps(step._asdict()) if as_json else line)

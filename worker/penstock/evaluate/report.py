@@ -24,6 +24,9 @@ AT_ONCE = 32
 SERVED, EXACT = "as served", "exact"
 """Ways to search: with the index and the settings of the workers, or over all stored vectors."""
 
+TOP_K = 10
+"""Documents that are wanted at least; the metrics look at all candidates."""
+
 NO_HURRY_S = 24 * 3600.0
 
 
@@ -142,7 +145,7 @@ def _check_lengths(search: Search, labelled: Sequence[LabelledQuery], options: O
 
 
 def _asked(query: LabelledQuery, options: Options) -> Query:
-    return Query(query.id, options.tenant, query.text, options.candidates, options.candidates, NO_HURRY_S)
+    return Query(query.id, options.tenant, query.text, min(TOP_K, options.candidates), options.candidates, NO_HURRY_S)
 
 
 async def _served(
@@ -160,9 +163,11 @@ async def _served(
         async def answer(query: LabelledQuery) -> dict[tuple[Mode, str], list[Ranked]]:
             asked = _asked(query, options)
             async with gate:
-                found = await search.retrieve(asked)
+                found = await search.retrieve(asked, whole=True)
                 logits, why_not = (None, "") if scorer is None else await search.score(found)
-                unserved = {mode: (await search.retrieve(replace(asked, mode=mode))).hits for mode in others}
+                unserved = {
+                    mode: (await search.retrieve(replace(asked, mode=mode), whole=True)).hits for mode in others
+                }
             advance(1)
             by_search = in_order_of_retrieval(found.hits)
             orders = {(served, SEARCH): by_search}

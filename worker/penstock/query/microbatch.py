@@ -4,19 +4,41 @@ So a call that finds nothing under way starts at once, and batches grow with the
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from typing import Generic
 
 from penstock.core.errors import Overdue, Unavailable
 from penstock.query.turns import I, Job, O, Taken, Turns
 
 SMOOTHING = 0.3
-"""How much the latest batch counts in the measured seconds per unit of weight."""
+"""How much the latest batch counts in what is measured."""
+
+FULL = 0.5
+"""Of its budget; what such a batch takes goes by its weight, what a smaller one takes may be the cost of any."""
 
 HALF_LIFE_S = 5.0
 """A measurement that no batch renews counts half as much: one stall must not keep work away for ever."""
+
+
+@dataclass(slots=True)
+class _Measured:
+    """A duration, smoothed; 0 before any."""
+
+    seconds: float = 0.0
+    at: float = 0.0
+
+    def add(self, seconds: float, now: float) -> None:
+        known = self.seconds or seconds
+        self.seconds, self.at = known + SMOOTHING * (seconds - known), now
+
+    def now(self, now: float | None) -> float:
+        """What it counts by now; None while more is being measured."""
+        age = 0.0 if now is None else max(0.0, now - self.at)
+        return float(self.seconds * 0.5 ** (age / HALF_LIFE_S))
 
 
 class MicroBatcher(Generic[I, O]):
@@ -49,7 +71,7 @@ class MicroBatcher(Generic[I, O]):
         self._running: set[asyncio.Task[None]] = set()
         self._under_way = 0
         self._woken = False
-        self._seconds_per_weight = self._measured_at = 0.0
+        self._full, self._small = _Measured(), _Measured()
         self.batches = self.items = 0
 
     async def submit(self, items: Sequence[I], *, tenant: str = "", later: bool = False) -> list[O]:
@@ -74,20 +96,20 @@ class MicroBatcher(Generic[I, O]):
         ahead = soon.before(tenant, weight)
         if later:
             ahead = sum(job.left for job in soon) + others.before(tenant, weight)
-        return (self._under_way + ahead + weight) * self._pace_s()
+        return self.alone_s(self._under_way + ahead + weight)
 
     def alone_s(self, weight: int) -> float:
-        """How long it would take if nothing else were to be done."""
-        return weight * self._pace_s()
+        """How long it would take if nothing else were to be done.
+
+        By the weight, where full batches have been measured; else as many small batches as it needs at least.
+        """
+        now = None if self._under_way else self._clock()
+        by_weight = weight * self._full.now(now)
+        return by_weight or math.ceil(weight / max(self._budgets)) * self._small.now(now)
 
     def close(self) -> None:
         """Let the threads end, once what is under way is done."""
         self._threads.shutdown(wait=False)
-
-    def _pace_s(self) -> float:
-        age = 0.0 if self._under_way else max(0.0, self._clock() - self._measured_at)
-        faded: float = 0.5 ** (age / HALF_LIFE_S)
-        return self._seconds_per_weight * faded
 
     def _start(self) -> None:
         """As many batches as may be under way."""
@@ -124,10 +146,11 @@ class MicroBatcher(Generic[I, O]):
         else:
             self.batches += 1
             self.items += len(batch)
-            self._measured_at = self._clock()
-            pace = (self._measured_at - started) / max(1, weight)
-            known = self._seconds_per_weight or pace
-            self._seconds_per_weight = known + SMOOTHING * (pace - known)
+            now = self._clock()
+            if weight >= FULL * min(self._budgets):
+                self._full.add((now - started) / weight, now)
+            else:
+                self._small.add(now - started, now)
         finally:
             self._under_way -= weight
 

@@ -94,7 +94,8 @@ def _with_others(retrieval: Sequence[float], logits: Sequence[float], weight: fl
     blended = blend(judged, logits, weight)
     if not others or not logits:
         return blended
-    steep = float(np.std(logits)) / (float(np.std(judged)) or 1.0)
+    spread = np.std(judged) if np.ptp(judged) > ALIKE else np.std(retrieval)
+    steep = float(np.std(logits) / (spread or 1.0))
     return [*blended, *(min(blended) - steep * (judged[-1] - score) for score in others)]
 
 

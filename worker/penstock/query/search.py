@@ -14,25 +14,17 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 from penstock.core.documents import titled
-from penstock.core.errors import InvalidEvent, NotFinite
+from penstock.core.errors import InvalidEvent, NotFinite, Unavailable
 from penstock.core.ports import Progress, Searcher
 from penstock.core.queries import NO_TIME, Answer, Hit, Lookup, Mode, Query, Shaping
 from penstock.core.records import Place
 from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
+from penstock.query.candidates import Found, chosen, first_limit, next_limit
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
 from penstock.query.shape import Shaper
 from penstock.query.sides import BY_BOTH, PairScorer, QueryEncoder, Retrieval
-
-UNRANKED_PER_DOCUMENT = 3
-"""Candidates fetched at first per document wanted, where no reranker needs to see them all."""
-
-CROWDED, CROWDED_STEP = 3000, 5
-"""Where a few long documents crowd out the others: most chunks that are fetched, and by how much more each time."""
-
-ALL_BUT_STALE = 0.75
-"""Of as many chunks as were asked for: where fewer came, there are no more. A few may be disowned."""
 
 QUERIES_AHEAD = 8
 """Queries are embedded together up to so many times what the model works on at once, to go on together."""
@@ -98,7 +90,7 @@ class Search:
         self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
             lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
         )
-        self.lookup: MicroBatcher[Lookup, list[Hit]] = MicroBatcher(
+        self.lookup: MicroBatcher[Lookup, Found] = MicroBatcher(
             self._look_up, LOOKUPS, _requests, in_flight=LOOKUPS_AT_ONCE
         )
         self.rank: MicroBatcher[Sequence[int], float] | None = None
@@ -113,8 +105,8 @@ class Search:
         """Both halves. Raises TooLate, InvalidEvent, or Unavailable when the store is away."""
         return await self.order(await self.retrieve(query))
 
-    async def retrieve(self, query: Query) -> Retrieved:
-        """Instruct, embed, and fetch the candidates; raises as ``answer``."""
+    async def retrieve(self, query: Query, *, whole: bool = False) -> Retrieved:
+        """Instruct, embed, and fetch the candidates, with ``whole`` all of them; raises as ``answer``."""
         deadline = self._clock() + query.timeout_s
         try:
             async with asyncio.timeout(query.timeout_s):
@@ -129,7 +121,9 @@ class Search:
                 if mode is not Mode.SPARSE:
                     (vector,) = await self.embed.submit([ids], tenant=query.tenant)
                     watch.lap("embed")
-                hits = await self._candidates(query, vector, "" if mode is Mode.DENSE else query.text)
+                hits = await self._candidates(
+                    query, vector, "" if mode is Mode.DENSE else query.text, deadline, whole=whole
+                )
                 watch.lap("retrieve")
         except TimeoutError:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
@@ -223,36 +217,42 @@ class Search:
         }
         return {name: step for name, step in named.items() if step is not None}
 
-    async def _candidates(self, query: Query, vector: Vector | None, words: str) -> list[Hit]:
-        """As many chunks as are to be looked at, and of as many documents as are wanted, if there are so many.
-
-        Where nothing changes the order, a few chunks per document wanted nearly always do. Where documents of many
-        chunks crowd the others out, more are fetched; of what lies behind the candidates, the best chunk of each
-        document counts.
-        """
-        reordered = (query.rerank is not False and self.scorer is not None) or query.shaping != Shaping()
-        most = query.candidates
-        limit = most if reordered else min(most, query.top_k * UNRANKED_PER_DOCUMENT)
+    async def _candidates(
+        self, query: Query, vector: Vector | None, words: str, deadline: float, *, whole: bool
+    ) -> list[Hit]:
+        """As many chunks as are to be looked at, and of as many documents as are wanted, as far as there is time."""
+        reordered = whole or (query.rerank is not False and self.scorer is not None) or query.shaping != Shaping()
+        limit = first_limit(query, reordered=reordered)
+        began = self._clock()
+        found = await self._search(query, vector, words, limit)
         while True:
-            hits = await self._search(query, vector, words, limit)
-            exhausted = len(hits) < limit * ALL_BUT_STALE
-            if exhausted or limit >= CROWDED or len({hit.key.document for hit in hits}) >= query.top_k:
-                return [*hits[:most], *_one_each(hits, most, query.top_k)]
-            limit = most if limit < most else min(CROWDED, limit * CROWDED_STEP)
+            now = self._clock()
+            more = next_limit(query, limit, found, now - began, deadline - now)
+            if more is None:
+                return chosen(query, found.hits)
+            limit, began = more, now
+            try:
+                async with asyncio.timeout((deadline - now) / 2):
+                    found = await self._search(query, vector, words, limit)
+            except (TimeoutError, Unavailable):
+                return chosen(query, found.hits)  # better few than none
 
-    async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> list[Hit]:
+    async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> Found:
         diverse = query.shaping.diversity > 0
         lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words, diverse)
-        (hits,) = await self.lookup.submit([lookup], tenant=query.tenant)
-        return hits
+        (found,) = await self.lookup.submit([lookup], tenant=query.tenant)
+        return found
 
-    def _look_up(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
+    def _look_up(self, lookups: Sequence[Lookup]) -> list[Found]:
         """One request for the candidates of all, one for the anchors that did not come with them."""
-        candidates = disown(self._store.search(lookups), self._store.read)
+        stored = self._store.search(lookups)
         weight = self.retrieval.terms_weight
         return [
-            fused(hits, weight, verbatim(lookup.text))[: lookup.limit] if lookup.text else hits
-            for lookup, hits in zip(lookups, candidates, strict=True)
+            Found(
+                fused(hits, weight, verbatim(lookup.text))[: lookup.limit] if lookup.text else hits,
+                len(there) < lookup.limit,
+            )
+            for lookup, there, hits in zip(lookups, stored, disown(stored, self._store.read), strict=True)
         ]
 
     async def _wait_for(self, place: Place) -> None:
@@ -263,19 +263,6 @@ class Search:
         while not (await self._follow.submit([place]))[0]:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 1.5)
-
-
-def _one_each(hits: Sequence[Hit], after: int, documents: int) -> list[Hit]:
-    """Of the hits ``after`` so many, the best of each new document, until there are ``documents`` in all."""
-    seen = {hit.key.document for hit in hits[:after]}
-    chosen = []
-    for hit in hits[after:]:
-        if len(seen) >= documents:
-            break
-        if hit.key.document not in seen:
-            seen.add(hit.key.document)
-            chosen.append(hit)
-    return chosen
 
 
 def _requests(lookup: Lookup) -> int:

@@ -11,6 +11,9 @@ from penstock.query.http.errors import Rejected
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
 
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+|[0-9A-Fa-f:]+))(?::\d+)?", re.ASCII)
+"""An address in brackets, or a name or an address, and a port."""
+
 Scope = MutableMapping[str, Any]
 App = Callable[[Scope, Any, Any], Awaitable[None]]
 
@@ -49,8 +52,10 @@ class Door:
 
 def is_local(host: str) -> bool:
     """Whether a Host header, or a host that is listened on, names this machine and no other can reach it by that."""
-    name = host.rpartition("]")[0].lstrip("[") if host.startswith("[") else host
-    name = name if name.count(":") > 1 else name.partition(":")[0]
+    match = HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match[1] or match[2]
     try:
         return ip_address(name).is_loopback
     except ValueError:

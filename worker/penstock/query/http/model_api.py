@@ -95,13 +95,12 @@ class RerankBody(_Body):
         ]
 
     def _judged(self, number: int, document: Mapping[str, JsonValue]) -> str:
-        names = self.rank_fields or ("title", "text")
-        parts = {name: document[name] for name in names if document.get(name) not in (None, "")}
-        if not parts or not all(isinstance(part, str) for part in parts.values()):
-            raise InvalidEvent(
-                f"documents.{number}: has no {' or '.join(self.rank_fields or ('text',))} that is a text"
-            )
-        return "\n".join(str(part) for part in parts.values())
+        named = self.rank_fields or ("text",)
+        title = () if self.rank_fields or not isinstance(document.get("title"), str) else ("title",)
+        parts = [document[name] for name in (*title, *named) if document.get(name) not in (None, "")]
+        if not parts or not all(isinstance(part, str) for part in parts):
+            raise InvalidEvent(f"documents.{number}: has no {' or '.join(named)} that is a text")
+        return "\n".join(map(str, parts))
 
 
 @dataclass(frozen=True, slots=True)

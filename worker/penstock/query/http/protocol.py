@@ -5,8 +5,12 @@ reads its answer as slowly.
 """
 
 import asyncio
+import fcntl
+import sys
+import termios
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -18,8 +22,8 @@ HEAD_S, HEAD_BYTES = 10.0, 64 << 10
 LINGER_S, LINGER_BYTES = 2.0, 4 << 20
 """For what is left of a body whose request has its answer: cut off at once, the client might not see the answer."""
 
-WRITE_S = 30.0
-"""For a client that takes nothing of its answer."""
+WRITE_S, WRITE_BYTES = 30.0, 16 << 10
+"""Within which a client takes so much of its answer, or all that is left of it."""
 
 TOO_MANY = b'{"error": {"message": "too many connections", "type": "busy", "param": null, "code": "busy"}}'
 FULL = (
@@ -36,9 +40,14 @@ class Connections:
     most_per_address: int = 256
     _by_address: Counter[str] = field(default_factory=Counter)
 
+    @property
+    def open(self) -> int:
+        """How many there are."""
+        return self._by_address.total()
+
     def enter(self, address: str) -> bool:
         """Whether there is room for one more from there; what enters leaves."""
-        if self._by_address.total() >= self.most or self._by_address[address] >= self.most_per_address:
+        if self.open >= self.most or self._by_address[address] >= self.most_per_address:
             return False
         self._by_address[address] += 1
         return True
@@ -54,9 +63,11 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     """One connection. At any time it awaits one thing at most, until a deadline at which it is closed."""
 
     _deadline: asyncio.TimerHandle | None = None
-    _writing: asyncio.TimerHandle | None = None
+    _watched: asyncio.TimerHandle | None = None
     _in_head = _lingers = False
-    _bytes = 0
+    _bytes = _requests = 0
+    _before = (-1, 0)
+    """Requests that had their answer, and bytes that were unsent, when it was looked last; -1 for none unsent."""
     _address: str | None = None
 
     def __init__(self, *given: Any, connections: Connections, **named: Any) -> None:
@@ -66,6 +77,7 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         """The first head is awaited."""
         super().connection_made(transport)
+        self._watched = self.loop.call_later(WRITE_S, self._watch)
         address = self.client[0] if self.client else ""
         if self._connections.enter(address):
             self._address = address
@@ -96,10 +108,20 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         if self._deadline is None:
             self._await_head()
 
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """Of the head; what follows a body (trailers) nobody reads."""
+        if self._in_head:
+            super().on_header(name, value)
+            return
+        self._bytes += len(name) + len(value)
+        if self._bytes > HEAD_BYTES:
+            self.transport.abort()
+
     def on_headers_complete(self) -> None:
         """The head is there."""
         self._in_head = False
         self._await_nothing()
+        self._bytes = 0
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -112,26 +134,17 @@ class BoundedHttpProtocol(HttpToolsProtocol):
     def on_response_complete(self) -> None:
         """What is left of the body is thrown away, for a moment."""
         unread = self.cycle.more_body and not self.pipeline
+        self._requests += 1
         super().on_response_complete()
         if unread and not self.transport.is_closing():
             self._lingers = True
             self._await(LINGER_S, self.transport.close)
 
-    def pause_writing(self) -> None:
-        """The client takes its answer slowly, or not at all."""
-        super().pause_writing()
-        if self._writing is None:
-            self._writing = self.loop.call_later(WRITE_S, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """It takes it."""
-        super().resume_writing()
-        self._take_written()
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Nothing more is awaited."""
         self._await_nothing()
-        self._take_written()
+        if self._watched is not None:
+            self._watched.cancel()
         if self._address is not None:
             self._connections.leave(self._address)
             self._address = None
@@ -144,7 +157,15 @@ class BoundedHttpProtocol(HttpToolsProtocol):
         return not self._in_head and (cycle is None or cycle.response_complete)
 
     def _await_head(self) -> None:
-        self._await(HEAD_S, self.transport.close)
+        self._await(HEAD_S, self._head_is_late)
+
+    def _head_is_late(self) -> None:
+        """Not where the next request waits for the answer to the one before: then nothing is read."""
+        cycle: RequestResponseCycle | None = self.cycle
+        if cycle is not None and not cycle.response_complete:
+            self._await_head()
+        else:
+            self.transport.close()
 
     def _await(self, seconds: float, then: Callable[[], None]) -> None:
         self._bytes = 0
@@ -156,7 +177,18 @@ class BoundedHttpProtocol(HttpToolsProtocol):
             self._deadline.cancel()
         self._deadline = None
 
-    def _take_written(self) -> None:
-        if self._writing is not None:
-            self._writing.cancel()
-        self._writing = None
+    def _watch(self) -> None:
+        """Whoever takes nothing, or next to nothing, of its answer is cut off, be the connection closing or not."""
+        unsent = self.transport.get_write_buffer_size() and self._unsent()
+        if unsent and self._requests == self._before[0] and unsent > self._before[1] - WRITE_BYTES:
+            self.transport.abort()
+            return
+        self._before = (self._requests, unsent) if unsent else (-1, 0)
+        self._watched = self.loop.call_later(WRITE_S, self._watch)
+
+    def _unsent(self) -> int:
+        """Bytes that the client has not taken, here and in the kernel, which may hold megabytes."""
+        queued = bytearray(4)
+        with suppress(OSError):  # the kernel does not say
+            fcntl.ioctl(self.transport.get_extra_info("socket").fileno(), termios.TIOCOUTQ, queued)
+        return self.transport.get_write_buffer_size() + int.from_bytes(queued, sys.byteorder)

@@ -74,7 +74,7 @@ class HttpServer:
             raise Misconfigured(f"cannot listen on {host}:{port}: {error.strerror or error}") from None
         self.port: int = self._socket.getsockname()[1]
         protocol: Any = partial(BoundedHttpProtocol, connections=connections or Connections())
-        quiet = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, access_log=False)
+        quiet = uvicorn.Config(app, http=protocol, ws="none", lifespan="off", log_config=None, access_log=False)
         quiet.timeout_graceful_shutdown = max(1, int(drain_s))
         self._server = uvicorn.Server(quiet)
         self._served = event_loop.start(self._server.serve(sockets=[self._socket]))
