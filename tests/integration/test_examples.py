@@ -41,7 +41,7 @@ ELSEWHERE = {
     "python training/": "needs the lists of all Debian packages",
     "penstock train training/": "takes hours; plan.toml is trained here",
     "for kind in ": "exports what that has trained",
-    "penstock export training/run/": "exports what that has trained",
+    "penstock export training/run": "exports what that has trained",
     "penstock demo": "test_demo.py and test_own_demo.py run it, read what it prints and open the page that it serves",
 }
 """How examples begin that cannot run here, and why."""

@@ -24,7 +24,7 @@ CHUNK_TOKENS, CHUNK_OVERLAP = 128, 16
 QUERIES = (
     ("English", "scan pages of paper into a PDF"),
     ("Deutsch", "gescannte Seiten als PDF speichern"),
-    ("français", "simuler le système solaire"),
+    ("français", "écrire des tablatures de guitare"),
     ("italiano", "programma per disegnare circuiti elettronici"),
     ("español", "ver la televisión en el ordenador"),
     ("português", "jogo de xadrez"),
