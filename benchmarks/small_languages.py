@@ -16,7 +16,8 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks.report import about, machine, table, write  # noqa: E402
-from benchmarks.small_model import documents, evaluated, figures, indexed, lexical  # noqa: E402
+from benchmarks.small_model import by, documents, evaluated, figures, indexed, lexical  # noqa: E402
+from penstock.core.queries import Mode  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
 from penstock.evaluate.labelled import LabelledQuery, read  # noqa: E402
 from training.debian_packages import LANGUAGES, stanzas  # noqa: E402
@@ -44,7 +45,7 @@ def main(translations: str) -> None:
             language = path.rpartition("Translation-")[2].partition(".")[0].replace("%5f", "_")
             if language in LANGUAGES or len(queries := asked(path, language, english)) < FEWEST:
                 continue
-            measured = figures(evaluated(ours, queries).rows[0].metrics)
+            measured = figures(by(evaluated(ours, queries), Mode.DENSE))
             rows.append((f"{language}, {len(queries)}", *figures(lexical(texts, queries)), *measured))
             print(rows[-1], flush=True)
     text = f"# The shipped embedding model in other languages\n\n{machine()}. {about(__doc__)}\n\n"
