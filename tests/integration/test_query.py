@@ -246,6 +246,8 @@ def test_what_is_wrong_before_the_start_is_one_line(models: dict[str, object], m
     def fails(*arguments: str, **variables: object) -> str:
         return one_line(penstock(tmp_path, *arguments, variables={**models, **variables}), 2)
 
+    assert "index into it first" in fails("query", HTTP__PORT=0)
+    (tmp_path / "qdrant").mkdir()
     assert "there is no collection 'documents' yet" in fails("query", HTTP__PORT=0)
     index(tmp_path, models)
     assert "no reranker: set PENSTOCK_RERANK__BUNDLE" in fails("query", RERANK__BUNDLE="")
