@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "worker")]
 
 from penstock.assembly.models import EmbeddingModel, load_model  # noqa: E402
-from penstock.core.terms import Weighting, rarity  # noqa: E402
+from penstock.core.terms import Weighting, rarity, reach  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
 from penstock.settings import ModelSettings, QuerySettings  # noqa: E402
 
@@ -58,12 +58,12 @@ def main() -> None:
     model = load_model(ModelSettings(bundle=options.bundle))
     known = embedded(model, [model.bundle.prompt("document") + text for text in texts])
     asked = embedded(model, [model.query_prompt + pair["query"] for pair in pairs])
-    matching = Words(texts)
+    matching, weight = Words(texts), QuerySettings().terms_weight
     kept = 0
     with options.output.open("w") as output:
         for pair, vector in zip(pairs, asked, strict=True):
             near = known @ vector
-            fused = near + QuerySettings().terms_weight * float(near.std()) * matching.coverage(pair["query"])
+            fused = near + weight * float(near.std()) * matching.coverage(pair["query"])
             most = CEILING * float(near[place[pair["document"]]])
             wrong = (row for row in (-fused).argsort() if near[row] <= most and other(texts[row], pair, groups))
             pool = list(islice(wrong, options.pool))
@@ -113,9 +113,9 @@ class Words:
             return scores
         rarities = np.asarray([self._rarity[term] for term in found], np.float32)
         part = self._columns[:, found].multiply(rarities).tocsc()
-        tops = part.max(axis=0).toarray().ravel()
-        reach = float(tops.sum() + tops.max() * (len(terms) - len(found)))
-        return np.asarray(part.sum(axis=1), np.float32).ravel() / reach
+        tops = part.max(axis=0).toarray().ravel().tolist()
+        most = reach([*tops, *[None] * (len(terms) - len(found))])
+        return np.asarray(part.sum(axis=1), np.float32).ravel() / most
 
 
 if __name__ == "__main__":

@@ -158,19 +158,23 @@ def load(overrides: Mapping[str, Mapping[str, object]] | None = None) -> Setting
     return settings
 
 
+def _variable(group: str, name: str) -> str:
+    return f"{PREFIX}{group}__{name}".upper()
+
+
 def variables() -> Iterator[tuple[str, str, str]]:
     """Every setting as (variable, default, meaning)."""
     for group, model in _groups().items():
         for name, field in model.model_fields.items():
             default = "" if field.default is None or isinstance(field.default, SecretStr) else str(field.default)
-            yield f"{PREFIX}{group.upper()}__{name.upper()}", default, field.description or ""
+            yield _variable(group, name), default, field.description or ""
 
 
 def origins() -> dict[str, str]:
     """Where each setting that is not left at its default comes from, by its variable; for settings that are valid."""
     file = str(_file())
     written = _File(Settings, file)()
-    origin = {f"{PREFIX}{group}__{name}".upper(): file for group, fields in written.items() for name in fields}
+    origin = {_variable(group, name): file for group, fields in written.items() for name in fields}
     for values, where in (
         (_secret_files(), str(_folder())),
         (dotenv.read(PREFIX), dotenv.FILE),
@@ -242,7 +246,7 @@ def _named(place: tuple[int | str, ...], message: str) -> list[str]:
     else:
         fields = re.findall(r"(\w+)\.(\w+)", message)
     known = [(group, name) for group, name in fields if group in groups and name in groups[group].model_fields]
-    return [f"{PREFIX}{group}__{name}".upper() for group, name in dict.fromkeys(known)]
+    return [_variable(group, name) for group, name in dict.fromkeys(known)]
 
 
 def _no_json() -> list[str]:
@@ -251,7 +255,7 @@ def _no_json() -> list[str]:
     for values in (_secret_files(), dotenv.read(PREFIX), os.environ):
         given |= {name.upper(): value for name, value in values.items()}
     annotated = {
-        f"{PREFIX}{group}__{name}".upper(): field.annotation
+        _variable(group, name): field.annotation
         for group, model in _groups().items()
         for name, field in model.model_fields.items()
     }
