@@ -247,6 +247,19 @@ def test_a_request_is_cut_by_its_bytes(
     assert max(sizes) < 50_000
 
 
+def test_connections_to_one_server_share_no_socket(store_server: StoreServer) -> None:
+    """What is made anew beside one that is a black hole must not find that one's."""
+    with closing(Relay(store_server.port)) as relay:
+        settings = QdrantSettings(url=f"http://127.0.0.1:{relay.port}", grpc_port=relay.port)
+        with closing(Connection(settings)) as first, closing(Connection(settings)) as second:
+            store = first.store(open_collection(first, "documents", IDENTITY))
+            before = relay.connections
+            open_collection(second, "documents", IDENTITY)
+            assert relay.connections == before + 1
+            store.upsert([point(1)])
+            assert relay.connections == before + 1
+
+
 def test_a_connection_that_has_become_a_black_hole_is_made_anew(store_server: StoreServer) -> None:
     """Established, and nothing comes back: only a new connection finds the way."""
     with closing(Relay(store_server.port)) as relay:

@@ -12,6 +12,8 @@ from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from penstock.core.errors import Misconfigured, Missing, Overdue, Refused, Unavailable
 
 OPTIONS: Mapping[str, Any] = {
+    # else a connection that is made anew finds the old one's socket in the library's pool, and with it the black hole
+    "grpc.use_local_subchannel_pool": 1,
     # the library's own pauses grow to two minutes: so long a server that is back would still be away
     "grpc.initial_reconnect_backoff_ms": 100,
     "grpc.max_reconnect_backoff_ms": 2000,

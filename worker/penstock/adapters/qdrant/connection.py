@@ -134,4 +134,5 @@ def _connect(settings: QdrantSettings) -> QdrantClient:
             timeout=max(1, round(settings.timeout_s)),
             check_compatibility=False,
             grpc_options=dict(OPTIONS),
+            pool_size=1,  # of several, a dead one would be met by some calls only, never often enough in a row
         )
