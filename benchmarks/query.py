@@ -22,6 +22,7 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,9 @@ class Instant:
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         return self._store.read(keys)
+
+    def documents(self, tenant: str, now: datetime) -> int:
+        return self._store.documents(tenant, now)
 
 
 def serve_instant() -> None:

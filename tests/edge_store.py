@@ -125,6 +125,10 @@ class EdgePoints:
             result=[grpc.BatchResult(result=[_scored(point) for point in points]) for points in hits]
         )
 
+    def Count(self, request: grpc.CountPoints, timeout: float) -> grpc.CountResponse:  # noqa: ARG002, N802
+        found = self._edge.shard(request.collection_name).count(edge.CountRequest(exact=request.exact, filter=_filter(request.filter)))
+        return grpc.CountResponse(result=grpc.CountResult(count=found))
+
     def _update(self, request: Any, operation: Any) -> grpc.PointsOperationResponse:
         shard = self._edge.shard(request.collection_name)
         try:

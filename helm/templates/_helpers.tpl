@@ -130,12 +130,25 @@ log:
   format: json
 monitor:
   host: 0.0.0.0
-  {{- if eq .kind "index" }}
+  {{- if has .kind (list "index" "query") }}
   port: 9464
   {{- end }}
+{{- if eq .kind "query" }}
 http:
   host: 0.0.0.0
   port: 8080
+{{- else if eq .kind "test" }}
+search:
+  allow_insecure: true
+{{- end }}
+{{- end }}
+
+{{- /* Fails where query workers would answer whoever reaches them, and nobody has said that they may. */ -}}
+{{- define "penstock.closed" -}}
+{{- $http := (include "penstock.settings" (dict "root" . "settings" .Values.query.settings) | fromYaml).http | default dict -}}
+{{- if not (or (include "penstock.secret" .) $http.api_keys $http.allow_insecure (eq (toString $http.enabled) "false")) }}
+{{- fail "whoever reaches the query workers would search every tenant's documents: put PENSTOCK_HTTP__API_KEYS into a Secret and name it in secrets.existingSecret, or set settings.http.allow_insecure=true" }}
+{{- end }}
 {{- end }}
 
 {{- /* All settings of a worker as variables. (dict "root" $ "kind" "index" "settings" $pipeline) */ -}}

@@ -1,5 +1,5 @@
 {{- /* The pod of every kind of worker. (dict "root" $ "worker" name "kind" "index"|"query" "command" [...] "environment" text
-"resources" … "grace" seconds "port" {name, number}) */ -}}
+"resources" … "grace" seconds, "serves" {name, number} where it has a port beside that of its monitor) */ -}}
 {{- define "penstock.pod" -}}
 {{- $values := .root.Values -}}
 {{- $gpu := ne $values.model.accelerator "cpu" -}}
@@ -39,17 +39,20 @@ spec:
         - configMapRef: {name: {{ include "penstock.name" .root }}-{{ .worker }}}
       securityContext: {{- include "penstock.security" . | nindent 8 }}
       ports:
-        - {name: {{ .port.name }}, containerPort: {{ .port.number }}}
+        - {name: monitor, containerPort: 9464}
+        {{- with .serves }}
+        - {name: {{ .name }}, containerPort: {{ .number }}}
+        {{- end }}
       startupProbe:
-        httpGet: {path: /startz, port: {{ .port.name }}}
+        httpGet: {path: /startz, port: monitor}
         periodSeconds: 5
         failureThreshold: {{ div (add $values.model.startupSeconds 4) 5 }}
       readinessProbe:
-        httpGet: {path: /readyz, port: {{ .port.name }}}
+        httpGet: {path: /readyz, port: monitor}
         periodSeconds: 5
         timeoutSeconds: 3
       livenessProbe:
-        httpGet: {path: /healthz, port: {{ .port.name }}}
+        httpGet: {path: /healthz, port: monitor}
         periodSeconds: 10
         timeoutSeconds: 5
         failureThreshold: 3

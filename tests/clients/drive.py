@@ -1,15 +1,24 @@
-"""What clients of other people's make of a worker, each by its own library: python drive.py URL KEY
+"""What clients of other people's, and our own for their frameworks, make of a worker: python drive.py URL KEY
 
-Runs in an environment of its own, see requirements/clients.txt. Prints one JSON object.
+Runs in an environment of its own, see requirements/clients.txt, with our package in PYTHONPATH. Prints one JSON object.
 """
 
+import asyncio
 import json
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 TEXTS = ["water drives the turbine", "roses are red", "wind turns the blades"]
 QUERY = "a turbine driven by water"
+ENERGY = {"field": "metadata.section", "equals": "energy"}
+FIELDS: dict[str, Any] = {
+    "url": "http://search.example", "api_key": "**********", "tenant": "acme", "top_k": 3, "candidates": 30,
+    "mode": "dense", "rerank": False, "filter": ENERGY, "instruction": "Find it", "chunks_per_document": 2,
+    "timeout_s": 1.5, "allow_insecure": True,
+}  # fmt: skip
+"""All that a retriever can be given; the key as it is shown."""
 
 
 def by_openai(url: str, key: str) -> dict[str, Any]:
@@ -88,10 +97,80 @@ def by_llama_index(url: str, key: str) -> dict[str, Any]:
     }
 
 
+def by_langchain_retriever(url: str, key: str) -> dict[str, Any]:
+    from langchain_core.runnables import RunnableLambda
+
+    from penstock.clients.langchain import PenstockRetriever
+
+    retriever = PenstockRetriever(url=url, api_key=key)
+    chain = retriever | RunnableLambda(lambda documents: [one.page_content for one in documents])
+    return {
+        "found": [[one.id, one.page_content, one.metadata] for one in retriever.invoke(QUERY)],
+        "chained": chain.invoke(QUERY),
+        "awaited": asyncio.run(chain.ainvoke(QUERY)),
+        "filtered": [one.id for one in PenstockRetriever(url=url, api_key=key, filter=ENERGY).invoke(QUERY)],
+        "words": [one.id for one in PenstockRetriever(url=url, api_key=key, mode="sparse", top_k=1).invoke("roses")],
+        "faults": faults(url, key, lambda **fields: PenstockRetriever(**fields).invoke(QUERY)),
+        "fields": PenstockRetriever(**FIELDS).model_dump(mode="json", include=set(FIELDS)),
+        "shown": repr(retriever),
+    }
+
+
+def by_llama_index_retriever(url: str, key: str) -> dict[str, Any]:
+    from llama_index.core.llms import MockLLM
+    from llama_index.core.query_engine import RetrieverQueryEngine
+    from llama_index.core.schema import MetadataMode
+    from llama_index.postprocessor.cohere_rerank import CohereRerank
+
+    from penstock.clients.llama_index import PenstockRetriever
+
+    retriever = PenstockRetriever(url, api_key=key)
+    reranker = CohereRerank(api_key=key, model="any", base_url=url, top_n=1)
+    engine = RetrieverQueryEngine.from_args(retriever, llm=MockLLM(), node_postprocessors=[reranker])
+    found = retriever.retrieve(QUERY)
+    return {
+        "found": [[one.node.node_id, one.node.text, one.node.metadata] for one in found],
+        "scores": [one.score for one in found],
+        "sources": [one.node.ref_doc_id for one in found],
+        "read": {one.node.ref_doc_id: one.node.get_content(MetadataMode.LLM) for one in found},
+        "chained": [one.node.text for one in engine.query(QUERY).source_nodes],
+        "awaited": [one.node.text for one in asyncio.run(retriever.aretrieve(QUERY))],
+        "filtered": [one.node.node_id for one in PenstockRetriever(url, api_key=key, filter=ENERGY).retrieve(QUERY)],
+        "words": [
+            one.node.node_id for one in PenstockRetriever(url, api_key=key, mode="sparse", top_k=1).retrieve("roses")
+        ],
+        "faults": faults(url, key, lambda **fields: PenstockRetriever(**fields).retrieve(QUERY)),
+        "fields": PenstockRetriever(**FIELDS)._search.model_dump(mode="json"),
+        "shown": repr(retriever),
+    }
+
+
+def faults(url: str, key: str, ask: Callable[..., object]) -> dict[str, list[str]]:
+    """What is raised for each kind of wrong field."""
+    wrong: dict[str, dict[str, Any]] = {
+        "key": {"api_key": "wrong" * 4},
+        "key with a line end": {"api_key": f"{key}\n"},
+        "key over http": {"url": "http://elsewhere.example"},
+        "url": {"url": "localhost:8080"},
+        "mode": {"mode": "fuzzy"},
+        "top_k": {"top_k": 1000},
+        "filter": {"filter": {"field": "metadata.section", "equal": "energy"}},
+        "name": {"topk": 3},
+        "nobody": {"url": "http://127.0.0.1:1"},
+    }
+    told = {}
+    for name, fields in wrong.items():
+        try:
+            ask(**{"url": url, "api_key": key, **fields})
+        except Exception as error:  # noqa: BLE001  # which one it is, is asked here
+            told[name] = [type(error).__name__, str(error)]
+    return told
+
+
 def main() -> None:
     url, key = sys.argv[1:]
     os.environ["CO_API_URL"] = url
-    ways = (by_openai, by_cohere, by_langchain, by_llama_index)
+    ways = (by_openai, by_cohere, by_langchain, by_llama_index, by_langchain_retriever, by_llama_index_retriever)
     print(json.dumps({way.__name__.removeprefix("by_"): way(url, key) for way in ways}))
 
 

@@ -20,7 +20,7 @@ import pytest
 from penstock.adapters.kafka.source import KafkaSource
 from penstock.settings import KafkaSettings
 from tests.broker import Broker
-from tests.chart import of_kind, render
+from tests.chart import CHART, of_kind, render
 from tests.conftest import own_qdrant, wait_until
 from tests.kafka_tools import document, new_topic, produce, source
 from tests.scraping import monitored, prometheus, searching, shows, stored_in, variables
@@ -32,7 +32,7 @@ OBJECTIVE_S = 1
 def scaled_rules() -> dict[str, Any]:
     """As the chart renders them, but quicker."""
     options = f"monitoring.rules=true,monitoring.freshnessObjectiveSeconds={OBJECTIVE_S}"
-    (rules,) = of_kind(render("--set", options), "PrometheusRule").values()
+    (rules,) = of_kind(render("-f", CHART / "ci/default-values.yaml", "--set", options), "PrometheusRule").values()
     quicker = re.sub(r"\b(\d+)m\b", lambda found: f"{int(found[1]) * MINUTE_S}s", json.dumps(rules["spec"]))
     return dict(json.loads(quicker))
 

@@ -82,6 +82,7 @@ def test_every_container_gets_settings_that_penstock_accepts(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "PENSTOCK_KAFKA__SASL_PASSWORD").write_text("secret")
+    (tmp_path / "PENSTOCK_HTTP__API_KEYS").write_text(json.dumps({"acme": "a key of sixteen"}))
     seen = 0
     for name, variables in environments(render("-f", values)):
         with monkeypatch.context() as patched:
@@ -231,7 +232,9 @@ def test_each_branch_of_the_templates_does_what_its_suite_says() -> None:
 
 
 def test_every_alert_fires_on_its_fault_and_not_without(promtool: str, tmp_path: Path) -> None:
-    rules = of_kind(render("--set", "monitoring.rules=true"), "PrometheusRule")["release-penstock"]["spec"]
+    rules = of_kind(render("-f", CHART / "ci/default-values.yaml", "--set", "monitoring.rules=true"), "PrometheusRule")[
+        "release-penstock"
+    ]["spec"]
     runbooks = {rule["alert"]: rule["annotations"]["runbook"] for group in rules["groups"] for rule in group["rules"]}
     cases = yaml.safe_load((ROOT / "tests/helm/alerts.yaml").read_text())
     assert {case["alert"] for case in cases["faults"]} == set(runbooks)

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -24,12 +24,14 @@ from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import MemoryStore, OverlapReranker
 from penstock.query.http.admission import Keys
-from penstock.query.http.app import Service, create_app
-from penstock.query.http.client import ask
+from penstock.query.http.app import create_app, create_operations
+from penstock.query.http.client import QueryClient
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.protocol import Connections
 from penstock.query.http.server import EventLoopThread, HttpServer
-from penstock.query.requests import Limits, ModelBody, QueryBody, ReplyBody, to_query
+from penstock.query.http.service import Service
+from penstock.query.replies import ModelBody, ReplyBody
+from penstock.query.requests import Limits, QueryBody, to_query
 from penstock.query.search import Search
 from penstock.query.sides import PairScorer
 from tests.conftest import wait_until
@@ -452,6 +454,123 @@ def test_what_is_null_is_absent_and_titles_and_fields_are_judged(here: ServedWor
     assert best["index"] == 0  # alike: as they came
 
 
+def test_without_keys_pages_from_elsewhere_may_not_ask_a_local_worker() -> None:
+    with served(documents(), None, local=True, origins=["https://intranet.example"]) as here:
+        for origin, status in (
+            ("https://evil.example", 403),
+            ("null", 403),
+            ("https://localhost.evil.example", 403),
+            ("https://intranet.example", 200),
+            ("http://localhost:3000", 200),
+        ):
+            assert here.post("/v1/search", {"query": "water"}, host="localhost", origin=origin).status_code == status
+
+
+def test_scripts_of_pages_that_are_named_may_ask_and_those_of_no_others() -> None:
+    preflight = {"access-control-request-method": "POST", "access-control-request-headers": "authorization"}
+    with served(documents(), None, keys={"one": ["the key of one"]}, origins=["https://intranet.example"]) as here:
+        named, other = (
+            here.client.options("/v1/search", headers={"origin": origin, **preflight})
+            for origin in ("https://intranet.example", "https://evil.example")
+        )
+        assert (named.status_code, named.headers["access-control-allow-origin"]) == (200, "https://intranet.example")
+        assert other.status_code == 400
+        assert "access-control-allow-origin" not in other.headers
+        answer = here.client.get("/healthz", headers={"origin": "https://intranet.example"})
+        assert "x-request-id" in answer.headers["access-control-expose-headers"].lower()
+    with served(documents(), None) as silent:
+        answer = silent.client.get("/healthz", headers={"origin": "https://intranet.example"})
+        assert "access-control-allow-origin" not in answer.headers
+
+
+def test_what_is_served_is_told_to_who_has_a_key() -> None:
+    with served(documents(), None, keys={"one": ["the key of one"]}) as here:
+        assert here.client.get("/v1/info").json() == {"keys": True}
+        assert here.client.get("/v1/info", headers={"x-api-key": "another key here"}).json() == {"keys": True}
+        told = here.client.get("/v1/info", headers={"x-api-key": "the key of one"}).json()
+        assert (told["model"], told["keys"]) == (MODEL.model_dump(), True)
+
+
+def test_metrics_docs_and_info_are_on_a_port_of_their_own_where_there_is_one() -> None:
+    apart = ("/metrics", "/docs", "/openapi.json", "/docs-assets/swagger-ui.css")
+    with served(documents(), None, operated_apart=True, keys={"one": ["the key of one"]}) as here:
+        assert [here.client.get(path).status_code for path in (*apart, "/healthz")] == [404, 404, 404, 404, 200]
+        event_loop = EventLoopThread()
+        operations = create_operations(here.service, create_app(here.service))
+        with closing(event_loop), closing(HttpServer(event_loop, operations, "127.0.0.1", 0, 2.0)) as server:
+            ask = httpx.Client(base_url=f"http://127.0.0.1:{server.port}").get
+            assert [ask(path).status_code for path in (*apart, "/healthz", "/readyz")] == [200] * 6
+            assert ask("/v1/info").json()["model"] == MODEL.model_dump()
+            assert "/v1/search" in ask("/openapi.json").json()["paths"]
+            assert ask("/v1/search").status_code == 404
+
+
+def test_texts_are_embedded_and_judged_in_the_words_of_text_embeddings_inference(here: ServedWorker) -> None:
+    vectors = here.post("/embed", {"inputs": ["water", "salt"], "normalize": True, "truncate": False}).json()
+    ours = here.post("/v1/embeddings", {"input": ["water", "salt"]}).json()["data"]
+    assert vectors == [one["embedding"] for one in ours]
+    asked = {"query": "turbine", "texts": ["salt water", "a turbine"]}
+    best, other = here.post("/rerank", {**asked, "return_text": True}).json()
+    assert (best["index"], best["text"], other["index"]) == (1, "a turbine", 0)
+    assert 0 < other["score"] < best["score"] < 1
+    raw, _ = here.post("/rerank", {**asked, "raw_scores": True}).json()
+    assert best["score"] == pytest.approx(1 / (1 + np.exp(-raw["score"])))
+    for path, body, said in (
+        ("/embed", {"inputs": ["a", ""]}, "inputs.1: is empty"),
+        ("/embed", {"inputs": "a", "normalize": False}, "normalize: vectors have length 1"),
+        ("/rerank", {**asked, "documents": ["a"]}, "documents, texts: not both"),
+        ("/rerank", {"query": "turbine"}, "documents: needed"),
+    ):
+        refused = here.post(path, body)
+        assert refused.status_code == 400
+        assert said in refused.json()["error"]["message"]
+
+
+def test_a_key_goes_to_another_host_over_https_only() -> None:
+    body = QueryBody(query="water")
+    with pytest.raises(Misconfigured, match="use https, or set PENSTOCK_SEARCH__ALLOW_INSECURE"):
+        QueryClient("http://192.0.2.1:8080", "the key of one").ask(body, 0.1)
+    for wrong in ("the key\n", "schlüssel"):
+        with pytest.raises(Misconfigured, match="printable ASCII") as refused:
+            QueryClient("http://localhost:1", wrong).ask(body, 0.1)
+        assert wrong not in str(refused.value)
+    for client in (QueryClient("http://127.0.0.1:1", "the key of one"), QueryClient("http://localhost:1", "the key")):
+        with pytest.raises(Unavailable):
+            client.ask(body, 0.1)
+
+
+def test_a_query_says_what_comes_back(here: ServedWorker) -> None:
+    asked = {"query": "water turbine"}
+    every = here.post("/v1/search", asked).json()["hits"]
+    assert (every[0]["document"], every[0]["start"], every[0]["end"]) == ("hydro", 0, 24)
+    bare = here.post("/v1/search", {**asked, "include": []}).json()["hits"]
+    assert bare == [{name: hit[name] for name in ("document", "chunk", "score")} for hit in every]
+    some = here.post("/v1/search", {**asked, "include": ["text", "metadata.n", "metadata.none"], "top_k": 1}).json()
+    assert some["hits"][0].keys() == {"document", "chunk", "score", "text"}
+    lit = here.post("/v1/search", {**asked, "include": [], "highlight": True}).json()["hits"]
+    assert lit[0]["highlights"] == {"title": [], "text": [[0, 5], [17, 24]]}
+    for page in (0, 1, 2):
+        assert here.post("/v1/search", {**asked, "top_k": 1, "offset": page}).json()["hits"] == every[page : page + 1]
+
+
+@pytest.mark.parametrize(
+    ("wish", "said"),
+    [
+        ({"include": ["txt"]}, "include.0: 'txt' is no field of a hit: start, end, title"),
+        ({"include": "text"}, "include: "),
+        ({"score_threshold": 0.5}, 'score_threshold: of which score? {"rerank_score": 0.5}'),
+        ({"score_threshold": {}}, "rerank_score or retrieval_score: needed"),
+        ({"score_threshold": {"rerank_score": 1.5}}, "score_threshold.rerank_score: "),
+        ({"offset": -1}, "offset: "),
+        ({"offset": 495, "top_k": 6}, "offset: with top_k that is document 501; 500 are looked at here"),
+    ],
+)
+def test_a_wish_that_cannot_be_met_is_refused(here: ServedWorker, wish: dict[str, Any], said: str) -> None:
+    answer = here.post("/v1/search", {"query": "water", **wish})
+    assert answer.status_code == 400
+    assert said in answer.json()["error"]["message"]
+
+
 def test_models_are_listed_for_who_has_a_key() -> None:
     with served(documents(), None, keys={"one": ["the key of one"]}) as here:
         assert here.client.get("/v1/models").status_code == 401
@@ -649,14 +768,19 @@ def test_metrics_count_requests_steps_and_batches(here: ServedWorker) -> None:
         assert line in text
 
 
-def test_the_api_is_described_and_every_reference_in_it_resolves(here: ServedWorker) -> None:
+def test_the_api_is_described_by_what_is_in_schemas_and_every_reference_in_it_resolves(here: ServedWorker) -> None:
     description = here.client.get("/openapi.json").json()
-    paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/healthz", "/startz", "/readyz", "/metrics"}
+    paths = {"/v1/search", "/v1/embeddings", "/v1/rerank", "/embed", "/healthz", "/startz", "/readyz", "/metrics"}
     assert paths <= set(description["paths"])
-    known = {f"#/components/schemas/{name}" for name in description["components"]["schemas"]}
-    references = {part.split('"')[0] for part in json.dumps(description).split('"$ref": "')[1:]}
-    assert references <= known
-    assert {"#/components/schemas/QueryBody", "#/components/schemas/ReplyBody"} <= references
+    for reference in {part.split('"')[0] for part in json.dumps(description).split('"$ref": "')[1:]}:
+        part = description
+        for step in reference.removeprefix("#/").split("/"):
+            part = part[step]
+    assert description["components"]["schemas"]["query.v1"]["properties"].keys() == QueryBody.model_fields.keys()
+    for path, operations in description["paths"].items():
+        for operation in operations.values():
+            (answer,) = operation["responses"]["200"]["content"].values()
+            assert answer["schema"], path
 
 
 @pytest.mark.parametrize("path", ["/", "/docs"])
@@ -670,16 +794,16 @@ def test_pages_load_nothing_from_elsewhere(here: ServedWorker, path: str) -> Non
 
 def test_the_commands_client_gets_the_answer_or_the_servers_words(here: ServedWorker) -> None:
     url = f"http://127.0.0.1:{here.server.port}/"
-    assert ask(url, "", QueryBody(query="salt"), 5.0).hits[0].document == "sea"
+    assert QueryClient(url).ask(QueryBody(query="salt"), 5.0).hits[0].document == "sea"
     with pytest.raises(Misconfigured, match="400: top_k: 1000 is more than 100"):
-        ask(url, "", QueryBody(query="water", top_k=1000), 5.0)
+        QueryClient(url).ask(QueryBody(query="water", top_k=1000), 5.0)
     here.service.search = None
     with pytest.raises(Unavailable, match="503: the worker is starting"):
-        ask(url, "", QueryBody(query="water"), 5.0)
+        QueryClient(url).ask(QueryBody(query="water"), 5.0)
     with pytest.raises(Unavailable):
-        ask("http://127.0.0.1:1", "", QueryBody(query="water"), 5.0)
+        QueryClient("http://127.0.0.1:1").ask(QueryBody(query="water"), 5.0)
     with pytest.raises(Misconfigured, match="--url"):
-        ask("nonsense", "", QueryBody(query="water"), 5.0)
+        QueryClient("nonsense").ask(QueryBody(query="water"), 5.0)
 
 
 def test_a_port_that_is_taken_is_told_in_one_line(here: ServedWorker) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 
 from penstock.settings import KafkaSettings, MonitorSettings, QdrantSettings
-from tests.chart import of_kind, render
+from tests.chart import CHART, of_kind, render
 from tests.conftest import own_qdrant, stored, wait_until
 from tests.kafka_tools import committed, document, ends, new_topic, produce
 from tests.scraping import monitored, stored_in, value, variables
@@ -121,7 +121,9 @@ def test_keda_and_the_worker_see_the_same_lag_of_the_rendered_group(broker: str,
     kafka = new_topic(broker, partitions=3)
     values = f"index.autoscaling.by=keda,settings.kafka.bootstrap_servers={broker}"
     names = f"settings.kafka.topic={kafka.topic},settings.kafka.group={kafka.group}"
-    (scaled,) = of_kind(render("--set", f"{values},{names}"), "ScaledObject").values()
+    (scaled,) = of_kind(
+        render("-f", CHART / "ci/default-values.yaml", "--set", f"{values},{names}"), "ScaledObject"
+    ).values()
     metadata = scaled["spec"]["triggers"][0]["metadata"]
     seen = KafkaSettings(
         bootstrap_servers=metadata["bootstrapServers"], topic=metadata["topic"], group=metadata["consumerGroup"]

@@ -22,6 +22,7 @@ FLOORS: dict[str, tuple[str, str]] = {
     "models": ("core", "a model runs on what it is given: no settings, no store, no stream"),
     "index": ("core events stream", "indexing is decided over ports: no library, no settings, no searching"),
     "query": ("core events observe stream", "searching is decided over ports: no store, no settings, no indexing"),
+    "clients": ("core events query", "a client asks a worker over HTTP, in a program where nothing else of ours runs"),
     "adapters": ("core observe settings", "an adapter knows its library and the ports, and no worker"),
     "evaluate": ("core query", "what is measured is a search that somebody else has opened"),
     "operate": ("core settings stream models adapters query", "an operator's tools use services, and no worker"),

@@ -20,7 +20,8 @@ from penstock.observe.live import Reporter
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer
 from penstock.query.http.server import EventLoopThread
-from penstock.query.requests import Limits, ModelBody
+from penstock.query.replies import ModelBody
+from penstock.query.requests import Limits
 from penstock.query.search import Search
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
 from penstock.stream.pipeline import Stage

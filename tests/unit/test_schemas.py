@@ -6,7 +6,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.moments import RFC_3339
@@ -14,7 +14,10 @@ from penstock.core.paths import METADATA
 from penstock.core.records import Partition, Record
 from penstock.events import schemas
 from penstock.events.document import DocumentRules, decode
-from penstock.query.requests import Limits, ReplyBody, read_query, to_json
+from penstock.events.validation import parse
+from penstock.query.http.model_bodies import EmbedBody, EmbeddingsBody, RerankBody
+from penstock.query.replies import ReplyBody, to_json
+from penstock.query.requests import Limits, read_query
 
 ROOT = schemas.folder()
 CHECKER = jsonschema.FormatChecker()
@@ -121,6 +124,27 @@ def test_schema_and_decoder_share_the_rule_for_paths() -> None:
     assert field["pattern"] == f"^(document|language|timestamp|{METADATA})$"
 
 
+BODIES: dict[str, type[BaseModel]] = {"embeddings": EmbeddingsBody, "embed": EmbedBody, "rerank": RerankBody}
+
+
+@pytest.mark.parametrize("name", BODIES)
+def test_bodies_over_http_are_what_their_schema_says(name: str) -> None:
+    schema = json.loads(schemas.text("http.v1"))
+    whole = jsonschema.Draft202012Validator({**schema, "$ref": f"#/$defs/{name}"})
+    described, model = schema["$defs"][name], BODIES[name]
+    assert described["properties"].keys() == model.model_fields.keys()
+    for example in described["examples"]:
+        absent = {**dict.fromkeys(described["properties"]), **example}
+        for body in (example, absent):
+            whole.validate(body)
+            parse(model, json.dumps(body).encode())
+        for field in described["properties"]:
+            wrong = {**example, field: {"an": "object"}}
+            assert not whole.is_valid(wrong), field
+            with pytest.raises(InvalidEvent):
+                parse(model, json.dumps(wrong).encode())
+
+
 def test_every_topic_names_schemas_and_examples_that_are_there() -> None:
     topics = sorted(ROOT.glob("topics/*.yaml"))
     assert {path.stem for path in topics} == {"documents", "documents.dlq", "queries", "queries.dlq", "replies"}
@@ -131,5 +155,5 @@ def test_every_topic_names_schemas_and_examples_that_are_there() -> None:
 
 
 def test_an_unknown_schema_is_refused_with_the_names_that_exist() -> None:
-    with pytest.raises(Misconfigured, match=r"document\.v1, query\.v1, reply\.v1"):
+    with pytest.raises(Misconfigured, match=r"document\.v1, http\.v1, query\.v1, reply\.v1"):
         schemas.text("document.v9")

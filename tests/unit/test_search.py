@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.ports import Reranker, Searcher
-from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Side
+from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Shaping, Side, Threshold
 from penstock.core.records import Partition, Place, Record
 from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
@@ -285,18 +285,72 @@ def test_long_documents_crowd_nobody_out(judged: bool, terms: Weighting | None) 
     search.close()
 
 
+MANY = [(f"d{n:02}", f"water {'turbine ' * (n % 7)}number {n}") for n in range(40)]
+
+
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("terms", [None, Weighting()])
+def test_pages_of_a_query_agree_and_leave_nothing_out(judged: bool, terms: Weighting | None) -> None:
+    store, judge = stored(*MANY, terms=terms), scorer() if judged else None
+    whole = ask(Search(encoder(), store, judge), query("water turbine", top_k=40, offset=0))
+    pages = [
+        ask(Search(encoder(), store, judge), query("water turbine", top_k=9, offset=offset))
+        for offset in range(0, 45, 9)
+    ]
+    assert [hit.hit.key for page in pages for hit in page.documents] == [hit.hit.key for hit in whole.documents]
+    assert [len(page.documents) for page in pages] == [9, 9, 9, 9, 4]
+    assert [hit.retrieval_rank for hit in pages[1].documents] == [hit.retrieval_rank for hit in whole.documents[9:18]]
+
+
+def test_what_is_below_the_threshold_is_left_out_and_others_take_its_place() -> None:
+    store = stored(*MANY, terms=Weighting())
+    every = ask(Search(encoder(), store, scorer()), query("water turbine", top_k=40)).documents
+    least = sorted(one.rerank_score or 0 for one in every)[20]
+    above = ask(
+        Search(encoder(), store, scorer()),
+        query("water turbine", top_k=40, shaping=Shaping(threshold=Threshold(rerank_score=least))),
+    )
+    assert [one.hit.key for one in above.documents] == [
+        one.hit.key for one in every if (one.rerank_score or 0) >= least
+    ]
+    near = sorted(one.hit.score for one in every)[-3]
+    threshold = Shaping(threshold=Threshold(retrieval_score=near))
+    assert (
+        len(ask(Search(encoder(), store, scorer()), query("water turbine", top_k=40, shaping=threshold)).documents) == 3
+    )
+    assert (
+        len(ask(Search(encoder(), store, scorer()), query("water turbine", rerank=False, shaping=threshold)).documents)
+        == 3
+    )
+
+
+def test_a_threshold_that_nothing_can_pass_is_refused() -> None:
+    wish = Shaping(threshold=Threshold(rerank_score=0.5))
+    with pytest.raises(InvalidEvent, match=r"score_threshold.rerank_score: there is no reranking: the query asked"):
+        ask(Search(encoder(), stored(*TEXTS), scorer()), query("water", rerank=False, shaping=wish))
+    with pytest.raises(InvalidEvent, match="this worker has no reranker"):
+        ask(Search(encoder(), stored(*TEXTS), None), query("water", shaping=wish))
+
+
+def test_what_was_not_judged_for_want_of_time_passes_no_threshold_of_the_reranker() -> None:
+    search = Search(encoder(), stored(*TEXTS), scorer(Slow(1.0)))
+    wish = Shaping(threshold=Threshold(rerank_score=0.0001))
+    answer = ask(search, query("water turbine", timeout_s=0.3, shaping=wish))
+    assert (answer.documents, answer.not_reranked) == ([], "the deadline was near")
+
+
 def test_where_a_larger_lookup_takes_too_long_what_is_there_is_the_answer() -> None:
     class Wide(MemoryStore):
         def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
             limits.append(lookups[0].limit)
-            time.sleep(0.002 * lookups[0].limit)
+            time.sleep(0.01 * lookups[0].limit)
             return super().search(lookups)
 
     limits: list[int] = []
     store = Wide()
     store.points |= stored(("book", *(f"water part {i}" for i in range(1500))), ("note", "salt")).points
     search = Search(encoder(), store, None)
-    answer: Answer = run(lambda: search.answer(query("water", candidates=100, timeout_s=3.0)))
+    answer: Answer = run(lambda: search.answer(query("water", candidates=100, timeout_s=10.0)))
     assert [one.hit.key.document for one in answer.documents][:1] == ["book"]
     assert limits == [30, 100]
     search.close()
@@ -335,6 +389,9 @@ class Recorder:
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         self.reads.append(list(keys))
         return self.store.read(keys)
+
+    def documents(self, tenant: str, now: datetime) -> int:
+        return self.store.documents(tenant, now)
 
 
 def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
@@ -384,6 +441,9 @@ class Stuck:
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         raise NotImplementedError(keys)
+
+    def documents(self, tenant: str, now: datetime) -> int:
+        raise NotImplementedError(tenant, now)
 
 
 def test_a_store_that_does_not_answer_in_time_makes_the_answer_too_late() -> None:

@@ -119,14 +119,41 @@ def test_a_misspelt_name_in_dotenv_is_named() -> None:
     [
         (settings.KafkaSettings, {"ssl_check_hostname": False}),
         (settings.QdrantSettings, {"url": "http://qdrant:6333", "api_key": "s3cret"}),
+        *((settings.HttpSettings, {"host": host}) for host in ("0.0.0.0", "::", "192.0.2.1", "search.example", "")),  # noqa: S104
     ],
 )
 def test_what_lets_others_read_or_pose_needs_to_be_asked_for(
-    group: type[settings.KafkaSettings | settings.QdrantSettings], fields: dict[str, object]
+    group: type[settings.KafkaSettings | settings.QdrantSettings | settings.HttpSettings], fields: dict[str, object]
 ) -> None:
     with pytest.raises(ValueError, match="set allow_insecure"):
         group.model_validate(fields)
     group.model_validate(fields | {"allow_insecure": True})
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"host": "0.0.0.0", "api_keys": {"acme": "a key of sixteen"}},  # noqa: S104
+        {"host": "0.0.0.0", "enabled": False},  # noqa: S104
+        *({"host": host} for host in ("127.0.0.1", "::1", "localhost", "127.1.2.3")),
+    ],
+)
+def test_a_query_worker_listens_where_nobody_is_or_where_keys_are_asked_for(fields: dict[str, object]) -> None:
+    settings.HttpSettings.model_validate(fields)
+
+
+@pytest.mark.parametrize(
+    ("origins", "said"),
+    [
+        (["intranet.example"], "is none: scheme://host"),
+        (["https://intranet.example/"], "is none"),
+        (["*"], "name the pages"),
+    ],
+)
+def test_pages_that_may_ask_are_named_as_browsers_name_them(origins: list[str], said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        settings.HttpSettings.model_validate({"cors_origins": origins})
+    settings.HttpSettings.model_validate({"cors_origins": ["https://intranet.example:8443", "http://[::1]:3000"]})
 
 
 def test_a_password_in_the_clear_needs_to_be_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,7 +25,7 @@ from penstock.events.validation import parse
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.query import stages
-from penstock.query.http.model_api import EmbeddingsBody, RerankBody
+from penstock.query.http.model_bodies import EmbeddingsBody, RerankBody
 from penstock.query.requests import Limits, read_query
 from penstock.query.stages import QueryRules
 from penstock.settings import IndexSettings, MonitorSettings

@@ -17,7 +17,7 @@ from penstock.models.runtime import LoadedGraph, ProviderRequest
 from penstock.models.tokenizer import HubTokenizer
 from penstock.observe.log import log
 from penstock.observe.metrics import ModelInfo
-from penstock.query.requests import ModelBody
+from penstock.query.replies import ModelBody
 from penstock.settings import ModelSettings, RerankSettings, RuntimeSettings
 
 WARM_UP = "warm up"

@@ -23,6 +23,7 @@ from penstock.assembly.search import following, limits_of, make_search, reader
 from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
 from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.hosts import is_local
 from penstock.core.identity import TopicIdentity
 from penstock.core.records import OF_QUERIES
 from penstock.observe.health import Health
@@ -31,14 +32,14 @@ from penstock.observe.log import log, traces_lost
 from penstock.observe.spans import Tracer
 from penstock.observe.watch import Watch
 from penstock.query.http.admission import Keys
-from penstock.query.http.app import Service, create_app
-from penstock.query.http.door import is_local
+from penstock.query.http.app import create_app, create_operations
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.protocol import Connections
 from penstock.query.http.server import EventLoopThread, HttpServer
+from penstock.query.http.service import Service
 from penstock.query.search import Search
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
-from penstock.settings import HttpSettings, KafkaSettings, QuerySettings, Settings
+from penstock.settings import KafkaSettings, QuerySettings, Settings
 from penstock.stream.joined import OfQueries
 from penstock.stream.pipeline import Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
@@ -70,10 +71,7 @@ def run_query_worker(
         connection = opened.enter_context(closing(reader(settings.qdrant, settings.query)))
         progress = opened.enter_context(following(settings.query, settings.kafka))
         with ExitStack() as front:
-            server = None
-            if settings.http.enabled:
-                server = _listen(settings.http, settings.query, service, event_loop, stop)
-                front.enter_context(closing(server))
+            server = _listen(front, settings, service, event_loop, stop)
             models.when_broken(shutdown.because)
             models.warm_up()
             count_models(service.metrics, models.infos)
@@ -111,19 +109,29 @@ class Shutdown:
 
 
 def _listen(
-    http: HttpSettings, query: QuerySettings, service: Service, event_loop: EventLoopThread, stop: threading.Event
-) -> HttpServer:
-    connections = Connections(http.max_connections, http.max_connections_per_address)
-    drain_s = query.drain_timeout_s * DRAIN_SHARE
-    server = HttpServer(event_loop, create_app(service), http.host, http.port, drain_s, connections)
-    server.when_ended(stop.set)
-    log.info("listening", host=http.host, port=server.port)
+    front: ExitStack, settings: Settings, service: Service, event_loop: EventLoopThread, stop: threading.Event
+) -> HttpServer | None:
+    """The server of the searches, if there is to be one; and one for who operates it, where it has its own port."""
+    http, monitor, server = settings.http, settings.monitor, None
+    drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
+    api = create_app(service)
+    if monitor.port is not None:
+        apart = create_operations(service, api)
+        operated = front.enter_context(closing(HttpServer(event_loop, apart, monitor.host, monitor.port, drain_s)))
+        operated.when_ended(stop.set)
+        log.info("monitored", host=monitor.host, port=operated.port)
+    if http.enabled:
+        connections = Connections(http.max_connections, http.max_connections_per_address)
+        server = front.enter_context(closing(HttpServer(event_loop, api, http.host, http.port, drain_s, connections)))
+        server.when_ended(stop.set)
+        log.info("listening", host=http.host, port=server.port)
 
     def leave() -> None:
         """As soon as the worker is told to stop: no more requests, while the topic is drained beside."""
         stop.wait()
         service.stopping = True
-        server.leave()
+        if server:
+            server.leave()
 
     threading.Thread(target=leave, daemon=True).start()
     return server
@@ -145,6 +153,8 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         health=Health(settings.monitor.stall_s, settings.monitor.hang_s, silent=models.silent),
         tracer=tracer,
         local=is_local(http.host) and not keys,
+        origins=http.cors_origins,
+        operated_apart=settings.monitor.port is not None,
     )
 
 

@@ -57,9 +57,11 @@ def probe(
     """
     settings = load_settings()
     from penstock.operate import probe as probing  # noqa: PLC0415  # slow: first what can fail at once
+    from penstock.query.http.client import QueryClient  # noqa: PLC0415
 
-    key = settings.search.api_key.get_secret_value()
-    name, took_s = probing.probe(settings.kafka, settings.index, url, key, timeout_s)
+    asked = settings.search
+    worker = QueryClient(url, asked.api_key.get_secret_value(), asked.allow_insecure)
+    name, took_s = probing.probe(settings.kafka, settings.index, worker, timeout_s)
     typer.echo(f"{name} was searchable after {took_s:.1f} s")
 
 

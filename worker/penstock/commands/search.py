@@ -16,17 +16,8 @@ from penstock.commands.app import SEARCH, app
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.observe.live import steps as progress_steps
 from penstock.observe.log import set_up
-from penstock.query.requests import (
-    HitBody,
-    PlaceBody,
-    QueryBody,
-    ReplyBody,
-    SideBody,
-    read_query,
-    to_json,
-    to_query,
-    to_reply,
-)
+from penstock.query.replies import HitBody, ReplyBody, SideBody, to_json, to_reply
+from penstock.query.requests import PlaceBody, QueryBody, read_query, to_query
 from penstock.settings import Settings
 
 if TYPE_CHECKING:
@@ -46,6 +37,7 @@ def search(
     url: Annotated[str | None, typer.Option(help="Ask a running query worker instead of the store itself.")] = None,
     tenant: Annotated[str | None, typer.Option(help="Whose documents.")] = None,
     top_k: Annotated[int | None, typer.Option(help="How many documents.")] = None,
+    offset: Annotated[int | None, typer.Option(help="How many documents of the order to leave out.")] = None,
     candidates: Annotated[int | None, typer.Option(help="How many chunks the reranker sees.")] = None,
     rerank: Annotated[bool | None, typer.Option(help="Let the reranker order them [default: if there is one].")] = None,
     mode: Annotated[
@@ -63,7 +55,7 @@ def search(
     loaded = settings.load()
     set_up("warning", loaded.log.format)
     body = _body(
-        query=text, tenant=tenant, top_k=top_k, candidates=candidates, rerank=rerank, mode=mode,
+        query=text, tenant=tenant, top_k=top_k, offset=offset, candidates=candidates, rerank=rerank, mode=mode,
         instruction=instruction, filter=_json(only), after=_place(after),
     )  # fmt: skip
     try:
@@ -74,7 +66,7 @@ def search(
     if as_json:
         typer.echo(to_json(reply))
         return
-    _show(reply)
+    _show(reply, offset or 0)
 
 
 @app.command(
@@ -135,9 +127,10 @@ def _cutoffs(recall: str | None, candidates: int) -> list[int]:
 
 
 def _by_worker(loaded: Settings, url: str, body: Mapping[str, Any]) -> ReplyBody:
-    from penstock.query.http.client import ask  # noqa: PLC0415  # loads slowly
+    from penstock.query.http.client import QueryClient  # noqa: PLC0415  # loads slowly
 
-    return ask(url, loaded.search.api_key.get_secret_value(), _checked(body), loaded.query.timeout_s)
+    client = QueryClient(url, loaded.search.api_key.get_secret_value(), loaded.search.allow_insecure)
+    return client.ask(_checked(body), loaded.query.timeout_s)
 
 
 def _in_process(loaded: Settings, body: Mapping[str, Any]) -> ReplyBody:
@@ -186,10 +179,10 @@ def _place(text: str | None) -> dict[str, Any] | None:
         raise Misconfigured(f"--after {text}: topic/partition/offset, please") from None
 
 
-def _show(reply: ReplyBody) -> None:
+def _show(reply: ReplyBody, offset: int) -> None:
     console = Console()
     table = Table("", "score", "document", "text")
-    for rank, hit in enumerate(reply.hits, 1):
+    for rank, hit in enumerate(reply.hits, offset + 1):
         text = " ".join(hit.text.split())
         snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
         titled = (_plain(hit.title), "bold"), "\n" if hit.title else ""

@@ -7,6 +7,7 @@ caller repeats the call. Methods of a Source are called by one thread only; all 
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
@@ -193,6 +194,9 @@ class Searcher(Protocol):
 
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         """As in VectorStore."""
+
+    def documents(self, tenant: str, now: datetime) -> int:
+        """About how many a tenant has at that moment."""
 
 
 class PairEncoder(Protocol):

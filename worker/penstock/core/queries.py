@@ -1,6 +1,6 @@
 """Searches: what is asked of a store, what it finds, and what is answered."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -37,12 +37,26 @@ class Boost:
 
 
 @dataclass(frozen=True, slots=True)
+class Threshold:
+    """The least that a hit must have; one that was not judged has no rerank score, and does not pass it."""
+
+    rerank_score: float | None = None
+    retrieval_score: float | None = None
+
+    def passes(self, one: "Ranked") -> bool:
+        """Whether it has that much of both."""
+        judged = self.rerank_score is None or (one.rerank_score or 0.0) >= self.rerank_score
+        return judged and (self.retrieval_score is None or one.hit.score >= self.retrieval_score)
+
+
+@dataclass(frozen=True, slots=True)
 class Shaping:
     """What an order goes by beside relevance. ``diversity`` from 0 to 1 is how much hits shall be unlike each other."""
 
     boost: Boost | None = None
     diversity: float = 0.0
     chunks_per_document: int = 1
+    threshold: Threshold | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +64,8 @@ class Query:
     """A search. ``candidates`` is how many chunks the reranker sees, ``top_k`` how many documents are wanted.
 
     ``rerank`` None means as far as there is a reranker. ``after`` must be searchable first. ``mode`` None means as this
-    worker usually does, as far as the collection has terms.
+    worker usually does, as far as the collection has terms. ``offset`` is how many documents of the order come before
+    those that are wanted, None where nobody pages: then fewer candidates may do. ``include`` None is all fields.
     """
 
     id: str
@@ -65,6 +80,14 @@ class Query:
     after: Place | None = None
     mode: Mode | None = None
     shaping: Shaping = Shaping()
+    offset: int | None = None
+    highlight: bool = False
+    include: frozenset[str] | None = None
+
+    @property
+    def depth(self) -> int:
+        """How many documents of the order are looked at."""
+        return (self.offset or 0) + self.top_k
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +120,8 @@ class Hit(NamedTuple):
     ``dense`` has its similarity to the query (cosine: -1 … 1), ``sparse`` its share of what the query's words could
     reach (0 … 1, see ``terms``); None where that was not asked, or not found by words at all. ``verbatim`` is the share
     that it has of what the query asks for as it is written. ``score`` is what the
-    order is by: that of the only side, and of both what ``ranking.fused`` makes of them.
+    order is by: that of the only side, and of both what ``ranking.fused`` makes of them. ``place`` is where it lies in
+    its document's text, as (start, end) in code points.
     """
 
     key: ChunkKey
@@ -111,6 +135,7 @@ class Hit(NamedTuple):
     timestamp: str | None = None
     vector: Vector | None = None
     verbatim: float = 0.0
+    place: tuple[int, int] = (0, 0)
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
@@ -129,19 +154,27 @@ def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:
     return kept
 
 
+class Highlights(NamedTuple):
+    """Where the query's words are, as (start, end) in code points."""
+
+    title: Sequence[tuple[int, int]]
+    text: Sequence[tuple[int, int]]
+
+
 @dataclass(frozen=True, slots=True)
 class Ranked:
     """A document's best chunk, or one of its best.
 
     ``score`` is what the order is by: with a reranker 0 … 1, else the retrieval score.
 
-    ``rerank_score`` is the reranker's probability alone, None without one.
+    ``rerank_score`` is the reranker's probability alone, None without one. ``highlights`` where they were asked for.
     """
 
     hit: Hit
     score: float
     retrieval_rank: int
     rerank_score: float | None = None
+    highlights: Highlights | None = None
 
 
 @dataclass(frozen=True, slots=True)

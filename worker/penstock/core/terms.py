@@ -127,6 +127,32 @@ def words(text: str) -> list[str]:
     return _word().findall(plain)
 
 
+def words_with_places(text: str) -> Iterator[tuple[int, str]]:
+    """Where each word begins, in a text that stays as it is written."""
+    return ((match.start(), match[0]) for match in _word().finditer(text))
+
+
+def runs(word: str) -> Iterator[tuple[int, str]]:
+    """What of a word has spaces around it and what has not, each by itself, and where it begins."""
+    at = 0
+    for _, run in groupby(word, _is_spaceless):
+        piece = "".join(run)
+        yield at, piece
+        at += len(piece)
+
+
+def parts(run: str) -> Iterator[tuple[int, str]]:
+    """The parts of such a run, or the pairs of its characters, and where each begins."""
+    if run and _is_spaceless(run[0]):
+        yield from enumerate(_pairs(run))
+        return
+    at = 0
+    for part in _parts(run):
+        at = run.index(part, at)
+        yield at, part
+        at += len(part)
+
+
 def folded(word: str) -> str:
     """Without case and accents."""
     lower = word.casefold()

@@ -1,6 +1,7 @@
 """A batch on its way through the stages of a worker."""
 
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -39,3 +40,18 @@ class Work:
         """The record becomes a dead letter."""
         self.letters.append(Letter(record, error, stage))
         self.outcomes[Outcome.DEAD_LETTERED] += 1
+
+
+class Stopwatch:
+    """Milliseconds of one step after the other."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._started = clock()
+        self.laps_ms: dict[str, float] = {}
+
+    def lap(self, step: str) -> None:
+        """The step is over, the next one begins."""
+        now = self._clock()
+        self.laps_ms[step] = round((now - self._started) * 1000, 3)
+        self._started = now

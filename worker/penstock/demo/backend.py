@@ -7,7 +7,8 @@ from typing import Protocol
 
 from penstock.core.queries import Hit
 from penstock.core.vectors import Vector
-from penstock.query.requests import QueryBody, ReplyBody
+from penstock.query.replies import ReplyBody
+from penstock.query.requests import QueryBody
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,8 @@ from penstock.core.vectors import Vector
 from penstock.demo import corpus
 from penstock.demo.backend import Backend
 from penstock.query.http.server import EventLoopThread
-from penstock.query.requests import Limits, QueryBody, ReplyBody, to_query, to_reply
+from penstock.query.replies import ReplyBody, to_reply
+from penstock.query.requests import Limits, QueryBody, to_query
 from penstock.query.search import Search
 from penstock.settings import HttpSettings, IndexSettings, ModelSettings, QdrantSettings, RerankSettings, Settings
 

@@ -19,7 +19,8 @@ from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.demo import tables
 from penstock.demo.backend import Options
 from penstock.demo.in_process import InProcess
-from penstock.query.requests import QueryBody, ReplyBody
+from penstock.query.replies import ReplyBody
+from penstock.query.requests import QueryBody
 
 SUFFIXES = (".txt", ".md", ".markdown", ".rst")
 HEADING = re.compile(r"^#\s+(.+?)\s*#*$", re.MULTILINE)

@@ -23,7 +23,8 @@ from penstock.demo.tables import Cost
 from penstock.demo.through_kafka import ThroughKafka
 from penstock.evaluate import exact
 from penstock.evaluate.labelled import LabelledQuery, read, sampled
-from penstock.query.requests import QueryBody, ReplyBody
+from penstock.query.replies import ReplyBody
+from penstock.query.requests import QueryBody
 from penstock.settings import ModelSettings, RerankSettings
 from penstock.settings.models import SHIPPED
 

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from penstock.core.filters import Filter
-from penstock.query.requests import HitBody, ReplyBody
+from penstock.query.replies import HitBody, ReplyBody
 
 BYTES_PER_NUMBER = 4
 

@@ -36,8 +36,9 @@ from penstock.core.vectors import Vector
 from penstock.demo import corpus
 from penstock.demo.backend import Backend
 from penstock.demo.in_process import BATCH_BYTES
-from penstock.query.http.client import ask
-from penstock.query.requests import PlaceBody, QueryBody, ReplyBody
+from penstock.query.http.client import QueryClient
+from penstock.query.replies import ReplyBody
+from penstock.query.requests import PlaceBody, QueryBody
 from penstock.settings import KafkaSettings, QdrantSettings
 
 PARTITIONS = 3
@@ -153,7 +154,7 @@ class ThroughKafka(Backend):
 
     @override
     def ask(self, body: QueryBody) -> ReplyBody:
-        return ask(self._url, "", body, ANSWER_S)
+        return QueryClient(self._url).ask(body, ANSWER_S)
 
     @override
     def stored(self) -> tuple[list[Hit], Vector]:

@@ -82,6 +82,12 @@ class MemoryStore(VectorStore, Searcher):
     def search(self, lookups: Sequence[Lookup]) -> list[list[Hit]]:
         return [self._search(lookup) for lookup in lookups]
 
+    @override
+    def documents(self, tenant: str, now: datetime) -> int:
+        nothing = Lookup(None, tenant, 0, now)
+        with self._lock:
+            return sum(_readable(point, nothing) for key, point in self.points.items() if key.chunk == 0)
+
     def _search(self, lookup: Lookup) -> list[Hit]:
         with self._lock:
             seen = [point for point in self.points.values() if _readable(point, lookup) and point.vector is not None]
@@ -179,4 +185,6 @@ def _hit(point: Point, dense: Side | None, sparse: Side | None, *, with_vector: 
     score = leading.score if leading else 0.0
     event = point.event
     said = (stored_form(point), text, event.title, event.metadata)
-    return Hit(point.key, score, *said, dense, sparse, event.timestamp, point.vector if with_vector else None)
+    place = (point.chunk.start, point.chunk.end) if point.chunk else (0, 0)
+    vector = point.vector if with_vector else None
+    return Hit(point.key, score, *said, dense, sparse, event.timestamp, vector, place=place)

@@ -12,7 +12,7 @@ from penstock.adapters.kafka.replies import KafkaReplies
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.filters import Filter
 from penstock.core.records import Headers, Message
-from penstock.query.http.client import ask
+from penstock.query.http.client import QueryClient
 from penstock.query.requests import QueryBody
 from penstock.settings import IndexSettings, KafkaSettings
 
@@ -58,8 +58,7 @@ class Probe:
 def probe(
     kafka: KafkaSettings,
     index: IndexSettings,
-    url: str,
-    api_key: str,
+    worker: QueryClient,
     timeout_s: float,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[str, float]:
@@ -74,7 +73,7 @@ def probe(
             why = "is not in the answers"
             while (took_s := clock() - started) < timeout_s:
                 try:
-                    reply = ask(url, api_key, document.query, ANSWER_S)
+                    reply = worker.ask(document.query, ANSWER_S)
                 except Unavailable as error:
                     why = str(error)
                 else:

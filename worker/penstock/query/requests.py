@@ -1,8 +1,8 @@
-"""Queries and answers as JSON: the models that mirror ``schemas/query.v1`` and ``schemas/reply.v1``."""
+"""Queries as JSON: the model that mirrors ``schemas/query.v1``."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Self
 
 from pydantic import (
     AfterValidator,
@@ -10,7 +10,6 @@ from pydantic import (
     BeforeValidator,
     ConfigDict,
     Field,
-    JsonValue,
     StrictBool,
     StrictFloat,
     StrictInt,
@@ -23,7 +22,7 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.filters import FieldType, Filter, check
 from penstock.core.operands import not_vast
 from penstock.core.paths import HOW, is_path
-from penstock.core.queries import NO_TIME, Answer, Boost, Mode, Query, Ranked, Shaping, Side
+from penstock.core.queries import Boost, Mode, Query, Shaping, Threshold
 from penstock.core.records import Place
 from penstock.events.validation import few_fields, parse, untrusted
 
@@ -32,6 +31,14 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 
 
 Number = StrictInt | StrictFloat
+
+INCLUDED = (
+    "start", "end", "title", "text", "metadata", "timestamp",
+    "rerank_score", "retrieval_score", "retrieval_rank", "dense", "sparse",
+)  # fmt: skip
+"""What a hit has beside its document, chunk and score."""
+
+MOST_INCLUDED = 64
 
 MOST_DAYS, MOST_WEIGHT = 36_500, 10
 """Of a boost: a century, and more than what distinguishes the best from the average."""
@@ -64,6 +71,31 @@ class BoostBody(_Body):
     weight: Annotated[Number, Field(ge=0, le=MOST_WEIGHT)] = 1.0
 
 
+class ThresholdBody(_Body):
+    """The least that a hit must have."""
+
+    rerank_score: Annotated[Number, Field(ge=0, le=1)] | None = None
+    retrieval_score: Number | None = None
+
+    @model_validator(mode="after")
+    def _of_something(self) -> Self:
+        if self.rerank_score is None and self.retrieval_score is None:
+            raise ValueError("rerank_score or retrieval_score: needed")
+        return self
+
+
+def _scores(value: object) -> object:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        raise ValueError('of which score? {"rerank_score": 0.5}, or {"retrieval_score": 0.3}')  # noqa: TRY004
+    return value
+
+
+def _field(name: str) -> str:
+    if name not in INCLUDED and not (name.startswith("metadata.") and name != "metadata."):
+        raise ValueError(f"{name!r} is no field of a hit: {', '.join(INCLUDED)}, or metadata.<name>")
+    return name
+
+
 class QueryBody(_Body):
     """A query, version 1. Unknown fields are errors: a misspelt filter must not widen the search."""
 
@@ -78,60 +110,15 @@ class QueryBody(_Body):
     boost: BoostBody | None = None
     diversity: Annotated[Number, Field(ge=0, le=1)] | None = None
     chunks_per_document: Positive | None = None
+    score_threshold: Annotated[ThresholdBody | None, BeforeValidator(_scores)] = None
+    offset: Annotated[StrictInt, Field(ge=0)] | None = None
+    include: Annotated[tuple[Annotated[Text, AfterValidator(_field)], ...], Field(max_length=MOST_INCLUDED)] | None = (
+        None
+    )
+    highlight: StrictBool | None = None
     filter: Annotated[Filter | None, BeforeValidator(not_vast)] = None
     after: PlaceBody | None = None
     timeout_ms: Positive | None = None
-
-
-class _Answered(BaseModel):
-    """Readers ignore what they do not know: it may come from a later version."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-
-class SideBody(_Answered):
-    """What one way of searching says of a chunk; no rank where it is not among those that this way found."""
-
-    score: float
-    rank: int | None = None
-
-
-class HitBody(_Answered):
-    """A document that was found, by its best chunk."""
-
-    document: str
-    chunk: int
-    title: str
-    text: str
-    metadata: Mapping[str, JsonValue]
-    timestamp: str | None = None
-    score: float
-    rerank_score: float | None = None
-    retrieval_score: float
-    retrieval_rank: int
-    dense: SideBody | None = None
-    sparse: SideBody | None = None
-
-
-class ModelBody(_Answered):
-    """What answered."""
-
-    embedding: str
-    dimension: int
-    reranker: str | None = None
-
-
-class ReplyBody(_Answered):
-    """An answer, version 1; ``error`` instead of hits where there is none."""
-
-    id: str | None
-    hits: tuple[HitBody, ...] = ()
-    mode: Mode | None = None
-    reranked: bool = False
-    not_reranked: str | None = None
-    timings_ms: Mapping[str, StrictFloat] = {}
-    model: ModelBody | None = None
-    error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +151,11 @@ def read_query(value: bytes, limits: Limits) -> QueryBody:
     ):
         if wanted is not None and wanted > most:
             raise InvalidEvent(f"{name}: {wanted} is more than {most:.0f}, the most allowed here")
+    deepest = (body.offset or 0) + (body.top_k or limits.top_k)
+    if deepest > limits.most_candidates:
+        raise InvalidEvent(
+            f"offset: with top_k that is document {deepest}; {limits.most_candidates} are looked at here"
+        )
     if body.filter is not None:
         check(body.filter, limits.filter_fields or {}, limits.most_conditions, limits.most_values)
     return body
@@ -177,7 +169,7 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
         tenant=tenant,
         text=body.query,
         top_k=top_k,
-        candidates=max(top_k, body.candidates or limits.candidates),
+        candidates=max((body.offset or 0) + top_k, body.candidates or limits.candidates),
         timeout_s=body.timeout_ms / 1000 if body.timeout_ms else limits.timeout_s,
         instruction=body.instruction,
         rerank=body.rerank,
@@ -188,52 +180,12 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
             None if body.boost is None else Boost(**body.boost.model_dump()),
             body.diversity or 0.0,
             body.chunks_per_document or 1,
+            None if body.score_threshold is None else Threshold(**body.score_threshold.model_dump()),
         ),
+        offset=body.offset,
+        highlight=bool(body.highlight),
+        include=None if body.include is None else frozenset(body.include),
     )
-
-
-def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
-    """An answer in the words of the schema."""
-    return ReplyBody(
-        id=answer.query.id,
-        hits=tuple(_hit(document) for document in answer.documents),
-        mode=answer.query.mode,
-        reranked=not answer.not_reranked,
-        not_reranked=answer.not_reranked or _partly(answer.unjudged),
-        timings_ms=answer.timings_ms,
-        model=model,
-    )
-
-
-def _hit(document: Ranked) -> HitBody:
-    hit = document.hit
-    return HitBody(
-        document=hit.key.document,
-        chunk=hit.key.chunk,
-        title=hit.title,
-        text=hit.text,
-        metadata=hit.metadata,
-        timestamp=hit.timestamp,
-        score=document.score,
-        rerank_score=document.rerank_score,
-        retrieval_score=hit.score,
-        retrieval_rank=document.retrieval_rank,
-        dense=_side(hit.dense),
-        sparse=_side(hit.sparse),
-    )
-
-
-def _side(side: Side | None) -> SideBody | None:
-    return None if side is None else SideBody(**side._asdict())
-
-
-def _partly(unjudged: int) -> str | None:
-    return f"{NO_TIME}: {unjudged} candidates more are in the order of the search" if unjudged else None
-
-
-def to_json(reply: ReplyBody) -> bytes:
-    """An answer as it is sent; a reply without hits has no fields but its id and the error."""
-    return reply.model_dump_json(exclude_unset=True).encode()
 
 
 def check_text(name: str, text: str, most: int) -> None:

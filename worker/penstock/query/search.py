@@ -20,7 +20,9 @@ from penstock.core.queries import NO_TIME, Answer, Hit, Lookup, Mode, Query, Sha
 from penstock.core.records import Place
 from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
+from penstock.core.work import Stopwatch
 from penstock.query.candidates import Found, chosen, first_limit, next_limit
+from penstock.query.highlight import highlighted
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
 from penstock.query.shape import Shaper
@@ -43,6 +45,9 @@ SURELY = 0.8
 
 REPLY_S = 0.05
 """Of a query's time, what is kept for answering it: reranking must end before."""
+
+ASKED_FOR_NONE, NO_RERANKER = "the query asked for none", "this worker has no reranker"
+"""Why candidates are not reranked, and will not be."""
 
 ASK_PROGRESS_S = (0.02, 0.25)
 """Pauses between two questions whether a record is searchable: the first, and the longest."""
@@ -115,6 +120,7 @@ class Search:
                     await self._wait_for(query.after)
                     watch.lap("after")
                 mode = self.mode(query)
+                self._check_threshold(query)
                 scorer = None if query.rerank is False else self.scorer
                 ids = self.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
                 vector = None
@@ -142,6 +148,13 @@ class Search:
             raise InvalidEvent(f"mode: {query.mode} needs a collection with terms, which one made by this version has")
         return Mode.DENSE
 
+    def _check_threshold(self, query: Query) -> None:
+        """Raises InvalidEvent where no hit can pass."""
+        threshold = query.shaping.threshold
+        if threshold and threshold.rerank_score is not None and (query.rerank is False or self.scorer is None):
+            why = ASKED_FOR_NONE if query.rerank is False else NO_RERANKER
+            raise InvalidEvent(f"score_threshold.rerank_score: there is no reranking: {why}")
+
     def renewed(self, retrieved: Retrieved) -> Retrieved:
         """With the query's whole time before it again."""
         return replace(retrieved, deadline=self._clock() + retrieved.query.timeout_s)
@@ -155,22 +168,25 @@ class Search:
         watch = Stopwatch(self._clock)
         query = retrieved.query
         logits, why_not = await self.score(retrieved)
-        shaper = Shaper(query.shaping, self._now(), query.top_k)
+        shaper = Shaper(query.shaping, self._now(), query.depth)
         if logits is None or self.scorer is None:
             ranked = in_order_of_retrieval(retrieved.hits, shaper)
         else:
             watch.lap("rerank")
             ranked = reranked(retrieved.hits, logits, self.scorer.weight, shaper)
         unjudged = 0 if logits is None else len(retrieved.hits) - len(logits)
+        ranked = ranked[query.offset or 0 :]
+        if query.highlight:
+            ranked = await self.in_thread(highlighted, query.text, ranked)
         return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms}, unjudged)
 
     async def score(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
         """A logit of each candidate, or of the first that there is time for; or why there is none."""
         query, scorer = retrieved.query, self.scorer
         if query.rerank is False:
-            return None, "the query asked for none"
+            return None, ASKED_FOR_NONE
         if scorer is None or self.rank is None:
-            return None, "this worker has no reranker"
+            return None, NO_RERANKER
         texts = [titled(hit.title, hit.text) for hit in retrieved.hits]
         instruction = scorer.task(query.instruction)
         try:
@@ -221,7 +237,8 @@ class Search:
         self, query: Query, vector: Vector | None, words: str, deadline: float, *, whole: bool
     ) -> list[Hit]:
         """As many chunks as are to be looked at, and of as many documents as are wanted, as far as there is time."""
-        reordered = whole or (query.rerank is not False and self.scorer is not None) or query.shaping != Shaping()
+        reranked = query.rerank is not False and self.scorer is not None
+        reordered = whole or reranked or query.shaping != Shaping() or query.offset is not None
         limit = first_limit(query, reordered=reordered)
         began = self._clock()
         found = await self._search(query, vector, words, limit)
@@ -268,18 +285,3 @@ class Search:
 def _requests(lookup: Lookup) -> int:
     """About how many queries a lookup becomes."""
     return 1 + min(MOST_TERMS, len(lookup.text.split()))
-
-
-class Stopwatch:
-    """Milliseconds of one step after the other."""
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._started = clock()
-        self.laps_ms: dict[str, float] = {}
-
-    def lap(self, step: str) -> None:
-        """The step is over, the next one begins."""
-        now = self._clock()
-        self.laps_ms[step] = round((now - self._started) * 1000, 3)
-        self._started = now

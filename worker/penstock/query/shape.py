@@ -36,8 +36,10 @@ class Shaper:
     def chosen(self, ranked: Sequence[Ranked]) -> list[Ranked]:
         """So many chunks of each document, and of these, one after the other, what is good and unlike those before."""
         seen: Counter[str] = Counter()
-        kept = []
+        kept, threshold = [], self.shaping.threshold
         for one in ranked:
+            if threshold and not threshold.passes(one):
+                continue
             seen[one.hit.key.document] += 1
             if seen[one.hit.key.document] <= self.shaping.chunks_per_document:
                 kept.append(one)

@@ -21,7 +21,8 @@ from penstock.events.keys import header_tenant
 from penstock.events.validation import untrusted
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import Tracer, answer_span, context_of, record_failure
-from penstock.query.requests import Limits, ModelBody, ReplyBody, read_query, to_json, to_query, to_reply
+from penstock.query.replies import ModelBody, ReplyBody, to_json, to_reply
+from penstock.query.requests import Limits, read_query, to_query
 from penstock.query.search import Retrieved, Search, TooLate
 from penstock.stream.retry import Retry
 

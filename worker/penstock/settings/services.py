@@ -165,10 +165,11 @@ class SetupSettings(Group):
 
 
 class MonitorSettings(Group):
-    """Health and metrics of the index worker; the query worker has them on its own port."""
+    """Health and metrics. The query worker has them on the port of its searches, unless this says another."""
 
     port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """Serve /healthz, /startz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not."""
+    """Serve /healthz, /startz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not. A query worker
+    then has metrics, /docs and all of /v1/info there only, without a key."""
     host: str = "127.0.0.1"
     """The address to listen on; 0.0.0.0 for all."""
     stall_s: Seconds = 45.0

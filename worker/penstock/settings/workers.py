@@ -7,6 +7,7 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from penstock.core.documents import LARGEST_EPOCH, TENANT
+from penstock.core.hosts import is_local, is_origin
 from penstock.core.queries import Mode
 from penstock.events.document import OrderBy, UnknownFields
 from penstock.events.keys import TenantFrom
@@ -161,6 +162,10 @@ class HttpSettings(Group):
     api_keys: Mapping[str, tuple[SecretStr, ...]] = {}
     """Keys by tenant, like {"acme": "sixteen letters or more"}, or ["the new one", "the old one"]. Once there is one,
     requests need one (Authorization: Bearer <key>) and see that tenant only. Empty: the body names the tenant."""
+    allow_insecure: bool = False
+    """Permit answers without keys to whoever reaches a host that is not this machine."""
+    cors_origins: tuple[str, ...] = ()
+    """Web pages whose scripts may ask, like ["https://intranet.example"]; ["*"] for all, which needs api_keys."""
     max_body_bytes: Count = 1_000_000
     """Larger requests are refused."""
     max_search_body_bytes: Count = 262_144
@@ -197,6 +202,20 @@ class HttpSettings(Group):
             raise ValueError("api_keys: two tenants share a key")
         return self
 
+    @model_validator(mode="after")
+    def _closed(self) -> Self:
+        if self.enabled and not self.api_keys and not is_local(self.host) and not self.allow_insecure:
+            raise ValueError(
+                f"host: whoever reaches {self.host} would read and search every tenant's documents: set api_keys, "
+                "listen on 127.0.0.1, or set allow_insecure"
+            )
+        for origin in self.cors_origins:
+            if origin != "*" and not is_origin(origin):
+                raise ValueError(f"cors_origins: {origin!r} is none: scheme://host or scheme://host:port, or *")
+        if "*" in self.cors_origins and not (self.api_keys or self.allow_insecure):
+            raise ValueError("cors_origins: without api_keys, * lets every web page read: name the pages")
+        return self
+
 
 class SearchSettings(Group):
     """What penstock search asks."""
@@ -205,3 +224,5 @@ class SearchSettings(Group):
     """A running query worker; empty: the store itself, with the models of these settings."""
     api_key: SecretStr = SecretStr("")
     """API key for that worker."""
+    allow_insecure: bool = False
+    """Permit the key to travel unencrypted."""

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import NoReturn
 
 from typing_extensions import override
@@ -53,6 +54,10 @@ class AliasSearcher(Searcher):
     @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
         return self._store.read(keys)
+
+    @override
+    def documents(self, tenant: str, now: datetime) -> int:
+        return self._store.documents(tenant, now)
 
     def _follow(self) -> None:
         try:

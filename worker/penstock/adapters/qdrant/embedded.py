@@ -136,6 +136,11 @@ class LocalPoints:
         result = [RestToGrpc.convert_retrieved_point(point) for point in points]
         return grpc.ScrollResponse(result=result, next_page_offset=next_page)
 
+    def Count(self, request: grpc.CountPoints, timeout: float | None = None) -> grpc.CountResponse:
+        where = GrpcToRest.convert_filter(request.filter)
+        found = self._local.run(lambda client: client.count(request.collection_name, where))
+        return grpc.CountResponse(result=grpc.CountResult(count=found.count))
+
     def _index(self, client: QdrantClient, collection: str) -> LocalIndex:
         if collection not in self._indexes:
             self._indexes[collection] = LocalIndex(client, collection)

@@ -19,7 +19,7 @@ PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
 """Namespace of the points that say how far the collection holds the stream."""
 
 STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
-HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "text", "title", "metadata", "timestamp")
+HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "start", "end", "text", "title", "metadata", "timestamp")
 SWEEP_FIELDS = ("tenant", "document", "version", "sequence", "recipe")
 
 
@@ -218,7 +218,8 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     metadata = value_of(payload["metadata"]) or {}
     text, title = payload["text"].string_value, payload["title"].string_value
     moment = payload["timestamp"].string_value or None
-    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment)
+    place = (payload["start"].integer_value, payload["end"].integer_value)
+    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment, place=place)
 
 
 def value_of(value: grpc.Value) -> Any:

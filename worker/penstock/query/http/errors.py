@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from fastapi.responses import JSONResponse, Response
 
@@ -49,19 +49,6 @@ KIND_OF: Mapping[type[Exception], str] = {
     NotFinite: "model_failed",
 }
 """Failures of the work itself."""
-
-
-def _description(status: int) -> str:
-    kinds = [kind for kind in KINDS.values() if kind.status == status]
-    come_back = " Come back after Retry-After seconds." if any(kind.retry_s for kind in kinds) else ""
-    return " Or: ".join(kind.meaning for kind in kinds) + come_back
-
-
-DESCRIBED: dict[int | str, dict[str, Any]] = {
-    status: {"description": _description(status)}
-    for status in sorted({kind.status for kind in KINDS.values()} - {404, 500})
-}
-"""As the API's description has them, by status, but for what no endpoint plans to answer."""
 
 
 class Rejected(Exception):

@@ -1,106 +1,35 @@
-"""The models without the search: ``/v1/embeddings`` as in OpenAI's API, ``/v1/rerank`` as in Cohere's."""
+"""The models without the search, in the words of OpenAI's API, of Cohere's, and of text-embeddings-inference's."""
 
 import asyncio
 import base64
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
-from pydantic import (
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    JsonValue,
-    StrictBool,
-    StrictInt,
-    StrictStr,
-    model_validator,
-)
 
 from penstock.core.errors import InvalidEvent, Unavailable
-from penstock.core.operands import not_endless
 from penstock.core.vectors import truncate
-from penstock.events.validation import few_fields, parse
+from penstock.events.validation import parse
 from penstock.query.http.errors import Rejected
+from penstock.query.http.model_bodies import EmbedBody, EmbeddingsBody, InputType, RerankBody, listed
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import probability
-from penstock.query.requests import ModelBody, check_text
+from penstock.query.replies import ModelBody
+from penstock.query.requests import check_text
 from penstock.query.search import Search, TooLate
 
-Count = Annotated[StrictInt, Field(ge=1)]
 
+class Asked(NamedTuple):
+    """Texts to embed, from that field of a body."""
 
-class _Body(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    @model_validator(mode="before")
-    @classmethod
-    def _told(cls, value: Any) -> Any:
-        """Without what is null: clients send so what they leave to the server."""
-        few = few_fields(value)
-        return {name: part for name, part in few.items() if part is not None} if isinstance(few, dict) else few
-
-
-def _texts(value: Any) -> Any:
-    """The value; raises ValueError for token ids, which are another tokenizer's."""
-    first = value[0] if isinstance(value, list) and value else None
-    if isinstance(first, int | list) and not isinstance(first, bool):
-        raise ValueError(  # noqa: TRY004  # which pydantic tells
-            "token ids mean something to the model's own tokenizer only: send texts "
-            "(in LangChain: check_embedding_ctx_length=False)"
-        )
-    return value
-
-
-class EmbeddingsBody(_Body):
-    """Texts to embed. Beside OpenAI's fields: ``input_type`` query puts the ``instruction`` before each text."""
-
-    input: Annotated[
-        StrictStr | Annotated[tuple[StrictStr, ...], Field(min_length=1)],
-        BeforeValidator(_texts), BeforeValidator(not_endless),
-    ]  # fmt: skip
-    model: StrictStr | None = None
-    dimensions: Count | None = None
-    encoding_format: Literal["float", "base64"] = "float"
-    input_type: Literal["document", "query"] = "document"
-    instruction: StrictStr | None = None
-
-
-class RerankBody(_Body):
-    """Documents to be judged. Beside Cohere's fields: ``instruction``, the task.
-
-    Of a document that is an object title and text are judged, or the ``rank_fields`` in their order.
-    """
-
-    query: Annotated[StrictStr, Field(min_length=1)]
-    documents: Annotated[
-        tuple[StrictStr | dict[str, JsonValue], ...], Field(min_length=1), BeforeValidator(not_endless)
-    ]
-    rank_fields: tuple[StrictStr, ...] = ()
-    model: StrictStr | None = None
-    top_n: Count | None = None
-    return_documents: StrictBool = False
-    instruction: StrictStr | None = None
-
-    @property
-    def texts(self) -> list[str]:
-        """The documents, however they were given."""
-        return [
-            document if isinstance(document, str) else self._judged(number, document)
-            for number, document in enumerate(self.documents)
-        ]
-
-    def _judged(self, number: int, document: Mapping[str, JsonValue]) -> str:
-        named = self.rank_fields or ("text",)
-        title = () if self.rank_fields or not isinstance(document.get("title"), str) else ("title",)
-        parts = [document[name] for name in (*title, *named) if document.get(name) not in (None, "")]
-        if not parts or not all(isinstance(part, str) for part in parts):
-            raise InvalidEvent(f"documents.{number}: has no {' or '.join(named)} that is a text")
-        return "\n".join(map(str, parts))
+    field: str
+    texts: list[str]
+    kind: InputType
+    instruction: str | None
+    dimensions: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,6 +37,7 @@ class ModelApi:
     """Answers both kinds of requests with the batches that the searches share.
 
     ``dimension`` checks one that is asked for, and raises InvalidEvent for one that the model does not support.
+    Whatever is asked raises InvalidEvent, Rejected, Unavailable, TooLate.
     """
 
     search: Search
@@ -119,40 +49,45 @@ class ModelApi:
     timeout_s: float
 
     async def embeddings(self, value: bytes, tenant: str) -> bytes:
-        """The response to an EmbeddingsBody, as JSON; raises InvalidEvent, Rejected, Unavailable, TooLate."""
+        """The response to an EmbeddingsBody, as JSON."""
         body = parse(EmbeddingsBody, value)
-        texts = [body.input] if isinstance(body.input, str) else list(body.input)
-        self._check("input", len(texts), instruction=body.instruction)
-        for number, text in enumerate(texts):
+        asked = Asked("input", listed(body.input), body.input_type, body.instruction, body.dimensions)
+        rows, tokens = await self._embedded(asked, tenant)
+        written: bytes = await self._in_thread(self._written, rows, body.encoding_format, tokens)
+        return written
+
+    async def embed(self, value: bytes, tenant: str) -> bytes:
+        """The response to an EmbedBody, as JSON."""
+        body = parse(EmbedBody, value)
+        asked = Asked("inputs", listed(body.inputs), body.prompt_name, None, body.dimensions)
+        rows, _ = await self._embedded(asked, tenant)
+        written: bytes = await self._in_thread(lambda: _compact(rows.tolist()))
+        return written
+
+    async def _embedded(self, asked: Asked, tenant: str) -> tuple[Any, int]:
+        """A vector for each text, and how many tokens they have."""
+        self._check(asked.field, len(asked.texts), instruction=asked.instruction)
+        for number, text in enumerate(asked.texts):
             if not text:
-                raise InvalidEvent(f"input.{number}: is empty")
+                raise InvalidEvent(f"{asked.field}.{number}: is empty")
         encoder = self.search.encoder
-        prompt = encoder.prompt(body.instruction) if body.input_type == "query" else self.document_prompt
-        ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in texts])
+        prompt = encoder.prompt(asked.instruction) if asked.kind == "query" else self.document_prompt
+        ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in asked.texts])
         for number, tokens in enumerate(ids):
             if len(tokens) > encoder.limit:
                 raise InvalidEvent(
-                    f"input.{number}: has {len(tokens)} tokens; at most {encoder.limit} are allowed here"
+                    f"{asked.field}.{number}: has {len(tokens)} tokens; at most {encoder.limit} are allowed here"
                 )
         self._foresee(self.search.embed, ids, tenant, "texts")
-        width = self.dimension(body.dimensions) if body.dimensions else self.model.dimension
+        width = self.dimension(asked.dimensions) if asked.dimensions else self.model.dimension
         rows = await self._in_time(self.search.embed.submit(ids, tenant=tenant, later=True))
-        tokens = sum(map(len, ids))
-        written: bytes = await self._in_thread(self._written, rows, width, body.encoding_format, tokens)
-        return written
+        return await self._in_thread(lambda: truncate(np.stack(rows), width)), sum(map(len, ids))
 
-    def _written(self, rows: Sequence[Any], width: int, form: str, tokens: int) -> bytes:
+    def _written(self, vectors: Any, form: str, tokens: int) -> bytes:
         """Megabytes, at times: too much for the event loop."""
-        vectors = truncate(np.stack(rows), width)
-        answer = {
-            "object": "list",
-            "model": self.model.embedding,
-            "data": [
-                {"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)
-            ],
-            "usage": {"prompt_tokens": tokens, "total_tokens": tokens},
-        }
-        return json.dumps(answer, separators=(",", ":")).encode()
+        data = [{"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)]
+        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+        return _compact({"object": "list", "model": self.model.embedding, "data": data, "usage": usage})
 
     def models(self) -> dict[str, Any]:
         """What there is, as OpenAI's API lists it."""
@@ -160,25 +95,22 @@ class ModelApi:
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in names]
         return {"object": "list", "data": data}
 
-    async def rerank(self, value: bytes, tenant: str) -> dict[str, Any]:
-        """The response to a RerankBody; raises as ``embeddings``."""
+    async def rerank(self, value: bytes, tenant: str) -> dict[str, Any] | list[dict[str, Any]]:
+        """The response to a RerankBody."""
         body = parse(RerankBody, value)
-        self._check("documents", len(body.documents), query=body.query, instruction=body.instruction)
+        judged = body.judged
+        field = "texts" if body.texts else "documents"
+        self._check(field, len(judged), query=body.query, instruction=body.instruction)
         scorer, step = self.search.scorer, self.search.rank
         if scorer is None or step is None:
             raise InvalidEvent("this worker has no reranker: rerank.enabled is false")
-        instruction, texts = body.instruction or scorer.task(None), body.texts
-        pairs = await self._in_thread(scorer.pairs.encode, body.query, texts, instruction)
-        self._foresee(step, pairs, tenant, "documents")
+        pairs = await self._in_thread(scorer.pairs.encode, body.query, judged, body.instruction or scorer.task(None))
+        self._foresee(step, pairs, tenant, field)
         logits = await self._in_time(step.submit(pairs, tenant=tenant, later=True))
-        order = sorted(range(len(logits)), key=lambda i: -logits[i])[: body.top_n]
-        results: list[dict[str, Any]] = [{"index": i, "relevance_score": probability(logits[i])} for i in order]
-        if body.return_documents:
-            for result in results:
-                given = body.documents[result["index"]]
-                result["document"] = {"text": given} if isinstance(given, str) else given
+        if body.texts:
+            return _scores(body, logits)
         usage = {"total_tokens": sum(map(len, pairs))}
-        return {"id": str(uuid4()), "model": self.model.reranker, "results": results, "usage": usage}
+        return {"id": str(uuid4()), "model": self.model.reranker, "results": _results(body, logits), "usage": usage}
 
     def _check(self, name: str, count: int, **repeated: str | None) -> None:
         """``repeated`` are put before every text."""
@@ -217,3 +149,33 @@ def _numbers(vector: Any, form: str) -> list[float] | str:
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     numbers: list[float] = vector.tolist()
     return numbers
+
+
+def _results(body: RerankBody, logits: Sequence[float]) -> list[dict[str, Any]]:
+    """As in Cohere's API, the best first."""
+    results: list[dict[str, Any]] = [
+        {"index": i, "relevance_score": probability(logits[i])} for i in _order(logits)[: body.top_n]
+    ]
+    if body.return_documents:
+        for result in results:
+            given = body.documents[result["index"]]
+            result["document"] = {"text": given} if isinstance(given, str) else given
+    return results
+
+
+def _scores(body: RerankBody, logits: Sequence[float]) -> list[dict[str, Any]]:
+    """As in the API of text-embeddings-inference, the best first."""
+    shown = float if body.raw_scores else probability
+    ranks: list[dict[str, Any]] = [{"index": i, "score": shown(logits[i])} for i in _order(logits)[: body.top_n]]
+    if body.return_text:
+        for rank in ranks:
+            rank["text"] = body.texts[rank["index"]]
+    return ranks
+
+
+def _order(logits: Sequence[float]) -> list[int]:
+    return sorted(range(len(logits)), key=lambda i: -logits[i])
+
+
+def _compact(value: Any) -> bytes:
+    return json.dumps(value, separators=(",", ":")).encode()

@@ -1,0 +1,36 @@
+"""Names of machines: whether one is this machine, and what a web page calls where it comes from."""
+
+import re
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+|[0-9A-Fa-f:]+))(?::\d+)?", re.ASCII)
+"""An address in brackets, or a name or an address, and a port."""
+
+ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d+)?", re.ASCII)
+
+
+def is_local(host: str) -> bool:
+    """Whether a Host header, or a host that is listened on, names this machine and no other can reach it by that."""
+    match = HOST.fullmatch(host)
+    if match is None:
+        return False
+    name = match[1] or match[2]
+    try:
+        return ip_address(name).is_loopback
+    except ValueError:
+        return name.lower().rstrip(".") == "localhost"
+
+
+def is_origin(text: str) -> bool:
+    """Whether it is what browsers send as Origin: scheme, host in lower case, and a port that is not the usual one."""
+    return ORIGIN.fullmatch(text) is not None
+
+
+def leaks(url: str) -> bool:
+    """Whether what is sent there can be read on its way: over plain http, to another machine."""
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return False
+    return parts.scheme == "http" and not is_local(parts.netloc.rpartition("@")[2])

@@ -1,0 +1,91 @@
+"""What clients ask for: searches, and the models by themselves, in the words of several APIs."""
+
+import time
+from uuid import uuid4
+
+from fastapi import FastAPI, Request
+from fastapi.responses import JSONResponse, Response
+
+from penstock.observe.spans import HEADER, answer_span
+from penstock.query.http.admission import Admission
+from penstock.query.http.description import listing, work
+from penstock.query.http.errors import Rejected, starting
+from penstock.query.http.model_api import ModelApi
+from penstock.query.http.service import Service
+from penstock.query.replies import to_json, to_reply
+from penstock.query.requests import read_query, to_query
+
+
+def add_search(app: FastAPI, service: Service, admission: Admission) -> None:
+    """The search."""
+    most = min(service.max_search_body_bytes, service.max_body_bytes)
+
+    @app.post("/v1/search", summary="Search", tags=["search"], **work("query.v1", "reply.v1"))
+    async def search(request: Request) -> Response:
+        """The documents that answer a query, best first."""
+        return await admission(request, "search", most, lambda body, tenant: _search(service, request, body, tenant))
+
+
+def add_models(app: FastAPI, service: Service, admission: Admission) -> None:
+    """The models by themselves, as other people's clients ask for them."""
+    most = service.max_body_bytes
+
+    @app.post("/v1/embeddings", summary="Embed texts", tags=["models"], **work("embeddings", "embeddings_reply"))
+    async def embeddings(request: Request) -> Response:
+        """Vectors, as in OpenAI's API."""
+        return await admission(request, "embeddings", most, lambda body, tenant: _embeddings(service, body, tenant))
+
+    @app.post("/embed", summary="Embed texts", tags=["models"], **work("embed", "embed_reply"))
+    async def embed(request: Request) -> Response:
+        """Vectors, as in the API of text-embeddings-inference."""
+        return await admission(request, "embeddings", most, lambda body, tenant: _embed(service, body, tenant))
+
+    described = work("rerank", "rerank_reply")
+
+    @app.post("/rerank", summary="Rerank texts", tags=["models"], **described)
+    @app.post("/v2/rerank", summary="Rerank texts", tags=["models"], **described)
+    @app.post("/v1/rerank", summary="Rerank texts", tags=["models"], **described)
+    async def rerank(request: Request) -> Response:
+        """How well each document answers a query, best first; as in Cohere's API, or text-embeddings-inference's."""
+        return await admission(request, "rerank", most, lambda body, tenant: _rerank(service, body, tenant))
+
+    @app.get("/v1/models", summary="The models by name", tags=["models"], **listing("models"))
+    async def models(request: Request) -> Response:
+        """As in OpenAI's API."""
+        try:
+            service.keys.tenant(request)
+            return JSONResponse(_models(service).models())
+        except Rejected as rejected:
+            return rejected.response()
+
+
+async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
+    if service.search is None:
+        raise starting()
+    body = read_query(value, service.limits)
+    if tenant is not None and body.tenant not in (None, tenant):
+        raise Rejected("forbidden", f"the key is not for tenant {body.tenant!r}")
+    query = to_query(body, service.limits, str(uuid4()), tenant if tenant is not None else body.tenant or "")
+    answer = await service.search.answer(query)
+    service.metrics.answer(answer)
+    parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
+    service.tracer.emit(answer_span("POST /v1/search", "server", parent, time.time_ns(), answer.timings_ms, documents))
+    return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
+
+
+def _models(service: Service) -> ModelApi:
+    if service.models is None:
+        raise starting()
+    return service.models
+
+
+async def _embeddings(service: Service, value: bytes, tenant: str | None) -> Response:
+    return Response(await _models(service).embeddings(value, tenant or ""), media_type="application/json")
+
+
+async def _embed(service: Service, value: bytes, tenant: str | None) -> Response:
+    return Response(await _models(service).embed(value, tenant or ""), media_type="application/json")
+
+
+async def _rerank(service: Service, value: bytes, tenant: str | None) -> Response:
+    return JSONResponse(await _models(service).rerank(value, tenant or ""))
