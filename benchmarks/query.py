@@ -40,7 +40,7 @@ from penstock.assembly.models import Models, load_model, load_models  # noqa: E4
 from penstock.assembly.search import make_search  # noqa: E402
 from penstock.core.documents import ChunkKey, Stored  # noqa: E402
 from penstock.core.ports import Searcher  # noqa: E402
-from penstock.core.queries import Hit, Lookup  # noqa: E402
+from penstock.core.queries import FacetCounts, Hit, Lookup  # noqa: E402
 from penstock.demo import corpus  # noqa: E402
 from penstock.demo.in_process import InProcess  # noqa: E402
 from penstock.evaluate.labelled import read  # noqa: E402
@@ -94,6 +94,9 @@ class Instant:
 
     def documents(self, tenant: str, now: datetime) -> int:
         return self._store.documents(tenant, now)
+
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        return self._store.facet(tenant, now, field, most)
 
 
 def serve_instant() -> None:

@@ -68,7 +68,8 @@ def served(
 ) -> Iterator[ServedWorker]:
     bugs: list[str] = []
     connections = given.pop("connections", None)
-    service = Service(LIMITS, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
+    limits = given.pop("limits", LIMITS)
+    service = Service(limits, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
     search = Search(encoder(), store, with_reranker)
     event_loop = EventLoopThread()
     server = HttpServer(event_loop, create_app(service), "127.0.0.1", 0, 2.0, connections)
@@ -537,6 +538,20 @@ def test_a_key_goes_to_another_host_over_https_only() -> None:
     for client in (QueryClient("http://127.0.0.1:1", "the key of one"), QueryClient("http://localhost:1", "the key")):
         with pytest.raises(Unavailable):
             client.ask(body, 0.1)
+
+
+def test_an_overview_is_of_one_tenant() -> None:
+    store = documents()
+    store.upsert([replace_tenant(point, "acme") for point in list(store.points.values())[:2]])
+    with served(store, None, examples=["how?"]) as here:
+        assert here.client.get("/v1/overview").json() == {"documents": 3, "facets": {}, "examples": ["how?"]}
+        assert here.client.get("/v1/overview?tenant=acme").json()["documents"] == 2
+        assert here.client.get("/v1/overview?tenant=a/b").status_code == 400
+    with served(store, None, keys=KEYS) as here:
+        key = {"x-api-key": KEYS["acme"][0]}
+        assert here.client.get("/v1/overview").status_code == 401
+        assert here.client.get("/v1/overview", headers=key).json()["documents"] == 2
+        assert here.client.get("/v1/overview?tenant=other", headers=key).status_code == 403
 
 
 def test_a_query_says_what_comes_back(here: ServedWorker) -> None:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.ports import Reranker, Searcher
-from penstock.core.queries import Answer, Hit, Lookup, Mode, Query, Shaping, Side, Threshold
+from penstock.core.queries import Answer, FacetCounts, Hit, Lookup, Mode, Query, Shaping, Side, Threshold
 from penstock.core.records import Partition, Place, Record
 from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
@@ -393,6 +393,9 @@ class Recorder:
     def documents(self, tenant: str, now: datetime) -> int:
         return self.store.documents(tenant, now)
 
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        return self.store.facet(tenant, now, field, most)
+
 
 def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
     store: Any = Recorder(stored(("a", "one", "two"), ("b", "three")))
@@ -444,6 +447,9 @@ class Stuck:
 
     def documents(self, tenant: str, now: datetime) -> int:
         raise NotImplementedError(tenant, now)
+
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        raise NotImplementedError(tenant, now, field, most)
 
 
 def test_a_store_that_does_not_answer_in_time_makes_the_answer_too_late() -> None:

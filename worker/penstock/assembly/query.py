@@ -154,6 +154,7 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         tracer=tracer,
         local=is_local(http.host) and not keys,
         origins=http.cors_origins,
+        examples=settings.query.examples,
         operated_apart=settings.monitor.port is not None,
     )
 

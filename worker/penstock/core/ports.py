@@ -12,7 +12,7 @@ from typing import Protocol
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
-from penstock.core.queries import Hit, Lookup
+from penstock.core.queries import FacetCounts, Hit, Lookup
 from penstock.core.records import Batch, Letter, Message, Partition, Place, Position, Record
 from penstock.core.vectors import Vector
 
@@ -197,6 +197,12 @@ class Searcher(Protocol):
 
     def documents(self, tenant: str, now: datetime) -> int:
         """About how many a tenant has at that moment."""
+
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        """Of ``most`` values of a field (metadata.<name>, of keywords, integers or truth values), how many have them.
+
+        Raises Refused for a field without an index, where the store needs one.
+        """
 
 
 class PairEncoder(Protocol):

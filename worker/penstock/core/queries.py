@@ -107,6 +107,10 @@ class Lookup:
     with_vectors: bool = False
 
 
+FacetCounts = dict[str | int | bool, int]
+"""Of the values of a field: how many documents have each, most first."""
+
+
 class Side(NamedTuple):
     """What one way of searching says of a chunk; ``rank``, from 1, where it is among those that this way found."""
 

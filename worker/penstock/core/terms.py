@@ -127,9 +127,33 @@ def words(text: str) -> list[str]:
     return _word().findall(plain)
 
 
-def words_with_places(text: str) -> Iterator[tuple[int, str]]:
-    """Where each word begins, in a text that stays as it is written."""
-    return ((match.start(), match[0]) for match in _word().finditer(text))
+class Places(NamedTuple):
+    """A text as words are looked for in it, and where each of its characters is in the text as it is written."""
+
+    plain: str
+    starts: Sequence[int]
+    ends: Sequence[int]
+
+    def words(self) -> Iterator[tuple[int, str]]:
+        """Where each begins in ``plain``."""
+        return ((match.start(), match[0]) for match in _word().finditer(self.plain))
+
+    def written(self, start: int, end: int) -> tuple[int, int]:
+        """Where that piece of ``plain`` is as it is written."""
+        return self.starts[start], self.ends[end - 1]
+
+
+def placed(text: str) -> Places:
+    """Character by character with its marks, since the usual form of some is longer, and of others shorter."""
+    if text.isascii():
+        return Places(text, range(len(text)), range(1, len(text) + 1))
+    plain, starts, ends = [], [], []
+    for match in _character().finditer(text):
+        usual = unicodedata.normalize("NFKC", match[0]).translate(UNSEEN)
+        plain.append(usual)
+        starts += [match.start()] * len(usual)
+        ends += [match.end()] * len(usual)
+    return Places("".join(plain), starts, ends)
 
 
 def runs(word: str) -> Iterator[tuple[int, str]]:
@@ -197,9 +221,19 @@ def _number(term: str) -> int:
 @cache
 def _word() -> re.Pattern[str]:
     """Letters, digits and marks, of which Python's own word characters lack the last."""
-    marks = "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")
-    letters = rf"[\w{re.escape(marks)}]+"
+    letters = rf"[\w{re.escape(_marks())}]+"
     return re.compile(rf"{letters}(?:[{re.escape(JOINERS)}]{{1,3}}{letters})*(?:\+\+|#)?")
+
+
+@cache
+def _character() -> re.Pattern[str]:
+    """One with its marks."""
+    return re.compile(rf".[{re.escape(_marks())}]*", re.DOTALL)
+
+
+@cache
+def _marks() -> str:
+    return "".join(chr(code) for code in range(0x300, 0x10000) if unicodedata.category(chr(code))[0] == "M")
 
 
 def _is_spaceless(character: str) -> bool:

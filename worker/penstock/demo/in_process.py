@@ -31,7 +31,15 @@ from penstock.query.http.server import EventLoopThread
 from penstock.query.replies import ReplyBody, to_reply
 from penstock.query.requests import Limits, QueryBody, to_query
 from penstock.query.search import Search
-from penstock.settings import HttpSettings, IndexSettings, ModelSettings, QdrantSettings, RerankSettings, Settings
+from penstock.settings import (
+    HttpSettings,
+    IndexSettings,
+    ModelSettings,
+    QdrantSettings,
+    QuerySettings,
+    RerankSettings,
+    Settings,
+)
 
 COLLECTION = "demo"
 BATCH_BYTES = 100_000
@@ -105,8 +113,13 @@ class InProcess(Backend):
     @override
     def serve(self, port: int) -> None:
         self.close()
+        ours = self._name == corpus.CORPUS.name
+        examples = tuple(text for _, text in corpus.QUERIES) if ours else ()
+        fields = {"section": "keyword"} if ours else {}
         page = self._settings.model_copy(
             update={
+                "qdrant": self._settings.qdrant.model_copy(update={"filter_fields": fields}),
+                "query": QuerySettings(examples=examples),
                 "http": HttpSettings(port=port),
                 "rerank": RerankSettings(enabled=self._models.reranker is not None),
             }

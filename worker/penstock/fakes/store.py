@@ -1,9 +1,11 @@
 """A store in memory: what the guards and filters mean, in a few lines."""
 
 import threading
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
+from itertools import chain
 
 import numpy as np
 from typing_extensions import override
@@ -11,8 +13,9 @@ from typing_extensions import override
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored, titled
 from penstock.core.filters import matches
 from penstock.core.identity import CollectionState, Origin
+from penstock.core.paths import reached
 from penstock.core.ports import Ledger, Searcher, VectorStore
-from penstock.core.queries import Hit, Lookup, Side
+from penstock.core.queries import FacetCounts, Hit, Lookup, Side
 from penstock.core.records import Partition
 from penstock.core.terms import Terms, Weighting, rarity, reach
 from penstock.core.vectors import Vector
@@ -87,6 +90,17 @@ class MemoryStore(VectorStore, Searcher):
         nothing = Lookup(None, tenant, 0, now)
         with self._lock:
             return sum(_readable(point, nothing) for key, point in self.points.items() if key.chunk == 0)
+
+    @override
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        nothing, found = Lookup(None, tenant, 0, now), Counter[str | int | bool]()
+        with self._lock:
+            anchors = [point for key, point in self.points.items() if key.chunk == 0 and _readable(point, nothing)]
+        for point in anchors:
+            values = reached({"metadata": point.event.metadata}, field)
+            each = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
+            found.update({value for value in each if isinstance(value, str | int)})
+        return dict(sorted(found.items(), key=lambda one: (-one[1], str(one[0])))[:most])
 
     def _search(self, lookup: Lookup) -> list[Hit]:
         with self._lock:

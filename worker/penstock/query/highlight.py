@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from penstock.core.queries import Highlights, Ranked
-from penstock.core.terms import folded, parts, runs, spelt, words, words_with_places
+from penstock.core.terms import folded, parts, placed, runs, spelt, words
 
 LEAST_BEGINNING = 4
 """Letters of a word that longer ones may begin with."""
@@ -47,17 +47,14 @@ class Wanted:
         return joined
 
     def _found(self, text: str) -> Iterator[tuple[int, int]]:
-        for at, word in words_with_places(text) if self.terms else ():
-            if self._says(word):
-                yield at, at + len(word)
-                continue
-            for start, piece in runs(word):
-                yield from ((at + start + first, at + start + last) for first, last in self._pieces(piece))
+        places = placed(text)
+        for at, word in places.words() if self.terms else ():
+            for start, piece in [(0, word)] if self._says(word) else self._pieces(word):
+                yield places.written(at + start, at + start + len(piece))
 
-    def _pieces(self, run: str) -> Iterator[tuple[int, int]]:
-        for start, piece in parts(run):
-            if self._says(piece):
-                yield start, start + len(piece)
+    def _pieces(self, word: str) -> Iterator[tuple[int, str]]:
+        for at, run in runs(word):
+            yield from ((at + start, piece) for start, piece in parts(run) if self._says(piece))
 
     def _says(self, word: str) -> bool:
         said = folded(word.strip("_"))

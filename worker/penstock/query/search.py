@@ -163,6 +163,10 @@ class Search:
         """The result of what takes too long for the event loop; ``later`` is what no search may wait for."""
         return await asyncio.get_running_loop().run_in_executor(self._threads[later], work, *given)
 
+    async def look(self, question: Callable[[Searcher, str, datetime], T], tenant: str) -> T:
+        """What the store says of a tenant; no search waits for it."""
+        return await self.in_thread(question, self._store, tenant, self._now(), later=True)
+
     async def order(self, retrieved: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
         watch = Stopwatch(self._clock)

@@ -114,6 +114,8 @@ class QuerySettings(Group):
     """Most conditions in a filter."""
     max_filter_values: Count = 1000
     """Most values of any_of in a filter."""
+    examples: tuple[str, ...] = ()
+    """Queries that the search page offers to begin with, like ["how does a turbine work"]."""
     drain_timeout_s: Seconds = 25.0
     """On SIGTERM: longest time to answer what is in hand."""
 

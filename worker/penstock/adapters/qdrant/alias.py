@@ -12,7 +12,7 @@ from penstock.adapters.qdrant.connection import Collection
 from penstock.core.documents import ChunkKey, Stored
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.ports import Searcher
-from penstock.core.queries import Hit, Lookup
+from penstock.core.queries import FacetCounts, Hit, Lookup
 from penstock.observe.log import log
 
 LOOK_AGAIN_S = 30.0
@@ -58,6 +58,10 @@ class AliasSearcher(Searcher):
     @override
     def documents(self, tenant: str, now: datetime) -> int:
         return self._store.documents(tenant, now)
+
+    @override
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        return self._store.facet(tenant, now, field, most)
 
     def _follow(self) -> None:
         try:

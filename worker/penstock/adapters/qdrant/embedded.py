@@ -141,6 +141,11 @@ class LocalPoints:
         found = self._local.run(lambda client: client.count(request.collection_name, where))
         return grpc.CountResponse(result=grpc.CountResult(count=found.count))
 
+    def Facet(self, request: grpc.FacetCounts, timeout: float | None = None) -> grpc.FacetResponse:
+        name, where = request.collection_name, GrpcToRest.convert_filter(request.filter)
+        found = self._local.run(lambda client: client.facet(name, request.key, where, request.limit, exact=True))
+        return grpc.FacetResponse(hits=[RestToGrpc.convert_facet_value_hit(hit) for hit in found.hits])
+
     def _index(self, client: QdrantClient, collection: str) -> LocalIndex:
         if collection not in self._indexes:
             self._indexes[collection] = LocalIndex(client, collection)

@@ -10,6 +10,7 @@ import numpy as np
 from qdrant_client import grpc
 from typing_extensions import override
 
+from penstock.adapters.qdrant import counts
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living
@@ -19,7 +20,7 @@ from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, sl
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.errors import Overdue, Refused, Unavailable
 from penstock.core.ports import Searcher, VectorStore
-from penstock.core.queries import Hit, Lookup, owned
+from penstock.core.queries import FacetCounts, Hit, Lookup, owned
 from penstock.core.vectors import Vector
 
 T = TypeVar("T")
@@ -27,10 +28,6 @@ T = TypeVar("T")
 SCROLL_PAGE = 1000
 STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
 MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
-
-
-MANY = 100_000
-"""Documents that are no longer counted one by one."""
 
 
 class QdrantStore(VectorStore, Searcher):
@@ -137,15 +134,11 @@ class QdrantStore(VectorStore, Searcher):
 
     @override
     def documents(self, tenant: str, now: datetime) -> int:
-        """By their anchors; many are estimated, since counting them would take the server seconds."""
-        anchor = grpc.FieldCondition(key="chunk", match=grpc.Match(integer=0))
-        where = living(tenant, now, grpc.Condition(field=anchor))
-        request = grpc.CountPoints(collection_name=self._collection, filter=where, exact=False)
-        about = int(self._points.Count(request).result.count)
-        if about < MANY:
-            request.exact = True
-            about = int(self._points.Count(request).result.count)
-        return about
+        return counts.documents(self._points, self._collection, tenant, now)
+
+    @override
+    def facet(self, tenant: str, now: datetime, field: str, most: int) -> FacetCounts:
+        return counts.facet(self._points, self._collection, tenant, now, field, most)
 
     def vectors(self, tenant: str) -> tuple[list[Hit], Vector]:
         """Every chunk of a tenant that readers may see, scored 0, and its widest vector: ``[chunks, widest]``.

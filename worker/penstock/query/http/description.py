@@ -18,6 +18,12 @@ SECURITY = {
     "header": {"type": "apiKey", "in": "header", "name": "X-Api-Key", "description": "The same key."},
 }
 
+TENANT_PARAMETER = {
+    "name": "tenant", "in": "query", "required": False,
+    "description": "Whose documents. With API keys the key decides, and this may only agree.",
+    "schema": {"$ref": "#/components/schemas/query.v1/properties/tenant"},
+}  # fmt: skip
+
 Responses = dict[int | str, dict[str, Any]]
 
 
@@ -60,12 +66,12 @@ def work(request: str, reply: str) -> dict[str, Any]:
     }
 
 
-def listing(reply: str) -> dict[str, Any]:
+def listing(reply: str, *parameters: dict[str, Any]) -> dict[str, Any]:
     """And of one that reads none."""
-    errors = {status: ERRORS[status] for status in (401, 403, 503)}
+    errors = {status: ERRORS[status] for status in (400, 401, 403, 413, 503)}
     return {
         "responses": {200: {"description": "The answer.", **_of(reply)}, **errors},
-        "openapi_extra": {"security": _needed()},
+        "openapi_extra": {"security": _needed(), "parameters": list(parameters)},
     }
 
 

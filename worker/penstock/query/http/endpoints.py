@@ -6,9 +6,11 @@ from uuid import uuid4
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from penstock.core.documents import TENANT
+from penstock.core.errors import InvalidEvent
 from penstock.observe.spans import HEADER, answer_span
 from penstock.query.http.admission import Admission
-from penstock.query.http.description import listing, work
+from penstock.query.http.description import TENANT_PARAMETER, listing, work
 from penstock.query.http.errors import Rejected, starting
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.service import Service
@@ -24,6 +26,11 @@ def add_search(app: FastAPI, service: Service, admission: Admission) -> None:
     async def search(request: Request) -> Response:
         """The documents that answer a query, best first."""
         return await admission(request, "search", most, lambda body, tenant: _search(service, request, body, tenant))
+
+    @app.get("/v1/overview", summary="What there is", tags=["search"], **listing("overview", TENANT_PARAMETER))
+    async def overview(request: Request) -> Response:
+        """How many documents a tenant has, by which values of declared fields, and queries to begin with."""
+        return await admission(request, "overview", 0, lambda _, tenant: _overview(service, request, tenant))
 
 
 def add_models(app: FastAPI, service: Service, admission: Admission) -> None:
@@ -57,6 +64,17 @@ def add_models(app: FastAPI, service: Service, admission: Admission) -> None:
             return JSONResponse(_models(service).models())
         except Rejected as rejected:
             return rejected.response()
+
+
+async def _overview(service: Service, request: Request, tenant: str | None) -> Response:
+    if service.overview is None:
+        raise starting()
+    named = request.query_params.get("tenant")
+    if named is not None and not TENANT.fullmatch(named):
+        raise InvalidEvent("tenant: letters, digits and . _ - only, at most 128")
+    if tenant is not None and named not in (None, tenant):
+        raise Rejected("forbidden", f"the key is not for tenant {named!r}")
+    return JSONResponse(await service.overview.of(tenant if tenant is not None else named or ""))
 
 
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:

@@ -74,6 +74,8 @@ def _info(service: Service) -> dict[str, Any]:
         "keys": bool(service.keys),
         "top_k": limits.top_k,
         "candidates": limits.candidates,
+        "max_top_k": limits.most_top_k,
+        "max_candidates": limits.most_candidates,
         "modes": service.search.modes if service.search else [],
         "filter_fields": limits.filter_fields or {},
     }

@@ -8,17 +8,29 @@ from pathlib import Path
 from fastapi import FastAPI
 from fastapi.responses import HTMLResponse, Response
 
-PAGE = Path(__file__).parent / "page.html"
+PARTS = Path(__file__).parent / "static"
+SCRIPTS = ("text", "hits", "search", "begin")
+"""In the order that they are read in."""
 
 
 def add_page(app: FastAPI) -> None:
     """At the root."""
-    page = PAGE.read_text(encoding="utf-8")
+    page = written()
     policy = content_policy(page)
 
     @app.get("/", include_in_schema=False)
     async def index() -> Response:
         return HTMLResponse(page, headers={"Content-Security-Policy": policy, "X-Content-Type-Options": "nosniff"})
+
+
+def written() -> str:
+    """The page in one piece: it loads nothing."""
+    style = (PARTS / "page.css").read_text(encoding="utf-8")
+    script = "".join((PARTS / f"{name}.js").read_text(encoding="utf-8") for name in SCRIPTS)
+    page = (PARTS / "page.html").read_text(encoding="utf-8")
+    return page.replace("<style></style>", f"<style>{style}</style>").replace(
+        "<script></script>", f"<script>{script}</script>"
+    )
 
 
 def content_policy(page: str) -> str:

@@ -8,6 +8,7 @@ from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer, Tracer
 from penstock.query.http.admission import Keys
 from penstock.query.http.model_api import ModelApi
+from penstock.query.http.overview import Overview
 from penstock.query.http.places import Places
 from penstock.query.replies import ModelBody
 from penstock.query.requests import Limits
@@ -31,6 +32,8 @@ class Service:
     metrics: QueryMetrics = field(default_factory=QueryMetrics)
     search: Search | None = None
     models: ModelApi | None = None
+    overview: Overview | None = None
+    examples: Sequence[str] = ()
     tracer: Tracer = field(default_factory=NoTracer)
     stopping: bool = False
     local: bool = False
@@ -43,6 +46,7 @@ class Service:
     def open(self, search: Search, models: ModelApi) -> None:
         """From now on there are answers."""
         self.metrics.watch(search.steps)
+        self.overview = Overview(search, self.limits.filter_fields or {}, self.examples)
         self.models, self.search = models, search
 
     @property

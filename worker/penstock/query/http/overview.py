@@ -1,0 +1,58 @@
+"""What a page shows before the first search: how many documents there are, by what to narrow, and what to ask."""
+
+import time
+from collections import OrderedDict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from penstock.core.errors import Refused
+from penstock.core.filters import FieldType
+from penstock.core.ports import Searcher
+from penstock.query.search import Search
+
+KEPT_S, KEPT = 10.0, 256
+"""How long an overview is good enough, and of how many tenants one is remembered."""
+
+MOST_VALUES = 8
+COUNTED: tuple[FieldType, ...] = ("keyword", "integer", "bool")
+"""Types of fields whose values repeat."""
+
+
+@dataclass(slots=True)
+class Overview:
+    """Of each tenant's documents. ``fields`` are the declared ones, ``examples`` queries to begin with."""
+
+    search: Search
+    fields: Mapping[str, FieldType]
+    examples: Sequence[str]
+    clock: Callable[[], float] = time.monotonic
+    _known: "OrderedDict[str, tuple[float, dict[str, Any]]]" = field(default_factory=OrderedDict, init=False)
+
+    async def of(self, tenant: str) -> dict[str, Any]:
+        """{"documents", "facets", "examples"}; raises Unavailable."""
+        told = self._known.get(tenant)
+        if told is None or self.clock() - told[0] > KEPT_S:
+            counted = await self.search.look(self._counted, tenant)
+            told = self._known[tenant] = (self.clock(), counted)
+            self._known.move_to_end(tenant)
+            while len(self._known) > KEPT:
+                self._known.popitem(last=False)
+        return {**told[1], "examples": list(self.examples)}
+
+    def _counted(self, store: Searcher, tenant: str, now: datetime) -> dict[str, Any]:
+        names = [name for name, kind in self.fields.items() if kind in COUNTED]
+        facets = {name: _facet(store, tenant, now, name) for name in names}
+        return {
+            "documents": store.documents(tenant, now),
+            "facets": {name: values for name, values in facets.items() if values},
+        }
+
+
+def _facet(store: Searcher, tenant: str, now: datetime, name: str) -> list[dict[str, Any]]:
+    try:
+        found = store.facet(tenant, now, f"metadata.{name}", MOST_VALUES)
+    except Refused:  # declared after the collection was made, and without an index yet
+        return []
+    return [{"value": value, "documents": count} for value, count in found.items()]
