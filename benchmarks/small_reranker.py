@@ -1,4 +1,5 @@
-"""What the shipped reranker adds to the shipped embedding model: python benchmarks/small_reranker.py [--quick]
+"""What the shipped reranker adds to the shipped embedding model:
+python benchmarks/small_reranker.py [--quick | --queries 1000]
 
 On queries held out of the training of both, a sample of each kind, through Penstock itself, as `penstock evaluate`
 measures it: nDCG@10 of the first 50 chunks of the search in its own order, in the reranker's, and in that of both.
@@ -34,19 +35,21 @@ def gained(chosen: Settings, label: str, asked: Sequence[LabelledQuery]) -> tupl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--quick", action="store_true", help=f"{QUICK} queries of each, nothing written")
-    quick = parser.parse_args().quick
+    parser.add_argument("--queries", type=int, default=QUERIES, help="of each kind")
+    given = parser.parse_args()
+    most = QUICK if given.quick else given.queries
     rows = []
     with tempfile.TemporaryDirectory() as passing:
         ours = indexed(Path(passing), corpus.EMBEDDING, None)
         ours = ours.model_copy(update={"rerank": RerankSettings(bundle=corpus.RERANKER)})
         for name, label in SETS.items():
-            asked = sampled(read(corpus.HELD_OUT / f"{name}.jsonl", None), QUICK if quick else QUERIES)
+            asked = sampled(read(corpus.HELD_OUT / f"{name}.jsonl", None), most)
             rows.append(gained(ours, label, asked))
             print(rows[-1], flush=True)
     text = f"# The shipped reranker\n\n{machine()}. {about(__doc__)} 95 % of paired resamples.\n\n"
     text += table(rows, ("queries", "search", "reranker", "both", "both over search", "interval"))
     print(text)
-    if not quick:
+    if not given.quick:
         write("small-reranker", text)
 
 

@@ -145,6 +145,39 @@ def by_llama_index_retriever(url: str, key: str) -> dict[str, Any]:
     }
 
 
+def by_mcp(url: str, key: str) -> dict[str, Any]:
+    """By the newest way of talking, and by the handshake of older clients."""
+    return {mode: asyncio.run(as_an_agent(url, key, mode)) for mode in ("auto", "legacy")}
+
+
+async def as_an_agent(url: str, key: str, mode: str) -> dict[str, Any]:
+    import httpx2
+    from mcp.client.client import Client
+    from mcp.client.streamable_http import streamable_http_client
+
+    refused = {}
+    headers = {"Authorization": f"Bearer {key}"}
+    async with (
+        httpx2.AsyncClient(headers=headers) as http,
+        Client(streamable_http_client(f"{url}/mcp", http_client=http), mode=mode) as agent,
+    ):
+        (tool,) = (await agent.list_tools()).tools
+        found = await agent.call_tool("search", {"query": QUERY, "filter": ENERGY})
+        for name, wrong in {
+            "search": {"query": ""},
+            "more": {"query": "a", "tenant": "acme"},
+            "other": {"query": "a", "colour": "red"},
+        }.items():
+            told = await agent.call_tool("search", wrong)
+            refused[name] = [told.is_error, told.content[0].text]
+    return {
+        "tool": [tool.name, sorted(tool.input_schema["properties"]), tool.annotations.read_only_hint],
+        "found": found.structured_content["hits"],
+        "text": found.content[0].text,
+        "refused": refused,
+    }
+
+
 def faults(url: str, key: str, ask: Callable[..., object]) -> dict[str, list[str]]:
     """What is raised for each kind of wrong field."""
     wrong: dict[str, dict[str, Any]] = {
@@ -170,7 +203,15 @@ def faults(url: str, key: str, ask: Callable[..., object]) -> dict[str, list[str
 def main() -> None:
     url, key = sys.argv[1:]
     os.environ["CO_API_URL"] = url
-    ways = (by_openai, by_cohere, by_langchain, by_llama_index, by_langchain_retriever, by_llama_index_retriever)
+    ways = (
+        by_openai,
+        by_cohere,
+        by_langchain,
+        by_llama_index,
+        by_langchain_retriever,
+        by_llama_index_retriever,
+        by_mcp,
+    )
     print(json.dumps({way.__name__.removeprefix("by_"): way(url, key) for way in ways}))
 
 

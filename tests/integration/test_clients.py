@@ -167,6 +167,23 @@ def test_llama_index_sees_scores_and_sources_and_its_models_read_no_numbers(told
     assert not [line for line in read if line.startswith(("score:", "document:", "chunk:", "re"))]
 
 
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+def test_an_agent_searches_by_the_tool_of_its_protocol(told: dict[str, Any], mode: str) -> None:
+    agent = told["mcp"][mode]
+    assert agent["tool"] == ["search", ["after", "filter", "mode", "offset", "query", "top_k"], True]
+    turbine = next(hit for hit in agent["found"] if hit["document"] == "turbine")
+    assert {hit["document"] for hit in agent["found"]} == {"turbine", "wind"}
+    assert turbine["metadata"]["section"] == "energy"
+    assert turbine["timestamp"] == "2026-01-02T03:04:05Z"
+    assert "[turbine] Turbines (score " in agent["text"]
+    assert "A turbine turns the fall of water into rotation." in agent["text"]
+    assert agent["refused"] == {
+        "search": [True, "query: is empty"],
+        "more": [True, "the key is not for tenant 'acme'"],
+        "other": [True, "colour: no such argument; there are query, top_k, filter, after, mode, offset"],
+    }
+
+
 @pytest.mark.parametrize("framework", RETRIEVERS)
 def test_what_is_wrong_is_told_in_clear_words(told: dict[str, Any], framework: str) -> None:
     """By the retriever when it is made, where it can know; by the worker otherwise."""

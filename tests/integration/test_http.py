@@ -540,6 +540,38 @@ def test_a_key_goes_to_another_host_over_https_only() -> None:
             client.ask(body, 0.1)
 
 
+def test_agents_need_a_key_and_an_endpoint_that_is_served() -> None:
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "search", "arguments": {"query": "salt"}},
+    }
+    accept = {"accept": "application/json, text/event-stream"}
+    with served(documents(), scorer(), keys=KEYS, mcp=True) as here:
+        assert here.post("/mcp", call, **accept).status_code == 401
+        asked = {**accept, "x-api-key": KEYS["acme"][0], "content-type": "application/json"}
+        told = here.post("/mcp", call, **asked).json()["result"]
+        assert (told["isError"], told["structuredContent"], told["content"][0]["text"]) == (
+            False,
+            {"hits": []},
+            "nothing found",
+        )
+        assert here.client.get("/mcp", headers=asked | {"accept": "text/event-stream"}).status_code == 405
+        assert here.post("/mcp", b"{", **asked).status_code == 400
+        assert here.post("/mcp", b"x" * 300_000, **asked).status_code == 413
+        assert 'penstock_query_requests_total{endpoint="mcp",status="401"} 1.0' in here.client.get("/metrics").text
+    with served(documents(), scorer(), mcp=True) as open_to_all:
+        asked = {**accept, "content-type": "application/json"}
+        (tool,) = open_to_all.post("/mcp", {**call, "method": "tools/list", "params": {}}, **asked).json()["result"][
+            "tools"
+        ]
+        assert "tenant" in tool["inputSchema"]["properties"]
+        assert "[sea]" in open_to_all.post("/mcp", call, **asked).json()["result"]["content"][0]["text"]
+    with served(documents(), scorer()) as without:
+        assert without.post("/mcp", call, **accept).status_code == 404
+
+
 def test_an_overview_is_of_one_tenant() -> None:
     store = documents()
     store.upsert([replace_tenant(point, "acme") for point in list(store.points.values())[:2]])

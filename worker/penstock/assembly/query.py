@@ -5,6 +5,7 @@ from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from functools import partial
+from importlib.util import find_spec
 
 from rich.console import Console
 
@@ -155,6 +156,7 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         local=is_local(http.host) and not keys,
         origins=http.cors_origins,
         examples=settings.query.examples,
+        mcp=http.mcp and find_spec("mcp") is not None,
         operated_apart=settings.monitor.port is not None,
     )
 

@@ -168,6 +168,8 @@ class HttpSettings(Group):
     """Permit answers without keys to whoever reaches a host that is not this machine."""
     cors_origins: tuple[str, ...] = ()
     """Web pages whose scripts may ask, like ["https://intranet.example"]; ["*"] for all, which needs api_keys."""
+    mcp: bool = True
+    """Serve /mcp, the search as a tool for agents, where the extra mcp is installed."""
     max_body_bytes: Count = 1_000_000
     """Larger requests are refused."""
     max_search_body_bytes: Count = 262_144

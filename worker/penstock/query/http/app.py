@@ -13,7 +13,7 @@ from penstock import __version__
 from penstock.query.http.admission import Admission
 from penstock.query.http.description import describe
 from penstock.query.http.door import Door
-from penstock.query.http.endpoints import add_models, add_search
+from penstock.query.http.endpoints import add_mcp, add_models, add_search
 from penstock.query.http.errors import error_response
 from penstock.query.http.operations import add_health, add_info, add_metrics
 from penstock.query.http.page import add_page
@@ -38,6 +38,8 @@ def create_app(service: Service) -> FastAPI:
     admission = Admission(service.keys, service.metrics, service.places, service.bug, service.tracer)
     add_search(app, service, admission)
     add_models(app, service, admission)
+    if service.mcp:
+        add_mcp(app, service, admission)
     add_info(app, service, keyed=True)
     add_health(app, service)
     if not apart:

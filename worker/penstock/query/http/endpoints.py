@@ -14,7 +14,7 @@ from penstock.query.http.description import TENANT_PARAMETER, listing, work
 from penstock.query.http.errors import Rejected, starting
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.service import Service
-from penstock.query.replies import to_json, to_reply
+from penstock.query.replies import ReplyBody, to_json, to_reply
 from penstock.query.requests import read_query, to_query
 
 
@@ -77,7 +77,28 @@ async def _overview(service: Service, request: Request, tenant: str | None) -> R
     return JSONResponse(await service.overview.of(tenant if tenant is not None else named or ""))
 
 
+def add_mcp(app: FastAPI, service: Service, admission: Admission) -> None:
+    """The search as a tool, where the SDK is installed."""
+    from penstock.query.http.mcp import Mcp  # noqa: PLC0415  # an extra
+
+    mcp, most = (
+        Mcp(not service.keys, service.limits.longest_timeout_s),
+        min(service.max_search_body_bytes, service.max_body_bytes),
+    )
+
+    @app.post("/mcp", include_in_schema=False)
+    async def answer(request: Request) -> Response:
+        async def work(body: bytes, tenant: str | None) -> Response:
+            return await mcp.answer(request.scope, body, lambda asked: _reply(service, request, asked, tenant))
+
+        return await admission(request, "mcp", most, work)
+
+
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:
+    return Response(to_json(await _reply(service, request, value, tenant)), media_type="application/json")
+
+
+async def _reply(service: Service, request: Request, value: bytes, tenant: str | None) -> ReplyBody:
     if service.search is None:
         raise starting()
     body = read_query(value, service.limits)
@@ -87,8 +108,9 @@ async def _search(service: Service, request: Request, value: bytes, tenant: str 
     answer = await service.search.answer(query)
     service.metrics.answer(answer)
     parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
-    service.tracer.emit(answer_span("POST /v1/search", "server", parent, time.time_ns(), answer.timings_ms, documents))
-    return Response(to_json(to_reply(answer, service.model)), media_type="application/json")
+    span = f"{request.method} {request.url.path}"
+    service.tracer.emit(answer_span(span, "server", parent, time.time_ns(), answer.timings_ms, documents))
+    return to_reply(answer, service.model)
 
 
 def _models(service: Service) -> ModelApi:

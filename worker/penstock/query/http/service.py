@@ -40,6 +40,8 @@ class Service:
     """Answers to local names only, see ``Door``."""
     origins: Sequence[str] = ()
     """Web pages that may ask, beside its own."""
+    mcp: bool = False
+    """Serves the search as a tool for agents."""
     operated_apart: bool = False
     """Metrics, docs and what is served are told on a port of their own."""
 
