@@ -47,8 +47,9 @@ def monitored(
 
 @contextmanager
 def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
-    """A query worker, as its client."""
-    with _started(env, "query", "listening") as (_, client):
+    """A query worker, as its client; its metrics are where its searches are."""
+    own = {name: value for name, value in env.items() if name != "PENSTOCK_MONITOR__PORT"}
+    with _started(own, "query", "listening") as (_, client):
         yield client
 
 

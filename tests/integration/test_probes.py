@@ -22,7 +22,11 @@ STALL_S = MonitorSettings().stall_s
 
 
 def index_pod(*options: object) -> dict[str, Any]:
-    return dict(of_kind(render(*options), "Deployment")["release-penstock-index-documents"]["spec"]["template"]["spec"])
+    return dict(
+        of_kind(render("-f", CHART / "ci/default-values.yaml", *options), "Deployment")[
+            "release-penstock-index-documents"
+        ]["spec"]["template"]["spec"]
+    )
 
 
 def restarts_after(client: httpx.Client, seconds: float) -> float | None:

@@ -3,8 +3,10 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
+from penstock import observe
 from penstock.adapters.nvml import Gpu
 from penstock.assembly.models import EmbeddingModel
 from penstock.core.work import Work
@@ -12,6 +14,7 @@ from penstock.observe.health import Health
 from penstock.observe.index_metrics import IndexMetrics
 from penstock.observe.log import log
 from penstock.observe.metrics import CONTENT_TYPE, Metrics, ModelInfo
+from penstock.observe.page import assembled
 from penstock.observe.spans import NoTracer, Tracer, batch_span
 from penstock.observe.watch import Watch
 from penstock.query.http.server import EventLoopThread, HttpServer
@@ -19,6 +22,8 @@ from penstock.settings import MonitorSettings
 from penstock.stream.pipeline import Pipeline, StageTimer
 
 LEAVE_S = 1.0
+
+FRESHNESS = Path(observe.__file__).parent / "static"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +40,8 @@ class Monitor:
     def of(cls, topic: str, settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
         """For a worker that reads this topic; nothing is served yet."""
         metrics = IndexMetrics(topic)
-        health = Health(settings.stall_s, settings.hang_s, lambda: (metrics.text(), CONTENT_TYPE))
+        page = assembled(FRESHNESS, "freshness", ["freshness"])
+        health = Health(settings.stall_s, settings.hang_s, lambda: (metrics.text(), CONTENT_TYPE), page=page)
         return cls(metrics, health, tracer=tracer or NoTracer())
 
     def loaded(self, model: EmbeddingModel) -> None:

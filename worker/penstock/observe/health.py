@@ -10,16 +10,19 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from typing import Any
 
-JSON, TEXT = b"application/json", b"text/plain; charset=utf-8"
+from penstock.observe.page import Page
+
+JSON, TEXT, HTML = b"application/json", b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 
 
 @dataclass(slots=True)
 class Health:
     """``stall_s`` is the longest that the loop may take for a turn, ``hang_s`` that work which waits for nobody may.
 
-    An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is stuck,
-    and so is one whose forward pass does not end. ``silent`` tells what has given no sign of life for longest, and how
-    many seconds. ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
+    An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is
+    stuck, and so is one whose forward pass does not end. ``silent`` tells what has given no sign of life for
+    longest, and how many seconds. ``page`` is at the root, if there is one. ``started`` is set once the models are
+    loaded, ``ready`` once the collection is open, too.
     """
 
     stall_s: float = 45.0
@@ -27,6 +30,7 @@ class Health:
     metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
     clock: Callable[[], float] = time.monotonic
     silent: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
+    page: Page | None = None
     started: bool = False
     ready: bool = False
     _turned: float | None = field(default=None, init=False)
@@ -46,6 +50,11 @@ class Health:
         """An ASGI application."""
         status, body, kind = self.answer(scope["path"])
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
+        if self.page and kind == HTML:
+            headers += [
+                (b"content-security-policy", self.page.policy.encode()),
+                (b"x-content-type-options", b"nosniff"),
+            ]
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
@@ -53,20 +62,25 @@ class Health:
         """Status, body and content type."""
         match path:
             case "/healthz":
-                where, silent_s = self.silent()
-                if self.stalled_s >= self.stall_s:
-                    return 503, _stuck("loop", self.stalled_s), JSON
-                if silent_s >= self.hang_s:
-                    return 503, _stuck(where, silent_s), JSON
-                return 200, b'{"status":"alive"}', JSON
+                return *self._alive(), JSON
             case "/startz" | "/readyz":
                 word, true = ("started", self.started) if path == "/startz" else ("ready", self.ready)
                 return 200 if true else 503, f'{{"{word}":{str(true).lower()}}}'.encode(), JSON
             case "/metrics":
                 body, kind = self.metrics()
                 return 200, body, kind.encode()
+            case "/" if self.page:
+                return 200, self.page.html.encode(), HTML
             case _:
                 return 404, b"/healthz, /startz, /readyz and /metrics are here\n", TEXT
+
+    def _alive(self) -> tuple[int, bytes]:
+        where, silent_s = self.silent()
+        if self.stalled_s >= self.stall_s:
+            return 503, _stuck("loop", self.stalled_s)
+        if silent_s >= self.hang_s:
+            return 503, _stuck(where, silent_s)
+        return 200, b'{"status":"alive"}'
 
 
 def _stuck(where: str, seconds: float) -> bytes:

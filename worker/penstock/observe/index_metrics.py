@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, TypeVar
 
-from prometheus_client import Counter, Histogram
+from prometheus_client import Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
@@ -44,6 +44,11 @@ class IndexMetrics(Metrics):
             "penstock_index_freshness_seconds", "From a record's time on the topic to when it is done: searchable.",
             ["topic"], buckets=FRESH_S, registry=self.registry,
         )  # fmt: skip
+        self._newest = Gauge(
+            "penstock_index_newest_record_timestamp_seconds", "Time of the newest record that is done, since 1970.",
+            ["topic"], registry=self.registry,
+        )  # fmt: skip
+        self._newest_s = 0.0
         self._batches = Histogram(
             "penstock_index_batch_records", "Records in a batch.", buckets=RECORDS, registry=self.registry
         )
@@ -66,10 +71,13 @@ class IndexMetrics(Metrics):
         for letter in work.letters:
             self._letters.labels(self._topic, letter.stage, type(letter.error).__name__).inc()
         self._gaps.labels(self._topic).inc(sum(gap.found - gap.expected for gap in work.batch.gaps))
+        times_s = [record.timestamp_ms / 1000 for record in records if record.timestamp_ms is not None]
+        self._newest_s = max(self._newest_s, *times_s) if times_s else self._newest_s
+        if self._newest_s:
+            self._newest.labels(self._topic).set(self._newest_s)
         fresh = self._fresh.labels(self._topic)
-        for record in records:
-            if record.timestamp_ms is not None:
-                fresh.observe(max(0.0, now_s - record.timestamp_ms / 1000))
+        for time_s in times_s:
+            fresh.observe(max(0.0, now_s - time_s))
         self._chunks.labels("embedded").inc(work.chunks)
         self._chunks.labels("kept").inc(work.kept)
 
