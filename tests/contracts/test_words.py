@@ -241,8 +241,23 @@ def test_a_collection_keeps_what_it_was_made_with() -> None:
 def test_terms_of_a_later_version_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     with closing(Connection(QdrantSettings(path=Path(":memory:")))) as connection:
         with monkeypatch.context() as later:
-            later.setattr(Connection, "terms", Weighting(version=2))
-            with pytest.raises(Misconfigured, match="terms of version 2"):
+            later.setattr(Connection, "terms", Weighting(version=3))
+            with pytest.raises(Misconfigured, match="terms of version 3"):
                 open_collection(connection, "documents", IDENTITY)
-        with pytest.raises(Misconfigured, match="terms of version 2"):
+        with pytest.raises(Misconfigured, match="terms of version 3"):
             find_collection(connection, "documents", IDENTITY)
+
+
+def test_a_collection_of_stems_is_searched_by_stems_whoever_opens_it(tmp_path: Path) -> None:
+    with closing(Connection(QdrantSettings(path=tmp_path, terms_language="german"))) as connection:
+        store = connection.store(open_collection(connection, "documents", IDENTITY))
+        store.upsert([point("ventil", "Das Ventil schließt, wenn das Wasser steigt."), point("hydro", "Turbinen")])
+    with closing(Connection(QdrantSettings(path=tmp_path))) as connection:
+        store = connection.store(find_collection(connection, "documents", IDENTITY))
+        (hits,) = store.search([Lookup(None, "acme", 10, NOW, text="die Turbine")])
+        assert [hit.key.document for hit in hits] == ["hydro"]
+        (hits,) = store.search([Lookup(None, "acme", 10, NOW, text="steigende Ventile")])
+        assert [hit.key.document for hit in hits] == ["ventil"]
+        store.upsert([point("more", "eine Turbine")])
+        (hits,) = store.search([Lookup(None, "acme", 10, NOW, text="turbinen")])
+        assert {hit.key.document for hit in hits} == {"hydro", "more"}

@@ -7,6 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from penstock.adapters.stems import stemmed
+from penstock.core.errors import Misconfigured
 from penstock.core.terms import K1, MOST_TERMS, Weighting, contained, reach, spelt, verbatim, words
 
 W = Weighting()
@@ -93,3 +95,18 @@ def test_a_text_contains_a_phrase_word_by_word() -> None:
     assert contained("It is Open\nSource, see libfoo6.", both) == 1
     assert contained("open sources; libfoo6", both) == 0.5
     assert contained("reopen source of libfoo", both) == 0
+
+
+def test_words_of_letters_are_reduced_to_their_stems_and_others_stay() -> None:
+    german = stemmed(Weighting(), "german")
+    assert german.of_query("Turbinen") == german.of_query("turbine") == german.of_query("TURBINE")
+    assert german.of_query("Häuser") == german.of_query("haus")
+    assert set(german.of_query("libfoo6")) >= set(Weighting().of_query("libfoo6")) - set(Weighting().of_query("libfoo"))
+    assert german.of_query("水力発電") == Weighting().of_query("水力発電")
+    assert Weighting().of_query("Turbinen") != Weighting().of_query("turbine")
+    assert (german.version, german.language) == (2, "german")
+
+
+def test_stems_of_an_unknown_language_are_refused() -> None:
+    with pytest.raises(Misconfigured, match=r"there are no stems of 'klingon': arabic, .*german"):
+        stemmed(Weighting(), "klingon")

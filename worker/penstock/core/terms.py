@@ -10,7 +10,7 @@ import math
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cache, lru_cache
 from itertools import groupby, pairwise
 from typing import NamedTuple
@@ -64,6 +64,10 @@ ACCENTS = dict.fromkeys(
 """Marks that writers leave out: of Latin, Greek and Cyrillic, Hebrew, Arabic. Elsewhere marks are vowels."""
 
 
+Stem = Callable[[str], str]
+"""From a word in lower case to what its forms have in common."""
+
+
 class Terms(NamedTuple):
     """A sparse vector: 32-bit numbers of terms, ascending, and the weight of each."""
 
@@ -75,22 +79,24 @@ class Weighting(NamedTuple):
     """How texts become terms; a collection keeps to one.
 
     ``average`` is the length, in terms, that neither gains nor loses. It is fixed and not the mean of what is stored:
-    a text's terms depend on that text alone.
+    a text's terms depend on that text alone. ``stem`` reduces words of letters to their stems in ``language``.
     """
 
     average: int = AVERAGE
     version: int = 1
+    language: str = ""
+    stem: Stem | None = None
 
     def of_document(self, text: str) -> Terms:
         """Each term with its BM25 weight, below ``K1 + 1``."""
-        counts = Counter(_numbered(text))
+        counts = Counter(_numbered(text, self.stem))
         saturation = K1 * (1 - B + B * counts.total() / self.average)
         indices = sorted(counts)
         return Terms(indices, [counts[term] * (K1 + 1) / (counts[term] + saturation) for term in indices])
 
     def of_query(self, text: str, most: int = MOST_TERMS) -> list[int]:
         """The first ``most`` different terms, ascending."""
-        return sorted(list(dict.fromkeys(_numbered(text)))[:most])
+        return sorted(list(dict.fromkeys(_numbered(text, self.stem)))[:most])
 
 
 def rarity(texts: int, having: int) -> float:
@@ -185,16 +191,20 @@ def folded(word: str) -> str:
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKD", lower).translate(ACCENTS))
 
 
-def spelt(word: str) -> list[str]:
-    """The terms of one word: itself, and its parts where it has some."""
+def spelt(word: str, stem: Stem | None = None) -> list[str]:
+    """The terms of one word: itself, and its parts where it has some; by their stems, if they are of letters only."""
     runs = [(spaceless, "".join(run)) for spaceless, run in groupby(word, _is_spaceless)]
     if any(spaceless for spaceless, _ in runs):
-        return [term for spaceless, run in runs for term in (_pairs(run) if spaceless else spelt(run))]
+        return [term for spaceless, run in runs for term in (_pairs(run) if spaceless else spelt(run, stem))]
     parts = list(_parts(word)) if len(word) <= LONGEST else []
     if not parts:
         return []
-    whole = folded(word.strip("_"))
-    return [whole] if parts == [word] else list(dict.fromkeys([whole, *map(folded, parts)]))
+    terms = [_term(part, stem) for part in parts]
+    return terms if parts == [word] else list(dict.fromkeys([folded(word.strip("_")), *terms]))
+
+
+def _term(part: str, stem: Stem | None) -> str:
+    return folded(stem(part.casefold()) if stem and part.isalpha() else part)
 
 
 def _folded_words(text: str) -> str:
@@ -202,16 +212,16 @@ def _folded_words(text: str) -> str:
     return f" {' '.join(folded(word.strip('_')) for word in words(text))} "
 
 
-def _numbered(text: str) -> list[int]:
+def _numbered(text: str, stem: Stem | None) -> list[int]:
     found: list[int] = []
     for word in words(text):
-        found += _known(word) if len(word) <= KNOWN_LETTERS else map(_number, spelt(word))
+        found += _known(word, stem) if len(word) <= KNOWN_LETTERS else map(_number, spelt(word, stem))
     return found
 
 
 @lru_cache(KNOWN_WORDS)
-def _known(word: str) -> tuple[int, ...]:
-    return tuple(map(_number, spelt(word)))
+def _known(word: str, stem: Stem | None) -> tuple[int, ...]:
+    return tuple(map(_number, spelt(word, stem)))
 
 
 def _number(term: str) -> int:

@@ -112,6 +112,9 @@ class QdrantSettings(Group):
     terms: bool = True
     """Let a collection that is made hold the words of each chunk, to be searched by, too. One that is there stays as it
     is: query workers follow what they find."""
+    terms_language: Annotated[str, Field(pattern="^[a-z_]*$")] = ""
+    """Reduce words to their stems, as in this language (english, german, …; with the extra stem), in a collection that
+    is made. Empty: words as they are, in any language."""
     shards: Count | None = None
     """Shards of a collection that is made; the server's default when empty."""
     replication_factor: Count | None = None

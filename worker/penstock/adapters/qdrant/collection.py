@@ -11,6 +11,7 @@ from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape
+from penstock.adapters.stems import PLAIN, STEMMED, stemmed
 from penstock.core.errors import Misconfigured, Refused, Unavailable
 from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
 from penstock.core.terms import Weighting
@@ -111,7 +112,7 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         metadata: dict[str, Any] = {IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex}
         layout = connection.layout
         if shape.terms is not None:
-            metadata[WEIGHTING] = shape.terms._asdict()
+            metadata[WEIGHTING] = {name: value for name, value in shape.terms._asdict().items() if name != "stem"}
             rarity = grpc.SparseVectorParams(modifier=grpc.Modifier.Idf)
             layout |= {"sparse_vectors_config": grpc.SparseVectorConfig(map={TERMS: rarity})}
         request = grpc.CreateCollection(
@@ -131,9 +132,9 @@ def describe(service: Any, actual: str) -> tuple[dict[str, Any], Shape]:
     sizes = {name: int(vector.size) for name, vector in config.params.vectors_config.params_map.map.items()}
     metadata = convert.payload_of(config.metadata)
     terms = metadata.get(WEIGHTING) if TERMS in config.params.sparse_vectors_config.map else None
-    if terms is not None and terms["version"] != Weighting().version:
+    if terms is not None and terms["version"] not in (PLAIN, STEMMED):
         raise Misconfigured(f"collection {actual!r} has terms of version {terms['version']}: use a later Penstock")
-    weighting = Weighting(int(terms["average"]), int(terms["version"])) if terms is not None else None
+    weighting = stemmed(Weighting(int(terms["average"])), terms.get("language") or "") if terms is not None else None
     return metadata, Shape(sizes.get(VECTOR, 0), sizes.get(FULL, 0), weighting)
 
 

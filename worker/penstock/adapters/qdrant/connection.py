@@ -12,6 +12,7 @@ from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.filters import keys
 from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
+from penstock.adapters.stems import stemmed
 from penstock.core.filters import FieldType
 from penstock.core.terms import Weighting
 from penstock.settings import QdrantSettings
@@ -75,7 +76,9 @@ class Connection:
     @property
     def terms(self) -> Weighting | None:
         """How points of a new collection get terms, None if they shall have none."""
-        return Weighting() if self._settings.terms else None
+        if not self._settings.terms:
+            return None
+        return stemmed(Weighting(), self._settings.terms_language)
 
     @property
     def layout(self) -> dict[str, Any]:
