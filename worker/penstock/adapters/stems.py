@@ -26,9 +26,9 @@ def stemmer(language: str) -> Callable[[str], str]:
     """
     try:
         import Stemmer  # noqa: PLC0415  # an extra
-    except ImportError:
+    except ImportError as error:
         raise Misconfigured(
-            f"qdrant.terms_language = {language}: stems need the extra stem (pip install 'penstock-worker[stem]')"
+            f"qdrant.terms_language = {language}: words by their stems need the extra stem ({error.name} is missing)"
         ) from None
     languages = Stemmer.algorithms()
     if language not in languages:
