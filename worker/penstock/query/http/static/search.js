@@ -157,7 +157,8 @@ function showFacets() {
     const others = narrowed.filter((one) => one[0] === name && !known.includes(JSON.stringify(one))).map(([, value]) => ({ value }));
     return made("div", { className: "facet" }, `${name}:`, ...[...values, ...others].map((one) => {
       const own = JSON.stringify([name, one.value]), on = narrowed.some((chosen) => JSON.stringify(chosen) === own);
-      const button = made("button", { type: "button", dir: "auto", textContent: one.documents == null ? one.value : `${one.value} ${one.documents.toLocaleString()}` });
+      const amount = one.documents == null ? [] : [" ", made("small", { textContent: one.documents.toLocaleString() })];
+      const button = made("button", { type: "button", dir: "auto" }, String(one.value), ...amount);
       button.setAttribute("aria-pressed", String(on));
       button.addEventListener("click", () => {
         narrowed = on ? narrowed.filter((chosen) => JSON.stringify(chosen) !== own) : [...narrowed, [name, one.value]];
