@@ -146,7 +146,7 @@ search:
 {{- /* Fails where query workers would answer whoever reaches them, and nobody has said that they may. */ -}}
 {{- define "penstock.closed" -}}
 {{- $http := (include "penstock.settings" (dict "root" . "settings" .Values.query.settings) | fromYaml).http | default dict -}}
-{{- if not (or (include "penstock.secret" .) $http.api_keys $http.allow_insecure (eq (toString $http.enabled) "false")) }}
+{{- if not (or (include "penstock.secret" .) $http.allow_insecure) }}
 {{- fail "whoever reaches the query workers would search every tenant's documents: put PENSTOCK_HTTP__API_KEYS into a Secret and name it in secrets.existingSecret, or set settings.http.allow_insecure=true" }}
 {{- end }}
 {{- end }}

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
+from datetime import datetime
 from typing import Any
 
 import httpx
@@ -432,7 +433,7 @@ class Gated:
     ],
 )
 def test_without_keys_a_local_worker_answers_to_local_names_only(host: str, status: int) -> None:
-    with served(documents(), None, local=True) as here:
+    with served(documents(), None, names=("localhost",)) as here:
         for path in ("/v1/info", "/metrics", "/healthz", "/"):
             assert here.client.get(path, headers={"host": host}).status_code == status
         answer = here.post("/v1/search", {"query": "water"}, host=host)
@@ -456,7 +457,7 @@ def test_what_is_null_is_absent_and_titles_and_fields_are_judged(here: ServedWor
 
 
 def test_without_keys_pages_from_elsewhere_may_not_ask_a_local_worker() -> None:
-    with served(documents(), None, local=True, origins=["https://intranet.example"]) as here:
+    with served(documents(), None, names=("localhost",), origins=["https://intranet.example"]) as here:
         for origin, status in (
             ("https://evil.example", 403),
             ("null", 403),
@@ -535,6 +536,8 @@ def test_a_key_goes_to_another_host_over_https_only() -> None:
         with pytest.raises(Misconfigured, match="printable ASCII") as refused:
             QueryClient("http://localhost:1", wrong).ask(body, 0.1)
         assert wrong not in str(refused.value)
+    with pytest.raises(Misconfigured, match="use https"):
+        QueryClient("http://user:p[ss@evil.example", "the key of one").ask(body, 0.1)
     for client in (QueryClient("http://127.0.0.1:1", "the key of one"), QueryClient("http://localhost:1", "the key")):
         with pytest.raises(Unavailable):
             client.ask(body, 0.1)
@@ -570,6 +573,75 @@ def test_agents_need_a_key_and_an_endpoint_that_is_served() -> None:
         assert "[sea]" in open_to_all.post("/mcp", call, **asked).json()["result"]["content"][0]["text"]
     with served(documents(), scorer()) as without:
         assert without.post("/mcp", call, **accept).status_code == 404
+
+
+def test_a_bug_within_a_tool_is_told_without_its_words_and_counted() -> None:
+    call = {
+        "jsonrpc": "2.0",
+        "id": 1,
+        "method": "tools/call",
+        "params": {"name": "search", "arguments": {"query": "a"}},
+    }
+    asked = {"accept": "application/json, text/event-stream", "content-type": "application/json"}
+    store: Any = Recorder(documents())
+    with served(store, None, mcp=True) as here:
+        here.search.answer = broken  # type: ignore[method-assign, assignment]
+        told = here.post("/mcp", call, **asked).json()["result"]
+        assert (told["isError"], told["content"][0]["text"]) == (True, "this is a bug; the worker's log has more")
+        assert "secret" in here.bugs[0]
+        del here.search.answer
+        store.away = True
+        assert here.post("/mcp", call, **asked).json()["result"]["content"][0]["text"] == "away"
+        metrics = here.client.get("/metrics").text
+        for status in ("500", "503"):
+            assert f'penstock_query_requests_total{{endpoint="mcp_search",status="{status}"}} 1.0' in metrics
+
+
+async def broken(_query: object) -> None:
+    raise RuntimeError("secret")
+
+
+def test_tenants_are_counted_once_at_a_time_and_nothing_else_waits_for_it() -> None:
+    class Counting(MemoryStore):
+        def documents(self, tenant: str, now: datetime) -> int:
+            counted.append(tenant)
+            assert gate.wait(30)
+            return super().documents(tenant, now)
+
+    counted: list[str] = []
+    gate, store = threading.Event(), Counting()
+    store.points |= documents().points
+    with served(store, None) as here, ThreadPoolExecutor(8) as clients:
+        waiting = [clients.submit(here.client.get, "/v1/overview") for _ in range(5)]
+        wait_until(lambda: bool(counted))
+        assert here.post("/v1/embeddings", {"input": "water"}).status_code == 200
+        gate.set()
+        assert [one.result().json()["documents"] for one in waiting] == [3] * 5
+        assert counted == [""]
+
+
+def test_who_asks_by_another_name_is_heard_where_it_is_named() -> None:
+    with served(documents(), None, names=("search.example", "localhost")) as here:
+        for host, status in (
+            ("search.example", 200),
+            ("SEARCH.example:8080", 200),
+            ("[::1]", 200),
+            ("evil.example", 403),
+        ):
+            assert here.client.get("/v1/info", headers={"host": host}).status_code == status
+        page = {"host": "search.example", "origin": "http://search.example:8080"}
+        assert here.client.get("/v1/info", headers=page).status_code == 200
+        event_loop = EventLoopThread()
+        operations = create_operations(here.service, create_app(here.service), ("localhost",))
+        with closing(event_loop), closing(HttpServer(event_loop, operations, "127.0.0.1", 0, 2.0)) as server:
+            url = f"http://127.0.0.1:{server.port}/metrics"
+            assert httpx.get(url).status_code == 200
+            assert httpx.get(url, headers={"host": "evil.example"}).status_code == 403
+
+
+def test_what_json_cannot_say_is_no_document(here: ServedWorker) -> None:
+    answer = here.post("/rerank", b'{"query": "a", "documents": [{"text": "a", "x": 1e999}], "return_documents": true}')
+    assert (answer.status_code, answer.json()["error"]["param"]) == (400, "documents.0")
 
 
 def test_an_overview_is_of_one_tenant() -> None:

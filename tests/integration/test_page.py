@@ -232,7 +232,7 @@ SCRIPTS = {
     "cpp": ("An old git with C++ in it.", "git and C++", "git"),
     "he": ("הטורבינה מסתובבת במים", "הטורבינה", "הטורבינה"),
 }
-LIMITS_OF_FIELDS = replace(LIMITS, filter_fields={"section": "keyword", "year": "integer"})
+LIMITS_OF_FIELDS = replace(LIMITS, filter_fields={"section": "keyword", "year": "integer", "even": "bool"})
 
 
 def library() -> MemoryStore:
@@ -242,6 +242,7 @@ def library() -> MemoryStore:
         metadata = {
             "section": "energy" if n % 4 else "plants",
             "year": 2000 + n % 3,
+            "even": n % 2 == 0,
             "home": f"https://example.org/{n}",
         }
         store.upsert([_point(f"note-{n:02}", f"Note {n}: water and a turbine.", metadata)])
@@ -318,6 +319,45 @@ def test_more_results_come_behind_those_that_are_there(shelves: Page) -> None:
     assert len(set(names)) == 41
     assert [rank.text for rank in shelves.all("#hits .rank")] == [f"{n}." for n in range(1, 42)]
     assert not shelves.one("#further").is_displayed()
+
+
+def test_more_results_are_those_of_the_search_that_is_shown(shelves: Page) -> None:
+    shelves.ask("water turbine")
+    shelves.until(lambda: len(shelves.all("#hits li")) == 10)
+    shelves.one("#q").send_keys(" handbook")
+    shelves.one("#further").click()
+    shelves.until(lambda: len(shelves.all("#hits li")) == 20)
+    names = [item.find_element(By.CSS_SELECTOR, ".chip").text for item in shelves.all("#hits li")]
+    body = {"query": "water turbine", "offset": 0, "top_k": 20}
+    answer = shelves.here.post("/v1/search", body).json()
+    assert names == [hit["document"] for hit in answer["hits"]]
+
+
+@pytest.mark.parametrize("value", ["2001 13", "true 20"])
+def test_numbers_and_truth_values_narrow_as_well(shelves: Page, value: str) -> None:
+    shelves.ask("water")
+    shelves.until(lambda: shelves.all("#hits li"))
+    next(button for button in shelves.all(".facet button") if button.text == value).click()
+    wanted = f"year: {value[:4]}" if value[0] == "2" else "even: true"
+    shelves.until(lambda: shelves.all("#hits li") and all(wanted in item.text for item in shelves.all("#hits li")))
+    shelves.until(lambda: "documents" in shelves.one("#status").text)
+
+
+@pytest.mark.parametrize("query", ["in=null&in=5&in=[1,2]&in={}", "narrowed=x", "in=[", "mode=none&doc="])
+def test_an_address_that_is_not_ours_breaks_nothing(shelves: Page, query: str) -> None:
+    shelves.browser.get(f"{shelves.here.client.base_url}/?q=water&{query}")
+    shelves.until(lambda: len(shelves.all("#hits li")) == 10)
+    shelves.until(lambda: shelves.all(".facet button"))
+
+
+def test_a_document_that_is_opened_twice_is_shown_once(shelves: Page) -> None:
+    shelves.ask("penstock valves")
+    shelves.until(lambda: shelves.all("#hits li"))
+    script = "go({...asItIs(), doc: 'handbook'}); showDocument('handbook'); showDocument('handbook');"
+    shelves.browser.execute_script(script)
+    shelves.until(lambda: len(shelves.all("#chunks li")) >= 5)
+    shelves.browser.execute_async_script("setTimeout(arguments[0], 500)")
+    assert len(shelves.all("#chunks li")) == len(shelves.all("#strip i")) == 5
 
 
 def test_back_and_forward_bring_searches_again(shelves: Page) -> None:

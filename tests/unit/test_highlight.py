@@ -31,6 +31,8 @@ def shown(query: str, text: str) -> str:
         ("libfoo6", "the [libfoo6] package, [libfoo]"),
         ("server", "an HTTP[Server]"),
         ('"see foo_bar-2.0"', "[see] [foo_bar-2.0]."),
+        ("Bücher über Wasser", "[Bücher] über dem [Wasser]"),
+        ("o que não é água", "que não é [água]"),
         ("the who", "[the] [who] and whoever"),
         ("!?", "nothing !? at all"),
         ("emoji 😀", "😀😀 an [emoji] 😀"),

@@ -302,6 +302,22 @@ def test_pages_of_a_query_agree_and_leave_nothing_out(judged: bool, terms: Weigh
     assert [hit.retrieval_rank for hit in pages[1].documents] == [hit.retrieval_rank for hit in whole.documents[9:18]]
 
 
+@pytest.mark.parametrize("judged", [True, False])
+@pytest.mark.parametrize("terms", [None, Weighting()])
+def test_pages_agree_where_documents_are_long_and_beyond_the_candidates(judged: bool, terms: Weighting | None) -> None:
+    long = [(f"book{n}", *(f"water turbine of book {n}, part {i}" for i in range(30))) for n in range(4)]
+    store, judge = stored(*MANY, *long, terms=terms), scorer() if judged else None
+    asked = {"candidates": 20, "offset": 0, "fetched": 200, "top_k": 44}
+    whole = ask(Search(encoder(), store, judge), query("water turbine", **asked))
+    assert len({one.hit.key.document for one in whole.documents}) == 44
+    assert not whole.unjudged
+    pages = [
+        ask(Search(encoder(), store, judge), query("water turbine", **{**asked, "top_k": 7, "offset": offset}))
+        for offset in range(0, 49, 7)
+    ]
+    assert [one.hit.key for page in pages for one in page.documents] == [one.hit.key for one in whole.documents]
+
+
 def test_what_is_below_the_threshold_is_left_out_and_others_take_its_place() -> None:
     store = stored(*MANY, terms=Weighting())
     every = ask(Search(encoder(), store, scorer()), query("water turbine", top_k=40)).documents
@@ -334,7 +350,7 @@ def test_a_threshold_that_nothing_can_pass_is_refused() -> None:
 
 def test_what_was_not_judged_for_want_of_time_passes_no_threshold_of_the_reranker() -> None:
     search = Search(encoder(), stored(*TEXTS), scorer(Slow(1.0)))
-    wish = Shaping(threshold=Threshold(rerank_score=0.0001))
+    wish = Shaping(threshold=Threshold(rerank_score=0.0))
     answer = ask(search, query("water turbine", timeout_s=0.3, shaping=wish))
     assert (answer.documents, answer.not_reranked) == ([], "the deadline was near")
 

@@ -63,6 +63,7 @@ def run_query_worker(
     ``answering`` hears the port, once there are answers: HTTP listens before, but is not ready. ``bar`` shows a live
     line. What is opened here is closed here: HTTP first, since what is under way there needs the search.
     """
+    settings.http.check_closed()
     shutdown = Shutdown(stop)
     with ExitStack() as opened:
         tracer = open_tracer(settings.trace, "penstock-query", __version__, traces_lost)
@@ -117,7 +118,7 @@ def _listen(
     drain_s = settings.query.drain_timeout_s * DRAIN_SHARE
     api = create_app(service)
     if monitor.port is not None:
-        apart = create_operations(service, api)
+        apart = create_operations(service, api, names_of(monitor.host))
         operated = front.enter_context(closing(HttpServer(event_loop, apart, monitor.host, monitor.port, drain_s)))
         operated.when_ended(stop.set)
         log.info("monitored", host=monitor.host, port=operated.port)
@@ -153,12 +154,17 @@ def _service(settings: Settings, models: Models, tracer: Tracer) -> Service:
         bug=lambda endpoint, error: log.error("bug", endpoint=endpoint, error=str(error), exc_info=error),
         health=Health(settings.monitor.stall_s, settings.monitor.hang_s, silent=models.silent),
         tracer=tracer,
-        local=is_local(http.host) and not keys,
+        names=http.hosts or (() if keys or http.allow_insecure else names_of(http.host)),
         origins=http.cors_origins,
         examples=settings.query.examples,
         mcp=http.mcp and find_spec("mcp") is not None,
         operated_apart=settings.monitor.port is not None,
     )
+
+
+def names_of(host: str) -> tuple[str, ...]:
+    """What a server without keys answers to that listens there: where only this machine reaches it, local names."""
+    return ("localhost",) if is_local(host) else ()
 
 
 def _model_api(settings: Settings, models: Models, search: Search) -> ModelApi:

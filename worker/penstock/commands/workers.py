@@ -62,6 +62,7 @@ def answer_queries(
         raise Misconfigured("nothing to listen to: set PENSTOCK_QUERY__TOPIC, or leave PENSTOCK_HTTP__ENABLED on")
     if once and not settings.query.topic:
         raise Misconfigured("--once is about a topic: set PENSTOCK_QUERY__TOPIC")
+    settings.http.check_closed()
     stop = stop_on_signals()
     from penstock.assembly.models import load_models  # noqa: PLC0415  # slow: first what can fail at once
     from penstock.assembly.query import run_query_worker  # noqa: PLC0415

@@ -1,6 +1,7 @@
 """Names of machines: whether one is this machine, and what a web page calls where it comes from."""
 
 import re
+from collections.abc import Sequence
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
@@ -22,6 +23,14 @@ def is_local(host: str) -> bool:
         return name.lower().rstrip(".") == "localhost"
 
 
+def is_named(host: str, names: Sequence[str]) -> bool:
+    """Whether a Host header says one of these names; localhost is any address of this machine."""
+    match = HOST.fullmatch(host)
+    if match is None:
+        return False
+    return (match[1] or match[2]).lower().rstrip(".") in names or ("localhost" in names and is_local(host))
+
+
 def is_origin(text: str) -> bool:
     """Whether it is what browsers send as Origin: scheme, host in lower case, and a port that is not the usual one."""
     return ORIGIN.fullmatch(text) is not None
@@ -32,5 +41,5 @@ def leaks(url: str) -> bool:
     try:
         parts = urlsplit(url)
     except ValueError:
-        return False
+        return True  # who can tell
     return parts.scheme == "http" and not is_local(parts.netloc.rpartition("@")[2])

@@ -45,8 +45,9 @@ class Threshold:
 
     def passes(self, one: "Ranked") -> bool:
         """Whether it has that much of both."""
-        judged = self.rerank_score is None or (one.rerank_score or 0.0) >= self.rerank_score
-        return judged and (self.retrieval_score is None or one.hit.score >= self.retrieval_score)
+        if self.rerank_score is not None and (one.rerank_score is None or one.rerank_score < self.rerank_score):
+            return False
+        return self.retrieval_score is None or one.hit.score >= self.retrieval_score
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class Query:
 
     ``rerank`` None means as far as there is a reranker. ``after`` must be searchable first. ``mode`` None means as this
     worker usually does, as far as the collection has terms. ``offset`` is how many documents of the order come before
-    those that are wanted, None where nobody pages: then fewer candidates may do. ``include`` None is all fields.
+    those that are wanted, None where nobody pages. Pages are cut from one order: ``fetched`` is how many chunks are in
+    it then, however deep the page; those behind the candidates are not reranked. ``include`` None is all fields.
     """
 
     id: str
@@ -81,6 +83,7 @@ class Query:
     mode: Mode | None = None
     shaping: Shaping = Shaping()
     offset: int | None = None
+    fetched: int = 0
     highlight: bool = False
     include: frozenset[str] | None = None
 

@@ -177,7 +177,7 @@ def parts(run: str) -> Iterator[tuple[int, str]]:
         yield from enumerate(_pairs(run))
         return
     at = 0
-    for part in _parts(run):
+    for part in _parts(run) if len(run) <= LONGEST else ():
         at = run.index(part, at)
         yield at, part
         at += len(part)
@@ -193,14 +193,14 @@ def folded(word: str) -> str:
 
 def spelt(word: str, stem: Stem | None = None) -> list[str]:
     """The terms of one word: itself, and its parts where it has some; by their stems, if they are of letters only."""
-    runs = [(spaceless, "".join(run)) for spaceless, run in groupby(word, _is_spaceless)]
-    if any(spaceless for spaceless, _ in runs):
-        return [term for spaceless, run in runs for term in (_pairs(run) if spaceless else spelt(run, stem))]
-    parts = list(_parts(word)) if len(word) <= LONGEST else []
-    if not parts:
+    pieces = [piece for _, piece in runs(word)]
+    if len(pieces) > 1 or _is_spaceless(word[:1] or " "):
+        return [term for piece in pieces for term in (_pairs(piece) if _is_spaceless(piece[0]) else spelt(piece, stem))]
+    split = [part for _, part in parts(word)]
+    if not split:
         return []
-    terms = [_term(part, stem) for part in parts]
-    return terms if parts == [word] else list(dict.fromkeys([folded(word.strip("_")), *terms]))
+    terms = [_term(part, stem) for part in split]
+    return terms if split == [word] else list(dict.fromkeys([folded(word.strip("_")), *terms]))
 
 
 def _term(part: str, stem: Stem | None) -> str:

@@ -25,25 +25,34 @@ class Found(NamedTuple):
 
 def first_limit(query: Query, *, reordered: bool) -> int:
     """Where nothing changes the order, a few chunks per document wanted nearly always do."""
-    return query.candidates if reordered else min(query.candidates, query.depth * UNRANKED_PER_DOCUMENT)
+    if query.offset is not None:
+        return max(query.fetched, query.candidates)
+    return query.candidates if reordered else min(query.candidates, query.top_k * UNRANKED_PER_DOCUMENT)
 
 
 def next_limit(query: Query, limit: int, found: Found, took_s: float, left_s: float) -> int | None:
     """How many to fetch instead, or None where these do, or where there is no time for more."""
+    if query.offset is not None:
+        return None
     documents = Counter(hit.key.document for hit in found.hits)
     fill = sum(min(chunks, query.shaping.chunks_per_document) for chunks in documents.values())
-    if found.all or fill >= query.depth or limit >= CROWDED:
+    if found.all or fill >= query.top_k or limit >= CROWDED:
         return None
     more = query.candidates if limit < query.candidates else min(CROWDED, limit * CROWDED_STEP)
     return more if took_s * more / limit < left_s * CROWDED_SHARE else None
 
 
 def chosen(query: Query, hits: Sequence[Hit]) -> list[Hit]:
-    """The candidates, and of the hits behind them the best of each new document, until there are enough."""
+    """The candidates, and of the hits behind them the best of each new document, until there are ``top_k``.
+
+    Where pages are cut, all hits.
+    """
+    if query.offset is not None:
+        return list(hits)
     candidates = list(hits[: query.candidates])
     seen = {hit.key.document for hit in candidates}
     for hit in hits[query.candidates :]:
-        if len(seen) >= query.depth:
+        if len(seen) >= query.top_k:
             break
         if hit.key.document not in seen:
             seen.add(hit.key.document)

@@ -23,7 +23,7 @@ son ses comment lo gli uno di del della dei delle e o è sono nel nella con per 
 las y por para su sus como os uma dos em na nos nas com não het een van niet op te voor met zijn dat aan
 """
 
-FUNCTION_WORDS = frozenset(_LITTLE.split())
+FUNCTION_WORDS = frozenset(map(folded, _LITTLE.split()))
 """Of English, German, French, Italian, Spanish, Portuguese and Dutch: not marked where a query has other words."""
 
 Spans = list[tuple[int, int]]

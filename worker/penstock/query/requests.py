@@ -169,7 +169,7 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
         tenant=tenant,
         text=body.query,
         top_k=top_k,
-        candidates=max((body.offset or 0) + top_k, body.candidates or limits.candidates),
+        candidates=max(top_k, body.candidates or limits.candidates),
         timeout_s=body.timeout_ms / 1000 if body.timeout_ms else limits.timeout_s,
         instruction=body.instruction,
         rerank=body.rerank,
@@ -183,6 +183,7 @@ def to_query(body: QueryBody, limits: Limits, name: str, tenant: str) -> Query:
             None if body.score_threshold is None else Threshold(**body.score_threshold.model_dump()),
         ),
         offset=body.offset,
+        fetched=0 if body.offset is None else limits.most_candidates,
         highlight=bool(body.highlight),
         include=None if body.include is None else frozenset(body.include),
     )

@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from itertools import accumulate
 from typing import Any, TypeVar
 
@@ -70,6 +71,11 @@ class Retrieved:
     tokens: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)
 
+    @property
+    def judged(self) -> list[Hit]:
+        """Those that the reranker sees: all, or the candidates before what only deeper pages need."""
+        return self.hits if self.query.offset is None else self.hits[: self.query.candidates]
+
 
 class Search:
     """Answers queries over one collection. For one event loop; ``close`` ends its threads."""
@@ -92,6 +98,7 @@ class Search:
         self._clock = clock
         self._now = now
         self._threads = (ThreadPoolExecutor(2), ThreadPoolExecutor(1))
+        self._looking = ThreadPoolExecutor(1)
         self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
             lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
         )
@@ -164,8 +171,9 @@ class Search:
         return await asyncio.get_running_loop().run_in_executor(self._threads[later], work, *given)
 
     async def look(self, question: Callable[[Searcher, str, datetime], T], tenant: str) -> T:
-        """What the store says of a tenant; no search waits for it."""
-        return await self.in_thread(question, self._store, tenant, self._now(), later=True)
+        """What the store says of a tenant, one question after the other; nothing else waits for it."""
+        work = partial(question, self._store, tenant, self._now())
+        return await asyncio.get_running_loop().run_in_executor(self._looking, work)
 
     async def order(self, retrieved: Retrieved) -> Answer:
         """Let the reranker order the candidates, if it can before the deadline."""
@@ -178,7 +186,7 @@ class Search:
         else:
             watch.lap("rerank")
             ranked = reranked(retrieved.hits, logits, self.scorer.weight, shaper)
-        unjudged = 0 if logits is None else len(retrieved.hits) - len(logits)
+        unjudged = 0 if logits is None else len(retrieved.judged) - len(logits)
         ranked = ranked[query.offset or 0 :]
         if query.highlight:
             ranked = await self.in_thread(highlighted, query.text, ranked)
@@ -191,7 +199,7 @@ class Search:
             return None, ASKED_FOR_NONE
         if scorer is None or self.rank is None:
             return None, NO_RERANKER
-        texts = [titled(hit.title, hit.text) for hit in retrieved.hits]
+        texts = [titled(hit.title, hit.text) for hit in retrieved.judged]
         instruction = scorer.task(query.instruction)
         try:
             async with asyncio.timeout(retrieved.deadline - REPLY_S - self._clock()):
@@ -224,7 +232,7 @@ class Search:
         for step in (self.embed, self.lookup, self.rank, self._follow):
             if step is not None:
                 step.close()
-        for threads in self._threads:
+        for threads in (*self._threads, self._looking):
             threads.shutdown(wait=False)
 
     @property

@@ -7,12 +7,14 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, SecretStr, field_validator, model_validator
 
 from penstock.core.documents import LARGEST_EPOCH, TENANT
+from penstock.core.errors import Misconfigured
 from penstock.core.hosts import is_local, is_origin
 from penstock.core.queries import Mode
 from penstock.events.document import OrderBy, UnknownFields
 from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds, Topic, check_dead_letters
 
+NAME = re.compile(r"[a-z0-9._:-]+")
 KEY = re.compile(r"[!-~][ -~]{14,}[!-~]")
 
 
@@ -166,6 +168,9 @@ class HttpSettings(Group):
     requests need one (Authorization: Bearer <key>) and see that tenant only. Empty: the body names the tenant."""
     allow_insecure: bool = False
     """Permit answers without keys to whoever reaches a host that is not this machine."""
+    hosts: tuple[str, ...] = ()
+    """Names that the worker answers to (localhost: all addresses of this machine); pages of other names may not ask.
+    Empty: any name, but where there are no keys and only this machine can reach it, localhost."""
     cors_origins: tuple[str, ...] = ()
     """Web pages whose scripts may ask, like ["https://intranet.example"]; ["*"] for all, which needs api_keys."""
     mcp: bool = True
@@ -207,18 +212,25 @@ class HttpSettings(Group):
         return self
 
     @model_validator(mode="after")
-    def _closed(self) -> Self:
-        if self.enabled and not self.api_keys and not is_local(self.host) and not self.allow_insecure:
-            raise ValueError(
-                f"host: whoever reaches {self.host} would read and search every tenant's documents: set api_keys, "
-                "listen on 127.0.0.1, or set allow_insecure"
-            )
+    def _named(self) -> Self:
         for origin in self.cors_origins:
             if origin != "*" and not is_origin(origin):
                 raise ValueError(f"cors_origins: {origin!r} is none: scheme://host or scheme://host:port, or *")
         if "*" in self.cors_origins and not (self.api_keys or self.allow_insecure):
             raise ValueError("cors_origins: without api_keys, * lets every web page read: name the pages")
+        for name in self.hosts:
+            if not NAME.fullmatch(name):
+                raise ValueError(f"hosts: {name!r} is no name in lower case, without a port")
         return self
+
+    def check_closed(self) -> None:
+        """Raises Misconfigured where a query worker would answer whoever comes, and nobody has said that it may."""
+        if self.enabled and not self.api_keys and not is_local(self.host) and not self.allow_insecure:
+            raise Misconfigured(
+                f"http.host: whoever reaches {self.host} would read and search every tenant's documents: set "
+                "PENSTOCK_HTTP__API_KEYS, listen on PENSTOCK_HTTP__HOST=127.0.0.1, or set "
+                "PENSTOCK_HTTP__ALLOW_INSECURE=true"
+            )
 
 
 class SearchSettings(Group):

@@ -92,14 +92,18 @@ class Admission:
         except ClientDisconnect:
             return Response(status_code=CLIENT_GONE)
         except Exception as error:  # noqa: BLE001  # one request's bug must not end the others
-            if isinstance(error, Unforeseen):
-                self.metrics.unforeseen(endpoint)
-                self.bug(endpoint, error)
-            rejected = rejection(error)
-            if rejected is None:
-                self.bug(endpoint, error)
-                rejected = Rejected("internal", "this is a bug; the worker's log has more")
-            return rejected.response()
+            return self.rejected(error, endpoint).response()
+
+    def rejected(self, error: Exception, endpoint: str) -> Rejected:
+        """What the client is told of a failure; a bug is logged, and told without its words."""
+        if isinstance(error, Unforeseen):
+            self.metrics.unforeseen(endpoint)
+            self.bug(endpoint, error)
+        rejected = rejection(error)
+        if rejected is None:
+            self.bug(endpoint, error)
+            rejected = Rejected("internal", "this is a bug; the worker's log has more")
+        return rejected
 
     async def _body(self, request: Request, most_bytes: int) -> bytes:
         told = request.headers.get("content-length", "")

@@ -1,5 +1,6 @@
 """The query worker over HTTP: searches, the models by themselves, health, metrics, and a page to try it on."""
 
+from collections.abc import Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -54,11 +55,11 @@ def create_app(service: Service) -> FastAPI:
             allow_headers=["*"],
             expose_headers=READABLE,
         )
-    app.add_middleware(Door, local=service.local, origins=service.origins)
+    app.add_middleware(Door, names=service.names, origins=service.origins)
     return app
 
 
-def create_operations(service: Service, api: FastAPI) -> FastAPI:
+def create_operations(service: Service, api: FastAPI, names: Sequence[str] = ()) -> FastAPI:
     """What is served on a port of its own: health, metrics, what is served, and the description of ``api``."""
     app = _documented({"supportedSubmitMethods": []})
     app.add_exception_handler(StarletteHTTPException, _not_found)
@@ -66,7 +67,7 @@ def create_operations(service: Service, api: FastAPI) -> FastAPI:
     add_metrics(app, service)
     add_info(app, service, keyed=False)
     app.openapi = api.openapi  # type: ignore[method-assign]  # as its documentation says
-    app.add_middleware(Door)
+    app.add_middleware(Door, names=names)
     return app
 
 

@@ -6,7 +6,7 @@ import httpx
 from pydantic import ValidationError
 
 from penstock.core.errors import Misconfigured, Unavailable
-from penstock.core.hosts import leaks
+from penstock.core.hosts import is_local, leaks
 from penstock.query.replies import ReplyBody
 from penstock.query.requests import QueryBody
 
@@ -38,6 +38,7 @@ class QueryClient:
                 content=body.model_dump_json(exclude_none=True, by_alias=True),
                 headers={"Authorization": f"Bearer {self.key}"} if self.key else {},
                 timeout=timeout_s + SPARE_S,
+                trust_env=not is_local(httpx.URL(self.url).host),  # a proxy is another machine
             )
         except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
             raise Misconfigured(f"--url {self.url}: {error}") from None

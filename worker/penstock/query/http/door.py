@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import uuid4
 
-from penstock.core.hosts import is_local
+from penstock.core.hosts import is_named
 from penstock.query.http.errors import Rejected
 
 REQUEST_ID = re.compile(r"[\w.:-]{1,128}", re.ASCII)
@@ -17,14 +17,14 @@ App = Callable[[Scope, Any, Any], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Door:
-    """Before an application. ``local``: it answers to local names, and to pages from local names or ``origins`` only.
+    """Before an application. It answers to ``names`` only, and to pages of these names or of ``origins``; none is any.
 
     Where no key is asked for, a page on the web may have its own name point to this machine and read, in a browser
     that runs here, what only this machine should (DNS rebinding); but it cannot choose the headers Host and Origin.
     """
 
     app: App
-    local: bool = False
+    names: Sequence[str] = ()
     origins: Sequence[str] = ()
 
     async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
@@ -39,7 +39,7 @@ class Door:
                 message["headers"] = [*message["headers"], (b"x-request-id", name.encode())]
             await send(message)
 
-        if self.local and (refused := self._foreign(scope)):
+        if self.names and (refused := self._foreign(scope)):
             await Rejected("forbidden", refused).response()(scope, receive, named)
             return
         if scope["method"] == "HEAD":
@@ -47,11 +47,13 @@ class Door:
         await self.app(scope, receive, named)
 
     def _foreign(self, scope: Scope) -> str:
-        if not is_local(_header(scope, b"host")):
-            return "without keys there are answers to localhost only: set http.api_keys"
-        origin = _header(scope, b"origin")
-        allowed = not origin or "*" in self.origins or origin in self.origins or is_local(origin.partition("://")[2])
-        return "" if allowed else f"pages of {origin[:200]} may not ask here: name it in http.cors_origins"
+        host, origin = _header(scope, b"host"), _header(scope, b"origin")
+        if not is_named(host, self.names):
+            return f"there are answers to {', '.join(self.names)} only: set http.hosts, or http.api_keys"
+        allowed = "*" in self.origins or origin in self.origins or is_named(origin.partition("://")[2], self.names)
+        return (
+            "" if allowed or not origin else f"pages of {origin[:200]} may not ask here: name it in http.cors_origins"
+        )
 
 
 def _header(scope: Scope, wanted: bytes) -> str:

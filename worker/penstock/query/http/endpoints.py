@@ -1,6 +1,7 @@
 """What clients ask for: searches, and the models by themselves, in the words of several APIs."""
 
 import time
+from http import HTTPStatus
 from uuid import uuid4
 
 from fastapi import FastAPI, Request
@@ -17,10 +18,18 @@ from penstock.query.http.service import Service
 from penstock.query.replies import ReplyBody, to_json, to_reply
 from penstock.query.requests import read_query, to_query
 
+TOOL = "mcp_search"
+"""What an agent's searches are counted as: the protocol answers 200 whatever became of them."""
+
+
+def most_of_search(service: Service) -> int:
+    """Bytes of a body."""
+    return min(service.max_search_body_bytes, service.max_body_bytes)
+
 
 def add_search(app: FastAPI, service: Service, admission: Admission) -> None:
     """The search."""
-    most = min(service.max_search_body_bytes, service.max_body_bytes)
+    most = most_of_search(service)
 
     @app.post("/v1/search", summary="Search", tags=["search"], **work("query.v1", "reply.v1"))
     async def search(request: Request) -> Response:
@@ -66,6 +75,30 @@ def add_models(app: FastAPI, service: Service, admission: Admission) -> None:
             return rejected.response()
 
 
+def add_mcp(app: FastAPI, service: Service, admission: Admission) -> None:
+    """The search as a tool, where the SDK is installed."""
+    from penstock.query.http.mcp import Mcp  # noqa: PLC0415  # an extra
+
+    mcp = Mcp(not service.keys, service.limits.longest_timeout_s)
+
+    def failed(error: Exception) -> str:
+        rejected = admission.rejected(error, TOOL)
+        service.metrics.request(TOOL, rejected.status)
+        return str(rejected)
+
+    @app.post("/mcp", include_in_schema=False)
+    async def answer(request: Request) -> Response:
+        async def work(body: bytes, tenant: str | None) -> Response:
+            async def search(asked: bytes) -> ReplyBody:
+                reply = await _reply(service, request, asked, tenant)
+                service.metrics.request(TOOL, HTTPStatus.OK)
+                return reply
+
+            return await mcp.answer(request.scope, body, search, failed)
+
+        return await admission(request, "mcp", most_of_search(service), work)
+
+
 async def _overview(service: Service, request: Request, tenant: str | None) -> Response:
     if service.overview is None:
         raise starting()
@@ -75,23 +108,6 @@ async def _overview(service: Service, request: Request, tenant: str | None) -> R
     if tenant is not None and named not in (None, tenant):
         raise Rejected("forbidden", f"the key is not for tenant {named!r}")
     return JSONResponse(await service.overview.of(tenant if tenant is not None else named or ""))
-
-
-def add_mcp(app: FastAPI, service: Service, admission: Admission) -> None:
-    """The search as a tool, where the SDK is installed."""
-    from penstock.query.http.mcp import Mcp  # noqa: PLC0415  # an extra
-
-    mcp, most = (
-        Mcp(not service.keys, service.limits.longest_timeout_s),
-        min(service.max_search_body_bytes, service.max_body_bytes),
-    )
-
-    @app.post("/mcp", include_in_schema=False)
-    async def answer(request: Request) -> Response:
-        async def work(body: bytes, tenant: str | None) -> Response:
-            return await mcp.answer(request.scope, body, lambda asked: _reply(service, request, asked, tenant))
-
-        return await admission(request, "mcp", most, work)
 
 
 async def _search(service: Service, request: Request, value: bytes, tenant: str | None) -> Response:

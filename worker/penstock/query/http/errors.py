@@ -58,6 +58,11 @@ class Rejected(Exception):
         super().__init__(text)
         self.kind = kind
 
+    @property
+    def status(self) -> int:
+        """Of the answer."""
+        return KINDS[self.kind].status
+
     def response(self) -> Response:
         """What the client gets."""
         status, _, retry_s = KINDS[self.kind]

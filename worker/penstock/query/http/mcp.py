@@ -17,7 +17,6 @@ from mcp.types import CallToolResult, ListToolsResult, TextContent, Tool, ToolAn
 from penstock import __version__
 from penstock.core.errors import InvalidEvent
 from penstock.events import schemas
-from penstock.query.http.errors import rejection
 from penstock.query.replies import HitBody, ReplyBody
 from penstock.query.search import TooLate
 
@@ -36,6 +35,9 @@ ABOUT = (
 Search = Callable[[bytes], Awaitable[ReplyBody]]
 """From a body as for /v1/search to the answer."""
 
+Failed = Callable[[Exception], str]
+"""Hears of a failure, and says what the agent is told of it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Mcp:
@@ -47,10 +49,10 @@ class Mcp:
     tenants: bool
     longest_s: float
 
-    async def answer(self, scope: Message, body: bytes, search: Search) -> Response:
+    async def answer(self, scope: Message, body: bytes, search: Search, failed: Failed) -> Response:
         """To one request over HTTP, whose body has been read."""
         server: Server[Any] = Server(
-            "penstock", version=__version__, on_list_tools=self._list, on_call_tool=_calling(search)
+            "penstock", version=__version__, on_list_tools=self._list, on_call_tool=_calling(search, failed)
         )
         manager = StreamableHTTPSessionManager(server, stateless=True, json_response=True)
         sent = _Sent(body)
@@ -76,8 +78,8 @@ class Mcp:
         return ListToolsResult(tools=[tool])
 
 
-def _calling(search: Search) -> Callable[..., Awaitable[CallToolResult]]:
-    """What is wrong with a call is told to the model, which may do better; a bug is the caller's."""
+def _calling(search: Search, failed: Failed) -> Callable[..., Awaitable[CallToolResult]]:
+    """What is wrong with a call is told to the model, which may do better."""
 
     async def call(_context: Any, asked: Any) -> CallToolResult:
         try:
@@ -88,11 +90,8 @@ def _calling(search: Search) -> Callable[..., Awaitable[CallToolResult]]:
                 raise InvalidEvent(f"{unknown[0]}: no such argument; there are {', '.join(ASKED)}")
             fields = {"include": TOLD, **given}
             return _told(await search(json.dumps(fields).encode()))
-        except Exception as error:
-            rejected = rejection(error)
-            if rejected is None:
-                raise
-            return CallToolResult(content=[TextContent(text=str(rejected))], is_error=True)
+        except Exception as error:  # noqa: BLE001  # else its words are the answer
+            return CallToolResult(content=[TextContent(text=failed(error))], is_error=True)
 
     return call
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from uuid import uuid4
 
 import numpy as np
+from pydantic import JsonValue
 
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.vectors import truncate
@@ -159,8 +160,16 @@ def _results(body: RerankBody, logits: Sequence[float]) -> list[dict[str, Any]]:
     if body.return_documents:
         for result in results:
             given = body.documents[result["index"]]
-            result["document"] = {"text": given} if isinstance(given, str) else given
+            result["document"] = {"text": given} if isinstance(given, str) else _finite(given, result["index"])
     return results
+
+
+def _finite(document: dict[str, JsonValue], number: int) -> dict[str, JsonValue]:
+    try:
+        json.dumps(document, allow_nan=False)
+    except ValueError:
+        raise InvalidEvent(f"documents.{number}: holds a number that JSON cannot") from None
+    return document
 
 
 def _scores(body: RerankBody, logits: Sequence[float]) -> list[dict[str, Any]]:

@@ -36,8 +36,8 @@ class Service:
     examples: Sequence[str] = ()
     tracer: Tracer = field(default_factory=NoTracer)
     stopping: bool = False
-    local: bool = False
-    """Answers to local names only, see ``Door``."""
+    names: Sequence[str] = ()
+    """Answers to these only, see ``Door``; none is any."""
     origins: Sequence[str] = ()
     """Web pages that may ask, beside its own."""
     mcp: bool = False

@@ -31,8 +31,10 @@ $("key-field").addEventListener("submit", (event) => {
   sessionStorage.setItem("key", $("key").value);
   begin();
 });
-$("tenant").addEventListener("change", overview);
+$("tenant").addEventListener("change", () => overview());
 window.addEventListener("popstate", follow);
+
+let counted = null; // the tenant whose documents are told of
 
 function askForKey(said = "") {
   $("key-field").hidden = false;
@@ -41,6 +43,7 @@ function askForKey(said = "") {
 }
 
 async function overview() {
+  counted = $("tenant").value;
   try {
     const there = await get(`v1/overview?${new URLSearchParams(whose())}`);
     info.overview = there;
@@ -75,8 +78,7 @@ async function begin() {
   for (const way of document.getElementsByName("mode")) way.defaultChecked = way.value === info.modes[0];
   $("rerank").disabled = !info.model.reranker;
   fetch("docs", { method: "HEAD" }).then((answer) => { $("docs").hidden = !answer.ok; });
-  followed = null;
+  followed = counted = null;
   follow();
-  overview();
 }
 begin();

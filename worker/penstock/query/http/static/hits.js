@@ -54,16 +54,20 @@ async function chunksOf(name) {
   const body = { query: $("q").value.trim() || name, filter: { field: "document", equals: name }, mode: "dense", rerank: false,
     highlight: true, chunks_per_document: most, candidates: most, top_k: size, offset: 0, ...whose() };
   const hits = [];
-  while (body.offset + size <= most) {
+  let whole = false;
+  while (!whole && body.offset < most) {
+    body.top_k = Math.min(size, most - body.offset);
     const reply = await ask(body);
     hits.push(...reply.hits);
-    if (reply.hits.length < size) break;
-    body.offset += size;
+    whole = reply.hits.length < body.top_k;
+    body.offset += body.top_k;
   }
-  return hits.sort((one, other) => one.chunk - other.chunk);
+  return { hits: hits.sort((one, other) => one.chunk - other.chunk), whole };
 }
 
+let opening = 0;
 async function showDocument(name) {
+  const own = ++opening;
   $("document-title").textContent = name;
   $("chunks").replaceChildren();
   $("strip").replaceChildren();
@@ -71,8 +75,8 @@ async function showDocument(name) {
   $("document-said").textContent = "reading …";
   if (!$("document").open) $("document").showModal();
   try {
-    const hits = await chunksOf(name);
-    if (asItIs().doc !== name) return;
+    const { hits, whole } = await chunksOf(name);
+    if (own !== opening) return;
     if (!hits.length) { $("document-said").textContent = "There is no such document, or none that you may see."; return; }
     const [first] = hits, length = Math.max(...hits.map((hit) => hit.end), 1);
     const best = hits.reduce((one, other) => (other.score > one.score ? other : one));
@@ -81,7 +85,8 @@ async function showDocument(name) {
     $("document-facts").append(made("span", { className: "chip", dir: "auto", textContent: name }), ...chips(first.metadata));
     if (first.timestamp) $("document-facts").append(made("span", { className: "chip", textContent: first.timestamp }));
     const nearest = $("q").value.trim() ? `; the ${hits.length > 1 ? "darkest is the one" : "score is how it lies"} nearest to the query` : "";
-    $("document-said").textContent = `${count(hits.length, "chunk")}, ${count(length, "character")}${nearest}`;
+    $("document-said").textContent = (whole ? `${count(hits.length, "chunk")}, ${count(length, "character")}` :
+      `its best ${count(hits.length, "chunk")}: more are not shown`) + nearest;
     let reached = 0;
     for (const hit of hits) {
       const piece = made("i", { title: `chunk ${hit.chunk}` });
@@ -92,7 +97,7 @@ async function showDocument(name) {
       $("chunks").append(chunkShown(hit, reached, hit === best && hits.length > 1));
       reached = Math.max(reached, hit.end);
     }
-  } catch (error) { $("document-said").textContent = error.message; }
+  } catch (error) { if (own === opening) $("document-said").textContent = error.message; }
 }
 
 function chunkShown(hit, reached, isBest) {

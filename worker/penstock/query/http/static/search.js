@@ -1,5 +1,6 @@
 const FIELDS = ["q", "instruction", "filter", "top_k", "candidates", "tenant"];
-let running = null, info = {}, facets = {}, narrowed = [], offset = 0;
+const KEPT = [...FIELDS, "mode", "rerank", "doc"]; // in the address, beside what narrows the search
+let running = null, info = {}, facets = {}, narrowed = [], last = null;
 
 class Refusal extends Error {
   constructor(answer, reply) {
@@ -43,13 +44,19 @@ function clear() {
 /* What the address holds: everything that a search is made of, and the document that is open. */
 function asItIs() {
   const given = new URLSearchParams(location.search), state = { narrowed: [] };
-  for (const [name, value] of given) if (name === "in") { try { state.narrowed.push(JSON.parse(value)); } catch { /* not ours */ } } else state[name] = value;
+  for (const name of KEPT) if (given.has(name)) state[name] = given.get(name);
+  for (const text of given.getAll("in")) {
+    try {
+      const one = JSON.parse(text);
+      if (Array.isArray(one) && one.length === 2 && typeof one[0] === "string" && ["string", "number", "boolean"].includes(typeof one[1])) state.narrowed.push(one);
+    } catch { /* not ours */ }
+  }
   return state;
 }
 
 function addressOf(state) {
   const query = new URLSearchParams();
-  for (const name of [...FIELDS, "mode", "rerank", "doc"]) if (state[name]) query.set(name, state[name]);
+  for (const name of KEPT) if (state[name]) query.set(name, state[name]);
   for (const one of state.narrowed ?? []) query.append("in", JSON.stringify(one));
   return query.size ? `?${query}` : location.pathname;
 }
@@ -79,6 +86,7 @@ function follow() {
   narrowed = state.narrowed;
   if (["instruction", "filter", "tenant"].some((name) => $(name).value)) $("options").open = true;
   showFacets();
+  if (($("tenant").value ?? "") !== counted) overview();
   const wanted = addressOf({ ...state, doc: "" });
   if (wanted !== followed) { followed = wanted; search(); }
   if (state.doc) showDocument(state.doc);
@@ -91,13 +99,15 @@ function whose() {
 
 function conditions() {
   const all = $("filter").value.trim() ? [JSON.parse($("filter").value)] : [];
-  for (const name of new Set(narrowed.map(([field]) => field)))
-    all.push({ field: `metadata.${name}`, any_of: narrowed.filter(([field]) => field === name).map(([, value]) => value) });
+  for (const name of new Set(narrowed.map(([field]) => field))) {
+    const any = narrowed.filter(([field]) => field === name).map(([, equals]) => ({ field: `metadata.${name}`, equals }));
+    all.push(any.length > 1 ? { any } : any[0]);
+  }
   return all.length > 1 ? { all } : all[0];
 }
 
 function asked() {
-  const body = { query: $("q").value, highlight: true, offset, ...whose() };
+  const body = { query: $("q").value, highlight: true, offset: 0, ...whose() };
   if ($("instruction").value.trim()) body.instruction = $("instruction").value.trim();
   for (const name of ["top_k", "candidates"]) if ($(name).value) body[name] = Number($(name).value);
   const filter = conditions();
@@ -112,19 +122,19 @@ async function search(more = false) {
   if (running) running.abort();
   const blank = !$("q").value.trim();
   $("start").hidden = !blank || !info.overview;
-  if (blank) { clear(); say(""); return; }
-  offset = more ? $("hits").children.length : 0;
-  let body;
-  try { body = asked(); } catch (error) { clear(); say(`filter: ${error.message}`, true); $("options").open = true; return; }
+  if (blank && !more) { clear(); say(""); return; }
+  try {
+    last = more ? { ...last, offset: $("hits").children.length } : asked();
+  } catch (error) { clear(); say(`filter: ${error.message}`, true); $("options").open = true; return; }
   running = new AbortController();
   const own = running, started = performance.now();
   say("searching …");
   try {
-    const reply = await ask(body, own.signal);
+    const reply = await ask(last, own.signal);
     if (own === running) show(reply, performance.now() - started, more);
   } catch (error) {
     if (error.name === "AbortError" || own !== running) return;
-    clear();
+    if (!more) clear();
     say(error instanceof Refusal ? error.message : `no answer: ${error.message}`, true);
     if (error.status === 401) { askForKey(error.message); $("key").focus(); }
   }
@@ -132,7 +142,7 @@ async function search(more = false) {
 
 function show(reply, took, more) {
   if (!more) clear();
-  const before = $("hits").children.length, size = Number($("top_k").value) || info.top_k;
+  const before = $("hits").children.length, size = last.top_k || info.top_k;
   const added = reply.hits.map((hit, i) => shown(hit, before + i + 1, reply));
   $("hits").append(...added);
   $("steps").replaceChildren();
