@@ -152,7 +152,7 @@ def test_a_query_worker_that_others_can_reach_needs_keys_or_leave(host: str) -> 
 @pytest.mark.parametrize(
     ("origins", "said"),
     [
-        (["intranet.example"], "is none: scheme://host"),
+        (["intranet.example"], "is none: like https://intranet.example"),
         (["https://intranet.example/"], "is none"),
         (["*"], "name the pages"),
     ],

@@ -6,6 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from penstock.core.errors import Refused
@@ -52,12 +53,17 @@ class Overview:
                 raise Rejected("busy", "too many tenants are counted just now")
             task = asyncio.ensure_future(self.search.look(self._counted, tenant))
             self._under_way[tenant] = task
-            task.add_done_callback(lambda _: self._under_way.pop(tenant, None))
+            task.add_done_callback(partial(self._done, tenant))
         try:
             async with asyncio.timeout(LONGEST_S):
                 return await asyncio.shield(self._under_way[tenant])
         except TimeoutError:
             raise TooLate(f"no answer within {LONGEST_S:g} s") from None
+
+    def _done(self, tenant: str, task: "asyncio.Future[dict[str, Any]]") -> None:
+        self._under_way.pop(tenant, None)
+        if not task.cancelled():
+            task.exception()  # nobody may be waiting for it any more
 
     def _counted(self, store: Searcher, tenant: str, now: datetime) -> dict[str, Any]:
         names = [name for name, kind in self.fields.items() if kind in COUNTED]
