@@ -215,9 +215,7 @@ class HttpSettings(Group):
     def _named(self) -> Self:
         for origin in self.cors_origins:
             if origin != "*" and not is_origin(origin):
-                raise ValueError(
-                    f"cors_origins: {origin!r} is none: like https://intranet.example, or https://intranet.example:8443, or *"
-                )
+                raise ValueError(f"cors_origins: {origin!r} is none: like https://intranet.example[:8443], or *")
         if "*" in self.cors_origins and not (self.api_keys or self.allow_insecure):
             raise ValueError("cors_origins: without api_keys, * lets every web page read: name the pages")
         for name in self.hosts:
