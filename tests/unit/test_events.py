@@ -140,7 +140,8 @@ CANNOT_BE_IDS = [
 def test_a_tombstone_whose_key_cannot_be_an_id_deletes_nothing_and_says_so(
     key: bytes, said: str, tenant_from: TenantFrom
 ) -> None:
-    rules = DocumentRules(tenant_from=tenant_from, tenant="acme" if tenant_from == "fixed" else "")
+    tenant = "acme" if tenant_from == "fixed" else ""
+    rules = DocumentRules(tenant_from=tenant_from, tenant=tenant, envelope="none")
     named = b"acme/" + key if tenant_from == "key" and key.startswith(b"m") else key
     with pytest.raises(InvalidEvent, match=said):
         decode(record(None, key=named), rules)

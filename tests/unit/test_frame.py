@@ -27,7 +27,7 @@ def js(value: object) -> bytes:
 
 
 def read(value: bytes | None, key: bytes | None = b"weir/3") -> Op:
-    return decode(Record(Partition("documents", 0), 0, key, value), DocumentRules()).op
+    return decode(Record(Partition("documents", 0), 0, key, value), DocumentRules(envelope="none")).op
 
 
 @pytest.mark.parametrize(

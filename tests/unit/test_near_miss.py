@@ -22,7 +22,7 @@ LOCK: dict[str, Any] = {"id": "lock/2", "text": "The lock lifts ships by nine me
 
 def read(body: dict[str, Any], unknown_fields: UnknownFields = "refuse_similar") -> Op:
     record = Record(Partition("documents", 0), 0, None, json.dumps(body).encode())
-    return decode(record, DocumentRules(keyed=False, unknown_fields=unknown_fields)).op
+    return decode(record, DocumentRules(keyed=False, unknown_fields=unknown_fields, envelope="none")).op
 
 
 @pytest.mark.parametrize(

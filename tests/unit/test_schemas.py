@@ -21,7 +21,7 @@ from penstock.query.requests import Limits, read_query
 
 ROOT = schemas.folder()
 CHECKER = jsonschema.FormatChecker()
-RULES = DocumentRules(tenant_from="header", keyed=False)
+RULES = DocumentRules(tenant_from="header", keyed=False, envelope="none")
 
 BEYOND_SCHEMAS = {
     "expires-at-not-in-the-calendar",

@@ -154,8 +154,8 @@ class IndexWorker:
         qdrant = ending_with(retries.of("qdrant"), membership)
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
-        unread = NamedOnce("unknown_field")
-        prepare = Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker(), unread)
+        told = NamedOnce("unknown_field"), NamedOnce("envelope")
+        prepare = Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told)
         complete = completer(self.chunker, self.embedder)
         return [
             Stage("prepare", prepare),
@@ -191,6 +191,9 @@ def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Do
         max_metadata_bytes=settings.max_metadata_bytes,
         keyed=keyed,
         unknown_fields=settings.unknown_fields,
+        envelope=settings.envelope,
+        version_from=settings.version_from,
+        empty_data=settings.empty_data,
     )
 
 

@@ -65,7 +65,8 @@ class Event:
 
     ``unversioned`` marks a delete that came without a version where versions decide: it counts as the
     highest version known of its document, which only the store can tell. ``timestamp`` and ``expires_at``
-    are RFC 3339 strings in UTC. ``unknown`` names the body's fields that nobody reads.
+    are RFC 3339 strings in UTC. ``unknown`` names the body's fields that nobody reads, ``through`` the
+    envelope that it lay in.
     """
 
     record: Record
@@ -80,6 +81,7 @@ class Event:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     unversioned: bool = False
     unknown: tuple[str, ...] = ()
+    through: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
@@ -13,6 +13,19 @@ from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
+from penstock.events.envelope import (
+    DELETED,
+    EMPTY,
+    NAMES,
+    EmptyData,
+    Envelope,
+    Opened,
+    VersionFrom,
+    identifier,
+    named_by,
+    opened,
+    without_data,
+)
 from penstock.events.frame import enveloped, json_object
 from penstock.events.keys import LONGEST_ID, TenantFrom, check_id, check_key, header_tenant, key_text, split_key
 from penstock.events.near_miss import near_miss
@@ -64,6 +77,9 @@ class DocumentRules:
     max_metadata_bytes: int = 65_536
     keyed: bool = True
     unknown_fields: UnknownFields = "refuse_similar"
+    envelope: Envelope = "auto"
+    version_from: VersionFrom = ""
+    empty_data: EmptyData = "refuse"
 
 
 @untrusted
@@ -82,7 +98,29 @@ def decode(record: Record, rules: DocumentRules) -> Event:
     except Unforeseen:
         raise
     except InvalidEvent as error:
+        fields = json_object(record.value)
+        found = None if fields is None else opened(fields, rules.envelope, rules.empty_data)
+        if found is not None:
+            return _unwrapped(record, rules, found, sequence)
         raise InvalidEvent(_fault(record.value, str(error))) from None
+
+
+def _unwrapped(record: Record, rules: DocumentRules, found: Opened, sequence: int) -> Event:
+    """The event that lay in an envelope; its record's key may be a struct, too."""
+    try:
+        named = None if record.key is None else named_by(record.key)
+        key = record.key if named is None else named.encode()
+        told = found.fields.get("id")
+        name = identifier(told) if told is not None else key_text(key) if key is not None else None
+        row = {**found.fields, "id": name} if name is not None else dict(found.fields)
+        if found.gone:
+            row = {field: row[field] for field in ("id", "tenant") if row.get(field) is not None} | {"op": "delete"}
+        if rules.version_from and (version := found.versions.get(rules.version_from)) is not None:
+            row["version"] = version
+        event = _read(record, rules, parse(DocumentEvent, json.dumps(row).encode()), key, sequence)
+    except InvalidEvent as error:
+        raise InvalidEvent(f"in {NAMES[found.name]}: {error}") from None
+    return replace(event, through=found.name)
 
 
 def _fault(value: bytes, said: str) -> str:
@@ -100,13 +138,20 @@ def _fault(value: bytes, said: str) -> str:
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
     body = parse(DocumentEvent, value)
+    if DELETED in (body.model_extra or ()) and rules.envelope in ("auto", "debezium"):
+        raise InvalidEvent(f"{DELETED} is Debezium's, and not read here")  # but by who opens envelopes
+    return _read(record, rules, body, record.key, sequence)
+
+
+def _read(record: Record, rules: DocumentRules, body: DocumentEvent, given: bytes | None, sequence: int) -> Event:
+    """The event that a body tells; ``given`` is the key that it has to agree with."""
     check_id(body.id)
     unknown = tuple(body.model_extra or ())
     if unknown and rules.unknown_fields == "refuse_similar" and (told := _near_miss(dict(body))):
         raise InvalidEvent(told)
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
-    if record.key is not None:
-        check_key(record.key, key, rules.tenant_from)
+    if given is not None:
+        check_key(given, key, rules.tenant_from)
     elif rules.keyed and rules.order == "offset":
         raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
     if body.op == "delete":
@@ -164,7 +209,10 @@ def _check_sizes(rules: DocumentRules, body: DocumentEvent, size: int) -> None:
 def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
     if record.key is None:
         raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
-    text = key_text(record.key)
+    if rules.envelope in ("auto", "cloudevents") and rules.empty_data == "refuse" and without_data(record.headers):
+        raise InvalidEvent(f"an event in {NAMES['cloudevents']} without data: {EMPTY}")
+    named = None if rules.envelope == "none" else named_by(record.key)
+    text = key_text(record.key) if named is None else named
     document = split_key(text)[1] if rules.tenant_from == "key" else text
     check_id(document, "the key")
     key = DocumentKey(_tenant(record, rules, None), document)

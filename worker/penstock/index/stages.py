@@ -62,7 +62,10 @@ class InFlight:
 
 @dataclass(frozen=True, slots=True)
 class Prepare:
-    """Decode, collapse, recall, plan, chunk and tokenize. ``unread`` hears of fields that nobody reads."""
+    """Decode, collapse, recall, plan, chunk and tokenize.
+
+    ``unread`` hears of fields that nobody reads, ``unwrapped`` of envelopes that documents lay in.
+    """
 
     rules: DocumentRules
     store: VectorStore
@@ -71,6 +74,7 @@ class Prepare:
     in_flight: InFlight
     breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
     unread: Callable[[Sequence[str]], None] = lambda _: None
+    unwrapped: Callable[[Sequence[str]], None] = lambda _: None
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read.
@@ -97,6 +101,8 @@ class Prepare:
                 event = decode(record, self.rules)
                 events.append(event)
                 self.unread(event.unknown)
+                if event.through:
+                    self.unwrapped((event.through,))
             except InvalidEvent as error:
                 work.fault = work.fault or self.breaker.invalid(str(error))
                 work.give_up(record, error, "decode")

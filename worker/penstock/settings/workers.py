@@ -11,6 +11,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.hosts import is_local, is_origin
 from penstock.core.queries import Mode
 from penstock.events.document import OrderBy, UnknownFields
+from penstock.events.envelope import EmptyData, Envelope, VersionFrom
 from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds, Topic, check_dead_letters
 
@@ -29,6 +30,13 @@ class IndexSettings(Group):
     """The header's name, with tenant_from = header."""
     order: OrderBy = "offset"
     """What makes an event newer: its offset (one topic per collection), or the version that it carries."""
+    envelope: Envelope = "auto"
+    """What a document may lie in: debezium (flattened, too), connect (schema and payload), cloudevents, or any of them
+    by its fields (auto); none. Whole numbers are ids then, and keys may be structs of one field."""
+    version_from: VersionFrom = ""
+    """With Debezium and order = event: what the version is, ts_ms or lsn of a change. Empty: the row's own version."""
+    empty_data: EmptyData = "refuse"
+    """A CloudEvent without data: refuse makes it a dead letter, delete removes the document that its key names."""
     unknown_fields: UnknownFields = "refuse_similar"
     """Fields that nobody reads are passed over, and named once in the log; those that resemble one that is read, or
     sound like a delete, make the event a dead letter, unless they are to be ignored, too."""

@@ -1,0 +1,160 @@
+"""The envelopes that other tools put a document into, opened: Debezium's, Kafka Connect's, CloudEvents'. Pure.
+
+Each is known by its fields, which no document event has together. What an envelope holds is the document's fields as
+they are now, or that it is gone.
+"""
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, Literal, NamedTuple
+
+from penstock.core.errors import InvalidEvent
+from penstock.core.formats import without_bom
+from penstock.core.records import Headers
+from penstock.events.frame import PLAIN_CONNECT, json_object
+
+Envelope = Literal["auto", "none", "debezium", "connect", "cloudevents"]
+VersionFrom = Literal["", "ts_ms", "lsn"]
+EmptyData = Literal["refuse", "delete"]
+
+EMPTY = "to delete its document then, set index.empty_data = delete"
+
+NAMES: Mapping[str, str] = {
+    "debezium": "Debezium's envelope",
+    "connect": "Kafka Connect's envelope",
+    "cloudevents": "CloudEvents' envelope",
+}
+
+DELETED, ADDED = "__deleted", "__"
+"""What Debezium's flattening transform (ExtractNewRecordState) adds to a row."""
+
+BINARY = "ce_specversion"
+"""A header of CloudEvents' binary mode, whose value is the document itself."""
+
+Fields = dict[str, Any]
+
+
+class Opened(NamedTuple):
+    """What lay in the envelope of that ``name``: the document's fields, or ``gone`` with those that name it.
+
+    ``versions`` are numbers that grow with each change, by what ``index.version_from`` calls them.
+    """
+
+    name: str
+    fields: Fields
+    gone: bool = False
+    versions: Mapping[str, Any] = {}
+
+
+def opened(fields: Fields, wanted: Envelope, empty_data: EmptyData = "refuse") -> Opened | None:
+    """What an envelope of the ``wanted`` kind holds; None where the fields are in none.
+
+    Raises InvalidEvent for one that holds nothing that can be indexed or deleted.
+    """
+    if wanted == "none":
+        return None
+    names = fields.keys()
+    if names == {"schema", "payload"}:
+        return _of_connect(fields["payload"], wanted, empty_data)
+    if wanted in ("auto", "debezium"):
+        if "op" in names and names & {"before", "after"}:
+            return _of_debezium(fields)
+        if DELETED in names:
+            return _flattened(fields)
+    if wanted in ("auto", "cloudevents") and {"specversion", "type", "source"} <= names:
+        return _of_cloudevents(fields, empty_data)
+    return None
+
+
+def named_by(key: bytes) -> str | None:
+    """The id that a struct names: a JSON object of one field, with a schema or without; None for any other key.
+
+    Raises InvalidEvent for a struct of several fields.
+    """
+    if not without_bom(key).lstrip().startswith(b"{") or (fields := json_object(key)) is None:
+        return None
+    payload = fields["payload"] if fields.keys() == {"schema", "payload"} else fields
+    if isinstance(payload, dict):
+        if len(payload) != 1:
+            raise InvalidEvent(
+                f"the key has {len(payload)} fields ({', '.join(map(str, payload))[:80]}): one names an id"
+            )
+        (payload,) = payload.values()
+    return identifier(payload, "the key")
+
+
+def identifier(value: Any, what: str = "id") -> str:
+    """An id as text: texts as they are, whole numbers in digits."""
+    if isinstance(value, str):
+        return value
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    raise InvalidEvent(f"{what} is {type(value).__name__}, and an id is a text or a whole number")
+
+
+def without_data(headers: Headers) -> bool:
+    """Whether a null value is an event of CloudEvents' binary mode that has no data, hence no tombstone."""
+    return any(name == BINARY for name, _ in headers)
+
+
+def _of_connect(payload: Any, wanted: Envelope, empty_data: EmptyData) -> Opened | None:
+    if payload is None:
+        raise InvalidEvent(
+            f"the value is {NAMES['connect']} with nothing in it, where a tombstone is a null value: {PLAIN_CONNECT}"
+        )
+    if not isinstance(payload, dict):
+        raise InvalidEvent(f"the payload in {NAMES['connect']} is {type(payload).__name__}, no object")
+    inner = opened(payload, wanted, empty_data) if payload.keys() != {"schema", "payload"} else None
+    return inner or (Opened("connect", payload) if wanted in ("auto", "connect") else None)
+
+
+def _of_debezium(fields: Fields) -> Opened:
+    op, source = fields["op"], fields.get("source")
+    versions = {"ts_ms": fields.get("ts_ms"), "lsn": source.get("lsn") if isinstance(source, dict) else None}
+    if op in ("c", "r", "u"):
+        return Opened("debezium", _row(fields.get("after"), "after"), versions=versions)
+    if op == "d":
+        before = fields.get("before")
+        return Opened("debezium", before if isinstance(before, dict) else {}, gone=True, versions=versions)
+    if op == "t":
+        raise InvalidEvent(
+            "Debezium tells that the table was truncated, and not which rows it had: delete their documents, "
+            "or index into a new collection"
+        )
+    raise InvalidEvent(f"op {str(op)[:20]!r} in {NAMES['debezium']} is none of c, r, u, d and t")
+
+
+def _flattened(fields: Fields) -> Opened:
+    row = {name: value for name, value in fields.items() if not name.startswith(ADDED)}
+    versions = {"ts_ms": fields.get("__ts_ms", fields.get("__source_ts_ms")), "lsn": fields.get("__lsn")}
+    said = str(fields[DELETED]).lower()
+    if said not in ("true", "false"):
+        raise InvalidEvent(f"{DELETED} is {str(fields[DELETED])[:20]!r}, neither true nor false")
+    return Opened("debezium", row, gone=said == "true", versions=versions)
+
+
+def _of_cloudevents(fields: Fields, empty_data: EmptyData) -> Opened:
+    data = fields.get("data")
+    if "data_base64" in fields:
+        try:
+            data = base64.b64decode(fields["data_base64"], validate=True).decode()
+        except (TypeError, binascii.Error, UnicodeDecodeError):
+            raise InvalidEvent(f"data_base64 in {NAMES['cloudevents']} is no UTF-8 text in Base64") from None
+    if isinstance(data, str):
+        try:
+            data = json.loads(data)
+        except (ValueError, RecursionError):
+            raise InvalidEvent(f"data in {NAMES['cloudevents']} is no JSON") from None
+    if data is None and empty_data == "delete":
+        return Opened("cloudevents", {}, gone=True)
+    if data is None:
+        raise InvalidEvent(f"there is no data in {NAMES['cloudevents']}: {EMPTY}")
+    return Opened("cloudevents", _row(data, "data"))
+
+
+def _row(value: Any, name: str) -> Fields:
+    if not isinstance(value, dict):
+        raise InvalidEvent(f"{name} is {type(value).__name__}, no object")
+    return value
