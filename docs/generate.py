@@ -97,8 +97,13 @@ def commands_page() -> str:
     """What ``--help`` says of each command, by its group."""
     root: Any = typer.main.get_command(command_line.app)
     panels: dict[str, list[str]] = {}
-    for name, command in root.commands.items():
-        panel = getattr(command, "rich_help_panel", None) or "Other"
+    every = {
+        f"{name} {inner}" if inner else name: (command.commands[inner] if inner else command, command)
+        for name, command in root.commands.items()
+        for inner in getattr(command, "commands", {"": None})
+    }
+    for name, (command, group) in every.items():
+        panel = getattr(group, "rich_help_panel", None) or "Other"
         panels.setdefault(str(panel), []).append(_command(name, command))
     order = (command_line.WORKERS, command_line.SEARCH, command_line.MODELS, command_line.OPERATION, command_line.ABOUT)
     parts = [f"\n## {panel}\n{''.join(panels[panel])}" for panel in order]

@@ -59,7 +59,12 @@ def commands() -> dict[str, set[str]]:
     """Options by command."""
     root: Any = typer.main.get_command(app)
     return {
-        name: {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        name: {
+            option
+            for one in (command, *getattr(command, "commands", {}).values())
+            for parameter in one.params
+            for option in (*parameter.opts, *parameter.secondary_opts)
+        }
         for name, command in root.commands.items()
     }
 

@@ -30,6 +30,9 @@ LONGEST_LINE = 64 << 20
 QUEUED_LINES = 100
 
 
+LOOK_S = 0.2
+
+
 class Readable(Protocol):
     """A stream of bytes: at most so many at a time, none at its end."""
 
@@ -100,6 +103,11 @@ class FileSource(Source):
     def close(self, timeout_s: float) -> None:  # the port's signature
         """Nothing to hand back: the reader's thread ends with the process."""
 
+    @property
+    def ended(self) -> bool:
+        """Whether all lines have been given."""
+        return self._ended
+
     def _take(self, deadline: float) -> Iterable[bytes]:
         """Lines that are there, waiting for the first of them until the deadline."""
         wait = max(0.0, deadline - time.monotonic())
@@ -133,6 +141,15 @@ def open_source(path: str) -> FileSource:
         return FileSource(_unbuffered(path), Path(path).name, _count_lines(Path(path)))
     except OSError as error:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
+
+
+def first(path: str, most: int) -> list[Record]:
+    """At most so many records of a file, or of standard input for ``-``; raises Misconfigured."""
+    source, found = open_source(path), list[Record]()
+    while len(found) < most and not source.ended:
+        batch = source.poll(LOOK_S)
+        found += batch.records if batch else ()
+    return found[:most]
 
 
 def _count_lines(path: Path) -> int | None:

@@ -84,7 +84,7 @@ class KafkaSource(Source):
         except kafka_errors.KafkaError as error:
             raise failure(error, "Kafka") from error
         mine = {
-            owned: self._suspects.begin(owned, [_record(raw) for raw in records])
+            owned: self._suspects.begin(owned, [to_record(raw) for raw in records])
             for owned, records in polled.items()
             if owned in self._generations
         }
@@ -251,7 +251,8 @@ class KafkaSource(Source):
         self._watch.revoked(Partition(*owned) for owned in partitions)
 
 
-def _record(raw: Any) -> Record:
+def to_record(raw: Any) -> Record:
+    """One of the library's."""
     partition = Partition(raw.topic, raw.partition)
     damage = raw.checksum if isinstance(raw.checksum, str) else ""  # a number in the oldest message formats
     produced = raw.timestamp if isinstance(raw.timestamp, int) and raw.timestamp >= 0 else None
