@@ -371,6 +371,29 @@ def test_a_disk_that_is_full_is_one_line(tmp_path: Path, arguments: tuple[str, .
     assert done.stderr.decode().splitlines() == ["penstock: cannot write: No space left on device"]
 
 
+SWALLOWING = """
+import os, signal, sys
+from penstock.commands import main
+
+@main.app.command("swallow")
+def swallow() -> None:
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+    except BaseException:
+        print("went on")
+
+sys.argv = ["penstock", "swallow"]
+main.main()
+"""
+
+
+def test_ctrl_c_that_a_library_swallows_while_it_loads_is_told_all_the_same(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SWALLOWING], cwd=tmp_path, env=environment(), capture_output=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, b"went on\n", b"penstock: interrupted\n")
+
+
 def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) -> None:
     for number in range(8):
         command = [sys.executable, "-m", "penstock", "rerank", "--bundle", "shipped", "--query", "a", "-"]

@@ -28,7 +28,9 @@ ENDS: Mapping[type[Exception], int] = {
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C where no command waits for it."""
+    """Ctrl-C where no command waits for it; ``seen`` outlives who swallows it, as some libraries do while they load."""
+
+    seen = False
 
 
 def main() -> NoReturn:
@@ -36,7 +38,7 @@ def main() -> NoReturn:
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # as nohup and scripts set it for what they leave behind
         signal.signal(signal.SIGINT, _interrupt)
     try:
-        app(standalone_mode=True)
+        _run()
     except Stopped:
         log.info("ended", before="anything was read")
     except _Interrupted:
@@ -51,6 +53,16 @@ def main() -> NoReturn:
             raise
         _fail(f"cannot write: {error.strerror}" if isinstance(error, OSError) else str(error), code)
     raise SystemExit(0)
+
+
+def _run() -> None:
+    """The command; raises _Interrupted, too, where something has swallowed that and the command went on to its end."""
+    try:
+        app(standalone_mode=True)
+    except SystemExit as ended:
+        if _Interrupted.seen and not ended.code:
+            raise _Interrupted from None
+        raise
 
 
 def _code(error: BaseException | None) -> int | None:
@@ -70,6 +82,7 @@ def _options(
 
 
 def _interrupt(_number: int, _frame: object) -> NoReturn:
+    _Interrupted.seen = True
     raise _Interrupted
 
 
