@@ -87,7 +87,12 @@ def test_a_row_that_is_deleted_and_the_tombstone_that_follows_delete_its_documen
 
 
 def test_what_a_flattened_row_says_is_heard_whatever_becomes_of_unknown_fields() -> None:
-    assert read({**ROW, "__deleted": "true"}, unknown_fields="ignore").op is Op.DELETE
+    row = {"id": "19", "text": "A sluice.", "__deleted": "true"}
+    assert read(row, unknown_fields="ignore").op is Op.DELETE
+    with pytest.raises(InvalidEvent, match="sounds like a delete"):
+        read(row, envelope="cloudevents")
+    for envelope in ("auto", "cloudevents", "connect", "none"):
+        assert read({**row, "__deleted": "false", "specversion": "1.0"}, envelope=envelope).op is Op.UPSERT
 
 
 @pytest.mark.parametrize("version_from", ["lsn", "ts_ms"])

@@ -14,9 +14,9 @@ from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
 from penstock.events.envelope import (
-    DELETED,
     EMPTY,
     NAMES,
+    TELLING,
     EmptyData,
     Envelope,
     Opened,
@@ -98,11 +98,14 @@ def decode(record: Record, rules: DocumentRules) -> Event:
     except Unforeseen:
         raise
     except InvalidEvent as error:
-        fields = json_object(record.value)
-        found = None if fields is None else opened(fields, rules.envelope, rules.empty_data)
-        if found is not None:
+        if (found := _opened(record.value, rules)) is not None:
             return _unwrapped(record, rules, found, sequence)
         raise InvalidEvent(_fault(record.value, str(error))) from None
+
+
+def _opened(value: bytes, rules: DocumentRules) -> Opened | None:
+    fields = json_object(value) if rules.envelope != "none" else None
+    return None if fields is None else opened(fields, rules.envelope, rules.empty_data)
 
 
 def _unwrapped(record: Record, rules: DocumentRules, found: Opened, sequence: int) -> Event:
@@ -138,8 +141,8 @@ def _fault(value: bytes, said: str) -> str:
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
     body = parse(DocumentEvent, value)
-    if DELETED in (body.model_extra or ()) and rules.envelope in ("auto", "debezium"):
-        raise InvalidEvent(f"{DELETED} is Debezium's, and not read here")  # but by who opens envelopes
+    if body.model_extra and not TELLING.isdisjoint(body.model_extra) and (found := _opened(value, rules)) is not None:
+        return _unwrapped(record, rules, found, sequence)
     return _read(record, rules, body, record.key, sequence)
 
 

@@ -30,6 +30,9 @@ NAMES: Mapping[str, str] = {
 DELETED, ADDED = "__deleted", "__"
 """What Debezium's flattening transform (ExtractNewRecordState) adds to a row."""
 
+TELLING = frozenset({DELETED, "specversion"})
+"""Fields of envelopes that look like documents otherwise."""
+
 BINARY = "ce_specversion"
 """A header of CloudEvents' binary mode, whose value is the document itself."""
 
