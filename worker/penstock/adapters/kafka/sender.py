@@ -1,0 +1,42 @@
+"""Events sent to a topic, for who has them in a file."""
+
+from collections.abc import Sequence
+from typing import Any, Literal
+
+from kafka import errors as kafka_errors
+
+from penstock.adapters.kafka.connection import connect_producer, failure, one_line
+from penstock.core.errors import Misconfigured
+from penstock.core.records import Message
+from penstock.settings import KafkaSettings
+
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+
+SENT_S, CLOSE_S, LINGER_MS = 30.0, 5.0, 20
+
+
+class KafkaSender:
+    """What has been sent is on every in-sync replica."""
+
+    def __init__(self, settings: KafkaSettings, compression: Compression) -> None:
+        """Reaches the brokers; raises Misconfigured or Unavailable."""
+        kind = None if compression == "none" else compression
+        self._producer = connect_producer(settings, compression_type=kind, linger_ms=LINGER_MS)
+
+    def send(self, messages: Sequence[Message]) -> None:
+        """All of them; raises Misconfigured or Unavailable, and some may be there then."""
+        try:
+            for future in [self._sent(message) for message in messages]:
+                future.get(timeout=SENT_S)
+        except kafka_errors.MessageSizeTooLargeError as error:
+            raise Misconfigured(f"an event is too large for the topic: {one_line(error)}") from error
+        except kafka_errors.KafkaError as error:
+            raise failure(error, "sending events", "events cannot be sent") from error
+
+    def _sent(self, message: Message) -> Any:
+        headers = [(name, value or b"") for name, value in message.headers]
+        return self._producer.send(message.topic, key=message.key, value=message.value, headers=headers)
+
+    def close(self) -> None:
+        """Let go of the brokers."""
+        self._producer.close(timeout=CLOSE_S)

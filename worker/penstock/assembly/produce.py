@@ -1,0 +1,68 @@
+"""``penstock produce``: a file's events onto a topic."""
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+
+from penstock.adapters.files import open_source
+from penstock.adapters.kafka.sender import Compression, KafkaSender
+from penstock.assembly.index import rules_for
+from penstock.core.documents import EPOCH_SHIFT
+from penstock.core.errors import InvalidEvent, Misconfigured
+from penstock.core.records import Message, Record
+from penstock.events.keyed import keyed
+from penstock.settings import Settings
+
+POLL_S = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Sending:
+    """What is to be sent where. ``left_out`` hears of lines that cannot be read; None: the first one ends it."""
+
+    settings: Settings
+    file: str
+    topic: str
+    tenant: str
+    left_out: Callable[[str], None] | None
+
+    def run(self, compression: Compression | None, advance: Callable[[int], None]) -> int:
+        """How many events were sent, or with no ``compression`` would be.
+
+        Raises Misconfigured for a line that cannot be read, when all before it are sent; Misconfigured or Unavailable.
+        """
+        sent = 0
+        with ExitStack() as opened:
+            sender = None
+            if compression is not None:
+                sender = opened.enter_context(closing(KafkaSender(self.settings.kafka, compression)))
+            for messages, wrong in self._read():
+                if sender is not None:
+                    sender.send(messages)
+                sent += len(messages)
+                advance(len(messages))
+                if wrong:
+                    said = "would be" if sender is None else "are"
+                    raise Misconfigured(f"{wrong}; {sent} events before it {said} sent: correct it, or --skip-invalid")
+        return sent
+
+    def _read(self) -> Iterator[tuple[list[Message], str]]:
+        """Batch by batch, each with what is wrong with the line behind it."""
+        source = open_source(self.file)
+        while not source.ended:
+            batch = source.poll(POLL_S)
+            messages: list[Message] = []
+            for record in batch.records if batch else ():
+                try:
+                    messages.append(self._message(record))
+                except InvalidEvent as error:
+                    wrong = f"line {record.offset + 1} of {self.file}: {error}"
+                    if self.left_out is None:
+                        yield messages, wrong
+                        return
+                    self.left_out(wrong)
+            yield messages, ""
+
+    def _message(self, record: Record) -> Message:
+        index = self.settings.index
+        return keyed(record, self.topic, rules_for(index, index.epoch << EPOCH_SHIFT, keyed=False), self.tenant)
