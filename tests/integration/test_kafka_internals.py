@@ -30,7 +30,7 @@ from kafka.structs import TopicPartition
 
 from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import connect_consumer
-from penstock.adapters.kafka.source import _record
+from penstock.adapters.kafka.source import to_record
 from penstock.core.errors import InvalidEvent
 from penstock.events.document import DocumentRules, decode
 from tests.conftest import wait_until
@@ -81,7 +81,7 @@ def test_a_damaged_batch_is_one_dead_letter_and_reading_goes_on(damage: str, los
     records = []
     for _ in range(4):
         polled, _ = reading.fetched_records(500)
-        records += [_record(raw) for found in polled.values() for raw in found]
+        records += [to_record(raw) for found in polled.values() for raw in found]
     whole = [record.offset for record in records if not record.damage]
     assert whole == [n for n in range(9) if n not in lost]
     (damaged,) = [record for record in records if record.damage]
