@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -22,6 +23,9 @@ from tests import broker as kafka_broker
 from tests.edge_store import EdgeQdrant
 from tests.kafka_tools import knows_groups
 from tests.store_server import StoreServer
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as of what a shell runs in the background, and its children
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 CI = bool(os.environ.get("CI"))
 ROOT = Path(__file__).parent.parent

@@ -396,7 +396,7 @@ def test_ctrl_c_that_a_library_swallows_while_it_loads_is_told_all_the_same(tmp_
 
 def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) -> None:
     for number in range(8):
-        command = [sys.executable, "-m", "penstock", "rerank", "--bundle", "shipped", "--query", "a", "-"]
+        command = [sys.executable, "-m", "penstock", "rerank", "--bundle", "shipped", "--query", "a"]
         with running(
             command, cwd=tmp_path, env=environment(), stdin=subprocess.PIPE, stderr=subprocess.PIPE
         ) as process:

@@ -57,6 +57,9 @@ STAYS = {
 """Commands that run until they are stopped, and the line of their log that says they are ready."""
 
 WHOLE, SMALL = Shape(hidden=256, heads=4, key_heads=2, head_dim=32, layers=1, inner=64), 600
+TOPICS = ("articles", "wiki")
+"""As examples name them."""
+
 HUB = {"Qwen/Qwen3-Embedding-0.6B": False, "Qwen/Qwen3-Reranker-0.6B": True}
 """Whether it is a reranker, by its name on the hub."""
 
@@ -132,7 +135,8 @@ def place(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
         serving = env | {"PENSTOCK_HTTP__PORT": "0"}
         with worker("index", env=env, cwd=folder), worker("query", env=serving, cwd=folder) as querying:
             port = querying.until("listening")["port"]
-            yield Place(folder, {"localhost:9092": broker, "localhost:8080": f"127.0.0.1:{port}"}, serving)
+            real = {"localhost:9092": broker, "localhost:8080": f"127.0.0.1:{port}"}
+            yield Place(folder, real | dict.fromkeys(TOPICS, stream.topic), serving)
 
 
 def shell_of(folder: Path, store: QdrantSettings) -> dict[str, str]:

@@ -67,5 +67,7 @@ def test_a_line_that_would_be_a_dead_letter_is_not_sent(broker: str, tmp_path: P
     skipped = penstock(tmp_path, "produce", file, "--skip-invalid", variables=variables)
     assert "line 3 of events.jsonl: text is missing" in skipped.stderr.decode()
     assert len(read_all(kafka, kafka.topic)) == 5
+    missing = penstock(tmp_path, "produce", file, "--topic", "nowhere", variables=variables)
+    assert (missing.returncode, b"topic 'nowhere' does not exist on " in missing.stderr) == (2, True)
     nowhere = penstock(tmp_path, "produce", "none.jsonl", variables=variables)
     assert (nowhere.returncode, b"cannot read none.jsonl" in nowhere.stderr) == (2, True)

@@ -35,7 +35,7 @@ class Sending:
         with ExitStack() as opened:
             sender = None
             if compression is not None:
-                sender = opened.enter_context(closing(KafkaSender(self.settings.kafka, compression)))
+                sender = opened.enter_context(closing(KafkaSender(self.settings.kafka, self.topic, compression)))
             for messages, wrong in self._read():
                 if sender is not None:
                     sender.send(messages)

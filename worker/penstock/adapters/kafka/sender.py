@@ -6,6 +6,7 @@ from typing import Any, Literal
 from kafka import errors as kafka_errors
 
 from penstock.adapters.kafka.connection import connect_producer, failure, one_line
+from penstock.adapters.kafka.topics import require_topic
 from penstock.core.errors import Misconfigured
 from penstock.core.records import Message
 from penstock.settings import KafkaSettings
@@ -18,8 +19,9 @@ SENT_S, CLOSE_S, LINGER_MS = 30.0, 5.0, 20
 class KafkaSender:
     """What has been sent is on every in-sync replica."""
 
-    def __init__(self, settings: KafkaSettings, compression: Compression) -> None:
-        """Reaches the brokers; raises Misconfigured or Unavailable."""
+    def __init__(self, settings: KafkaSettings, topic: str, compression: Compression) -> None:
+        """Reaches the brokers; raises Misconfigured, also where there is no such topic, or Unavailable."""
+        require_topic(settings, topic)
         kind = None if compression == "none" else compression
         self._producer = connect_producer(settings, compression_type=kind, linger_ms=LINGER_MS)
 

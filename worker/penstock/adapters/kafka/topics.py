@@ -25,6 +25,20 @@ def check_topic(
     return connect(lambda: _check_topic(settings, variable, versions=versions), settings)
 
 
+def require_topic(settings: KafkaSettings, topic: str) -> None:
+    """Raises Misconfigured where there is none of that name, Unavailable."""
+
+    def ask() -> None:
+        with admin_client(settings) as client:
+            (described,) = client.describe_topics([topic])
+        if is_missing(described):
+            raise Misconfigured(
+                f"topic {topic!r} does not exist on {settings.bootstrap_servers}: penstock setup makes it"
+            )
+
+    connect(ask, settings)
+
+
 def _check_topic(settings: KafkaSettings, variable: str, *, versions: bool) -> TopicIdentity:
     with admin_client(settings) as client:
         described = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
