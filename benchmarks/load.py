@@ -17,7 +17,7 @@ async def client(port: int, bodies: Any, until: float, times: dict[str, list[flo
     while time.monotonic() < until:
         body = next(bodies)
         started = time.perf_counter()
-        writer.write(b"POST /v1/search HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
+        writer.write(b"POST /v1/search HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body))
         head = await reader.readuntil(b"\r\n\r\n")
         length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
         answer = json.loads(await reader.readexactly(int(length.split(b":")[1])))

@@ -136,8 +136,10 @@ def worker(folder: Path, reranker: Path | None, *, instant: bool = False) -> Ite
             port = entry["port"] if entry["event"] == "listening" else port
             if entry["event"] == "ready":
                 break
-        yield port, process.pid
-        process.send_signal(signal.SIGTERM)
+        try:
+            yield port, process.pid
+        finally:
+            process.send_signal(signal.SIGTERM)
 
 
 def load(port: int, clients: int, seconds: float, bodies: bytes) -> dict[str, Any]:
