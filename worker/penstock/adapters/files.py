@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from io import FileIO
+from itertools import chain, islice
 from pathlib import Path
 from typing import Protocol
 
@@ -28,8 +29,6 @@ STDIN = 0
 IDLE_S = 0.05
 LONGEST_LINE = 64 << 20
 QUEUED_LINES = 100
-
-
 LOOK_S = 0.2
 
 
@@ -143,13 +142,17 @@ def open_source(path: str) -> FileSource:
         raise Misconfigured(f"cannot read {path}: {error.strerror}") from error
 
 
+def portions(path: str) -> Iterator[tuple[Record, ...]]:
+    """The records of a file to its end, or of standard input for ``-``, as they come; raises Misconfigured."""
+    source = open_source(path)
+    while not source.ended:
+        if batch := source.poll(LOOK_S):
+            yield batch.records
+
+
 def first(path: str, most: int) -> list[Record]:
     """At most so many records of a file, or of standard input for ``-``; raises Misconfigured."""
-    source, found = open_source(path), list[Record]()
-    while len(found) < most and not source.ended:
-        batch = source.poll(LOOK_S)
-        found += batch.records if batch else ()
-    return found[:most]
+    return list(islice(chain.from_iterable(portions(path)), most))
 
 
 def _count_lines(path: Path) -> int | None:

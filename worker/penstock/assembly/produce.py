@@ -4,16 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-from penstock.adapters.files import open_source
-from penstock.adapters.kafka.sender import Compression, KafkaSender
+from penstock.adapters.files import portions
+from penstock.adapters.kafka.sender import KafkaSender
 from penstock.assembly.index import rules_for
 from penstock.core.documents import EPOCH_SHIFT
 from penstock.core.errors import InvalidEvent, Misconfigured
-from penstock.core.records import Message, Record
-from penstock.events.keyed import keyed
+from penstock.core.records import Compression, Message
+from penstock.events.keyed import keyed, reading
 from penstock.settings import Settings
-
-POLL_S = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,13 +46,13 @@ class Sending:
 
     def _read(self) -> Iterator[tuple[list[Message], str]]:
         """Batch by batch, each with what is wrong with the line behind it."""
-        source = open_source(self.file)
-        while not source.ended:
-            batch = source.poll(POLL_S)
+        index = self.settings.index
+        rules = reading(rules_for(index, index.epoch << EPOCH_SHIFT, keyed=False), self.tenant)
+        for records in portions(self.file):
             messages: list[Message] = []
-            for record in batch.records if batch else ():
+            for record in records:
                 try:
-                    messages.append(self._message(record))
+                    messages.append(keyed(record, self.topic, rules, index.tenant_from))
                 except InvalidEvent as error:
                     wrong = f"line {record.offset + 1} of {self.file}: {error}"
                     if self.left_out is None:
@@ -62,7 +60,3 @@ class Sending:
                         return
                     self.left_out(wrong)
             yield messages, ""
-
-    def _message(self, record: Record) -> Message:
-        index = self.settings.index
-        return keyed(record, self.topic, rules_for(index, index.epoch << EPOCH_SHIFT, keyed=False), self.tenant)

@@ -1,7 +1,7 @@
 """Documents of a file onto the topic: ``penstock produce``."""
 
 import json
-from typing import Annotated
+from typing import Annotated, get_args
 
 import typer
 from rich.console import Console
@@ -10,9 +10,10 @@ from penstock.commands.app import OPERATION, app
 from penstock.commands.listed import choice
 from penstock.commands.process import load_settings
 from penstock.core.errors import Misconfigured
+from penstock.core.records import Compression
 from penstock.observe.live import steps
 
-COMPRESSIONS = ("none", "gzip", "snappy", "lz4", "zstd")
+COMPRESSIONS: dict[str, Compression] = {name: name for name in get_args(Compression)}
 
 
 @app.command(
@@ -36,7 +37,7 @@ def produce_events(
     before it, unless --skip-invalid. Sent again, they are the same documents once more.
     """
     settings = load_settings()
-    kind = choice("--compression", compression, {name: name for name in COMPRESSIONS})
+    kind = choice("--compression", compression, COMPRESSIONS)
     if settings.index.tenant_from in ("key", "header") and not tenant:
         raise Misconfigured(f"--tenant is needed, since index.tenant_from = {settings.index.tenant_from}")
     from penstock.assembly.produce import Sending  # noqa: PLC0415  # slow: first what can fail at once
@@ -45,7 +46,7 @@ def produce_events(
     target = topic or settings.kafka.topic
     sending = Sending(settings, file, target, tenant, wrong.append if skip_invalid else None)
     with steps(Console(stderr=True))("checking" if dry_run else "sending", 0) as advance:
-        sent = sending.run(None if dry_run else kind, advance)  # type: ignore[arg-type]  # one of these names
+        sent = sending.run(None if dry_run else kind, advance)
     for line in wrong:
         typer.echo(line, err=True)
     if as_json:

@@ -11,24 +11,24 @@ HOST = re.compile(r"(?:\[([0-9A-Fa-f:.]+)\]|([A-Za-z0-9._-]+|[0-9A-Fa-f:]+))(?::
 ORIGIN = re.compile(r"https?://(?:\[[0-9a-f:.]+\]|[a-z0-9._-]+)(?::\d+)?", re.ASCII)
 
 
+def _name(host: str) -> str:
+    """Without its port, in small letters; empty for what is none."""
+    match = HOST.fullmatch(host)
+    return (match[1] or match[2]).lower() if match else ""
+
+
 def is_local(host: str) -> bool:
     """Whether a Host header, or a host that is listened on, names this machine and no other can reach it by that."""
-    match = HOST.fullmatch(host)
-    if match is None:
-        return False
-    name = match[1] or match[2]
+    name = _name(host)
     try:
         return ip_address(name).is_loopback
     except ValueError:
-        return name.lower().rstrip(".") == "localhost"
+        return name.rstrip(".") == "localhost"
 
 
 def is_named(host: str, names: Sequence[str]) -> bool:
     """Whether a Host header says one of these names; localhost is any address of this machine."""
-    match = HOST.fullmatch(host)
-    if match is None:
-        return False
-    return (match[1] or match[2]).lower().rstrip(".") in names or ("localhost" in names and is_local(host))
+    return _name(host).rstrip(".") in names or ("localhost" in names and is_local(host))
 
 
 def is_origin(text: str) -> bool:

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 Headers = tuple[tuple[str, bytes | None], ...]
 
@@ -74,6 +74,10 @@ class Batch:
     positions: Mapping[Partition, Position]
     gaps: tuple[Gap, ...] = ()
     alone: bool = False
+
+
+Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
+"""Of records that are sent."""
 
 
 @dataclass(frozen=True, slots=True)

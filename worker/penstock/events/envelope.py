@@ -13,7 +13,7 @@ from typing import Any, Literal, NamedTuple
 from penstock.core.errors import InvalidEvent
 from penstock.core.formats import without_bom
 from penstock.core.records import Headers
-from penstock.events.frame import PLAIN_CONNECT, json_object
+from penstock.events.frame import envelope_of, enveloped, json_object
 
 Envelope = Literal["auto", "none", "debezium", "connect", "cloudevents"]
 VersionFrom = Literal["", "ts_ms", "lsn"]
@@ -58,15 +58,15 @@ def opened(fields: Fields, wanted: Envelope, empty_data: EmptyData = "refuse") -
     """
     if wanted == "none":
         return None
-    names = fields.keys()
-    if names == {"schema", "payload"}:
-        return _of_connect(fields["payload"], wanted, empty_data)
+    kind = envelope_of(fields)
+    if kind == "connect":
+        return _of_connect(fields, wanted, empty_data)
     if wanted in ("auto", "debezium"):
-        if "op" in names and names & {"before", "after"}:
+        if kind == "debezium":
             return _of_debezium(fields)
-        if DELETED in names:
+        if DELETED in fields:
             return _flattened(fields)
-    if wanted in ("auto", "cloudevents") and {"specversion", "type", "source"} <= names:
+    if wanted in ("auto", "cloudevents") and kind == "cloudevents":
         return _of_cloudevents(fields, empty_data)
     return None
 
@@ -78,7 +78,7 @@ def named_by(key: bytes) -> str | None:
     """
     if not without_bom(key).lstrip().startswith(b"{") or (fields := json_object(key)) is None:
         return None
-    payload = fields["payload"] if fields.keys() == {"schema", "payload"} else fields
+    payload = fields["payload"] if envelope_of(fields) == "connect" else fields
     if isinstance(payload, dict):
         if len(payload) != 1:
             raise InvalidEvent(
@@ -102,14 +102,13 @@ def without_data(headers: Headers) -> bool:
     return any(name == BINARY for name, _ in headers)
 
 
-def _of_connect(payload: Any, wanted: Envelope, empty_data: EmptyData) -> Opened | None:
+def _of_connect(fields: Fields, wanted: Envelope, empty_data: EmptyData) -> Opened | None:
+    payload = fields["payload"]
     if payload is None:
-        raise InvalidEvent(
-            f"the value is {NAMES['connect']} with nothing in it, where a tombstone is a null value: {PLAIN_CONNECT}"
-        )
+        raise InvalidEvent(f"the value is {enveloped(fields)}")
     if not isinstance(payload, dict):
         raise InvalidEvent(f"the payload in {NAMES['connect']} is {type(payload).__name__}, no object")
-    inner = opened(payload, wanted, empty_data) if payload.keys() != {"schema", "payload"} else None
+    inner = opened(payload, wanted, empty_data) if envelope_of(payload) != "connect" else None
     return inner or (Opened("connect", payload) if wanted in ("auto", "connect") else None)
 
 

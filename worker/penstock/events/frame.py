@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Mapping
 from contextlib import suppress
-from typing import Any
+from typing import Any, Literal
 
 from penstock.core.formats import foreign, without_bom
 
@@ -78,15 +78,25 @@ def json_object(value: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
-def enveloped(fields: Mapping[str, Any]) -> str | None:
-    """The envelope that a document lies in, which is not read here; None where there is none."""
+def envelope_of(fields: Mapping[str, Any]) -> Literal["connect", "debezium", "cloudevents"] | None:
+    """Which envelope these fields are, that no document event has together; None where they are none."""
     names = fields.keys()
     if names == {"schema", "payload"}:
+        return "connect"
+    if "op" in names and names & {"before", "after"}:
+        return "debezium"
+    return "cloudevents" if {"specversion", "type", "source"} <= names else None
+
+
+def enveloped(fields: Mapping[str, Any]) -> str | None:
+    """The envelope that a document lies in, which is not read here; None where there is none."""
+    kind = envelope_of(fields)
+    if kind == "connect":
         if fields["payload"] is None:
             return f"Kafka Connect's envelope with nothing in it, where a tombstone is a null value: {PLAIN_CONNECT}"
         return f"in Kafka Connect's envelope (schema, payload): {PLAIN_CONNECT}"
-    if "op" in names and names & {"before", "after"}:
+    if kind == "debezium":
         return "in Debezium's envelope (before, after, op): unwrap it with its transform ExtractNewRecordState"
-    if {"specversion", "type", "source"} <= names:
+    if kind == "cloudevents":
         return "in CloudEvents' envelope: send what is in data, or use the binary mode"
     return None

@@ -4,15 +4,21 @@ from dataclasses import replace
 
 from penstock.core.records import Headers, Message, Record
 from penstock.events.document import DocumentRules, decode
+from penstock.events.keys import TenantFrom
 
 
-def keyed(record: Record, topic: str, rules: DocumentRules, tenant: str = "") -> Message:
-    """The message for that topic, of a document of ``tenant`` where keys or headers tell it.
+def reading(rules: DocumentRules, tenant: str) -> DocumentRules:
+    """As an event is read whose key and headers are still to be made: of ``tenant``, where these would tell it."""
+    told = rules.tenant_from in ("key", "header")
+    return replace(rules, tenant_from="fixed", tenant=tenant) if told else rules
+
+
+def keyed(record: Record, topic: str, rules: DocumentRules, tenant_from: TenantFrom) -> Message:
+    """The message for that topic, read by ``reading``'s rules, its tenant where workers will look for it.
 
     Raises InvalidEvent for a value that would be a dead letter there.
     """
-    told = rules.tenant_from in ("key", "header")
-    event = decode(record, replace(rules, tenant_from="fixed", tenant=tenant) if told else rules)
-    key = f"{tenant}/{event.key.document}" if rules.tenant_from == "key" else event.key.document
-    headers: Headers = ((rules.tenant_header, tenant.encode()),) if rules.tenant_from == "header" else ()
-    return Message(topic, key.encode(), record.value or b"", headers)
+    key = decode(record, rules).key
+    name = f"{key.tenant}/{key.document}" if tenant_from == "key" else key.document
+    headers: Headers = ((rules.tenant_header, key.tenant.encode()),) if tenant_from == "header" else ()
+    return Message(topic, name.encode(), record.value or b"", headers)

@@ -1,6 +1,6 @@
 """Reaching the brokers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -12,6 +12,7 @@ from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from penstock.adapters.kafka import internals
 from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.records import Message
 from penstock.settings import KafkaSettings
 
 T = TypeVar("T")
@@ -116,6 +117,16 @@ def connect_producer(settings: KafkaSettings, **options: Any) -> KafkaProducer:
     given = {"acks": "all", "enable_idempotence": False, "max_request_size": LARGEST_REQUEST}
     options = given | client_options(settings) | options
     return connect(lambda: internals.client(KafkaProducer, **options), settings)
+
+
+def send_all(producer: KafkaProducer, messages: Sequence[Message], timeout_s: float) -> None:
+    """Until each is on every in-sync replica; raises the library's errors."""
+    sent = []
+    for message in messages:
+        headers = [(name, value or b"") for name, value in message.headers]  # the library sends no null headers
+        sent.append(producer.send(message.topic, key=message.key, value=message.value, headers=headers))
+    for future in sent:
+        future.get(timeout=timeout_s)
 
 
 def client_options(settings: KafkaSettings) -> dict[str, Any]:

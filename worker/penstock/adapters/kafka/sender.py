@@ -1,17 +1,14 @@
 """Events sent to a topic, for who has them in a file."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
 
 from kafka import errors as kafka_errors
 
-from penstock.adapters.kafka.connection import connect_producer, failure, one_line
+from penstock.adapters.kafka.connection import connect_producer, failure, one_line, send_all
 from penstock.adapters.kafka.topics import require_topic
 from penstock.core.errors import Misconfigured
-from penstock.core.records import Message
+from penstock.core.records import Compression, Message
 from penstock.settings import KafkaSettings
-
-Compression = Literal["none", "gzip", "snappy", "lz4", "zstd"]
 
 SENT_S, CLOSE_S, LINGER_MS = 30.0, 5.0, 20
 
@@ -28,16 +25,11 @@ class KafkaSender:
     def send(self, messages: Sequence[Message]) -> None:
         """All of them; raises Misconfigured or Unavailable, and some may be there then."""
         try:
-            for future in [self._sent(message) for message in messages]:
-                future.get(timeout=SENT_S)
+            send_all(self._producer, messages, SENT_S)
         except kafka_errors.MessageSizeTooLargeError as error:
             raise Misconfigured(f"an event is too large for the topic: {one_line(error)}") from error
         except kafka_errors.KafkaError as error:
             raise failure(error, "sending events", "events cannot be sent") from error
-
-    def _sent(self, message: Message) -> Any:
-        headers = [(name, value or b"") for name, value in message.headers]
-        return self._producer.send(message.topic, key=message.key, value=message.value, headers=headers)
 
     def close(self) -> None:
         """Let go of the brokers."""

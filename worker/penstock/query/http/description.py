@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI
@@ -79,6 +80,7 @@ def describe(app: FastAPI, *, keys: bool) -> None:
     """Schemas are added as they are in ``schemas/``; without ``keys``, none is asked for."""
     plain = app.openapi
 
+    @cache
     def described() -> dict[str, Any]:
         made = plain()
         components = made.setdefault("components", {})

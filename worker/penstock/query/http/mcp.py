@@ -7,6 +7,7 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
 
 from fastapi.responses import Response
@@ -64,18 +65,22 @@ class Mcp:
         return sent.response()
 
     async def _list(self, *_: Any) -> ListToolsResult:
-        whole = json.loads(schemas.text("query.v1"))
-        names = (*ASKED, "tenant") if self.tenants else ASKED
-        properties = {name: whole["properties"][name] for name in names}
-        asked = {"type": "object", "required": ["query"], "additionalProperties": False, "properties": properties}
-        tool = Tool(
-            name="search",
-            title="Search documents",
-            description=ABOUT,
-            input_schema={**asked, "$defs": whole["$defs"]},
-            annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
-        )
-        return ListToolsResult(tools=[tool])
+        return ListToolsResult(tools=[_tool(tenants=self.tenants)])
+
+
+@cache
+def _tool(*, tenants: bool) -> Tool:
+    whole = json.loads(schemas.text("query.v1"))
+    names = (*ASKED, "tenant") if tenants else ASKED
+    properties = {name: whole["properties"][name] for name in names}
+    asked = {"type": "object", "required": ["query"], "additionalProperties": False, "properties": properties}
+    return Tool(
+        name="search",
+        title="Search documents",
+        description=ABOUT,
+        input_schema={**asked, "$defs": whole["$defs"]},
+        annotations=ToolAnnotations(read_only_hint=True, open_world_hint=False),
+    )
 
 
 def _calling(search: Search, failed: Failed) -> Callable[..., Awaitable[CallToolResult]]:
