@@ -47,6 +47,8 @@ def test_the_tenant_is_where_workers_look_for_it(
     file = written(tmp_path, {"id": "a", "text": "Water."})
     missing = penstock(tmp_path, "produce", file, variables=variables)
     assert (missing.returncode, b"--tenant is needed" in missing.stderr) == (2, True)
+    other = penstock(tmp_path, "produce", file, "--tenant", "ac/me", variables=variables)
+    assert (other.returncode, b"--tenant 'ac/me': letters, digits" in other.stderr) == (2, True)
     assert penstock(tmp_path, "produce", file, "--tenant", "acme", variables=variables).returncode == 0
     (record,) = read_all(kafka, kafka.topic)
     assert (record.key, list(record.headers)) == (key, headers)

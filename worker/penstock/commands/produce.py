@@ -9,6 +9,7 @@ from rich.console import Console
 from penstock.commands.app import OPERATION, app
 from penstock.commands.listed import choice
 from penstock.commands.process import load_settings
+from penstock.core.documents import TENANT
 from penstock.core.errors import Misconfigured
 from penstock.core.records import Compression
 from penstock.observe.live import steps
@@ -40,6 +41,8 @@ def produce_events(
     kind = choice("--compression", compression, COMPRESSIONS)
     if settings.index.tenant_from in ("key", "header") and not tenant:
         raise Misconfigured(f"--tenant is needed, since index.tenant_from = {settings.index.tenant_from}")
+    if tenant and not TENANT.fullmatch(tenant):
+        raise Misconfigured(f"--tenant {tenant!r}: letters, digits and . _ - only, at most 128")
     from penstock.assembly.produce import Sending  # noqa: PLC0415  # slow: first what can fail at once
 
     wrong: list[str] = []
