@@ -381,15 +381,21 @@ def swallow() -> None:
         os.kill(os.getpid(), signal.SIGINT)
     except BaseException:
         print("went on")
+        {}
 
 sys.argv = ["penstock", "swallow"]
 main.main()
 """
 
 
-def test_ctrl_c_that_a_library_swallows_while_it_loads_is_told_all_the_same(tmp_path: Path) -> None:
+@pytest.mark.parametrize("then", ["pass", "raise ImportError('initialization failed')", "raise SystemExit(0)"])
+def test_ctrl_c_that_a_library_swallows_while_it_loads_is_told_all_the_same(tmp_path: Path, then: str) -> None:
     done = subprocess.run(
-        [sys.executable, "-c", SWALLOWING], cwd=tmp_path, env=environment(), capture_output=True, check=False
+        [sys.executable, "-c", SWALLOWING.format(then)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        check=False,
     )
     assert (done.returncode, done.stdout, done.stderr) == (130, b"went on\n", b"penstock: interrupted\n")
 

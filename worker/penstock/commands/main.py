@@ -28,7 +28,10 @@ ENDS: Mapping[type[Exception], int] = {
 
 
 class _Interrupted(BaseException):
-    """Ctrl-C where no command waits for it; ``seen`` outlives who swallows it, as some libraries do while they load."""
+    """Ctrl-C where no command waits for it.
+
+    ``seen`` outlives who swallows it or makes another error of it, as some libraries do while they load.
+    """
 
     seen = False
 
@@ -56,11 +59,11 @@ def main() -> NoReturn:
 
 
 def _run() -> None:
-    """The command; raises _Interrupted, too, where something has swallowed that and the command went on to its end."""
+    """The command; raises _Interrupted, too, where a library has swallowed that or made another error of it."""
     try:
         app(standalone_mode=True)
-    except SystemExit as ended:
-        if _Interrupted.seen and not ended.code:
+    except BaseException as ended:
+        if _Interrupted.seen and not (isinstance(ended, SystemExit) and ended.code):
             raise _Interrupted from None
         raise
 
