@@ -15,7 +15,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks.report import about, machine, table, write  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
-from penstock.events.document import DocumentRules, decode  # noqa: E402
+from penstock.events.document import decode  # noqa: E402
+from penstock.events.rules import DocumentRules  # noqa: E402
 
 RECORDS, ROUNDS = 2000, 15
 TEXT = "A turbine turns the fall of water into rotation. " * 8

@@ -41,7 +41,8 @@ from penstock.core.ports import Embedder, Membership, Tokenizer, VectorStore  # 
 from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.core.vectors import Vector  # noqa: E402
 from penstock.demo.corpus import event_lines  # noqa: E402
-from penstock.events.document import DocumentRules, decode  # noqa: E402
+from penstock.events.document import decode  # noqa: E402
+from penstock.events.rules import DocumentRules  # noqa: E402
 from penstock.fakes import MemoryDeadLetters, unchanging  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
 from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402

@@ -207,7 +207,8 @@ def test_every_command_has_an_example_that_runs() -> None:
 
 def test_events_that_documents_show_are_read() -> None:
     from penstock.core.records import Partition, Record
-    from penstock.events.document import DocumentRules, decode
+    from penstock.events.document import decode
+    from penstock.events.rules import DocumentRules
 
     shown = []
     for page in (ROOT / "README.md", ROOT / "docs" / "events.md"):

@@ -28,7 +28,7 @@ from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.records import Letter, Outcome, Partition, Record
 from penstock.core.vectors import Vector
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.observe.live import Reporter

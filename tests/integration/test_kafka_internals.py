@@ -32,7 +32,8 @@ from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import connect_consumer
 from penstock.adapters.kafka.source import to_record
 from penstock.core.errors import InvalidEvent
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
+from penstock.events.rules import DocumentRules
 from tests.conftest import wait_until
 from tests.kafka_tools import committed, document, new_topic, produce, source
 

@@ -23,10 +23,11 @@ from penstock.core.identity import ModelIdentity
 from penstock.core.ports import VectorStore
 from penstock.core.queries import Hit, owned
 from penstock.core.records import Batch, Partition, Record
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
-from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
+from penstock.index.in_flight import InFlight
+from penstock.index.stages import Embed, IndexWork, Prepare, WriteOut, completer
 from penstock.settings import QdrantSettings
 from penstock.stream.retry import Retry
 from tests.edge_store import EdgeQdrant

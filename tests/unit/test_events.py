@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from penstock.core.documents import DocumentKey, Op, Order, epoch_base
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Partition, Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
 from penstock.events.keys import TenantFrom
+from penstock.events.rules import DocumentRules
 
 OFFSET = DocumentRules()
 EVENT = DocumentRules(order="event")

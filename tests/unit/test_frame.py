@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from penstock.core.documents import Op
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.records import Partition, Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
 from penstock.events.frame import enveloped, json_object, misread
+from penstock.events.rules import DocumentRules
 
 BODY = json.dumps({"id": "weir/3", "text": "A weir of stone, moss and fürs Erste kein Holz."}, ensure_ascii=False)
 VALUE = BODY.encode()

@@ -25,7 +25,7 @@ from penstock.core.queries import Answer, Query
 from penstock.core.records import OF_DOCUMENTS, Batch, Outcome, Partition, Record
 from penstock.core.vectors import Vector
 from penstock.core.work import Work
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.models.forward import Usage

@@ -12,7 +12,8 @@ from penstock.assembly.membership import Stream
 from penstock.core.documents import Op
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Outcome, Partition, Record
-from penstock.events.document import DocumentRules, UnknownFields, decode
+from penstock.events.document import decode
+from penstock.events.rules import DocumentRules, UnknownFields
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.settings import IndexSettings

@@ -8,7 +8,8 @@ from penstock.adapters.kafka.dead_letters import bare, error_headers, whole, wit
 from penstock.core.documents import Order, epoch_base
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Headers, Letter, Partition, Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
+from penstock.events.rules import DocumentRules
 
 BASE = epoch_base(2)
 RULES = DocumentRules(sequence_base=BASE)

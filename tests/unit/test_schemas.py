@@ -13,7 +13,8 @@ from penstock.core.moments import RFC_3339
 from penstock.core.paths import METADATA
 from penstock.core.records import Partition, Record
 from penstock.events import schemas
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
+from penstock.events.rules import DocumentRules
 from penstock.events.validation import parse
 from penstock.query.http.model_bodies import EmbedBody, EmbeddingsBody, RerankBody
 from penstock.query.replies import ReplyBody, to_json

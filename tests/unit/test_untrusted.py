@@ -20,7 +20,8 @@ from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.filters import Filter, matches
 from penstock.core.queries import Lookup
 from penstock.core.records import Outcome, Partition, Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
+from penstock.events.rules import DocumentRules
 from penstock.events.validation import parse
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules

@@ -20,10 +20,11 @@ from penstock.core.errors import InvalidEvent, NotFinite, Refused, Unavailable
 from penstock.core.identity import Origin
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
 from penstock.core.vectors import Vector
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.fakes import HashEmbedder, MemoryDeadLetters, MemorySource, MemoryStore, WordTokenizer, unchanging
 from penstock.index.chunking import Chunker, ChunkRules
-from penstock.index.stages import IndexWork, InFlight, Prepare, completer
+from penstock.index.in_flight import InFlight
+from penstock.index.stages import IndexWork, Prepare, completer
 from penstock.observe.live import Reporter
 from penstock.settings import IndexSettings
 from penstock.stream.pipeline import StageFailed

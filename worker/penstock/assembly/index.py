@@ -4,7 +4,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack, closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,11 +24,12 @@ from penstock.core.around import around_calls
 from penstock.core.documents import epoch_base
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
-from penstock.core.ports import Embedder, Membership, VectorStore
+from penstock.core.ports import Embedder, Membership, Registry, VectorStore
 from penstock.core.records import OF_DOCUMENTS, Outcome
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
-from penstock.index.stages import Embed, IndexWork, InFlight, Prepare, WriteOut, completer
+from penstock.index.in_flight import InFlight
+from penstock.index.stages import Embed, IndexWork, Prepare, WriteOut, completer
 from penstock.observe.live import Reporter
 from penstock.observe.log import NamedOnce, log, traces_lost
 from penstock.observe.watch import Watch
@@ -179,22 +180,35 @@ def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:
     return Stream(open_source(path), letters, rules_for(index, int(now_s * TICKS_PER_S), keyed=False))
 
 
-def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> DocumentRules:
+def rules_for(
+    settings: IndexSettings, sequence_base: int, *, keyed: bool, registry: Registry | None = None
+) -> DocumentRules:
     """How records are read, by the settings."""
-    return DocumentRules(
-        tenant_from=settings.tenant_from,
-        tenant=settings.tenant,
-        tenant_header=settings.tenant_header,
-        order=settings.order,
-        sequence_base=sequence_base,
-        max_bytes=settings.max_event_bytes,
-        max_metadata_bytes=settings.max_metadata_bytes,
-        keyed=keyed,
-        unknown_fields=settings.unknown_fields,
-        envelope=settings.envelope,
-        version_from=settings.version_from,
-        empty_data=settings.empty_data,
-    )
+
+    def read(settings: IndexSettings) -> DocumentRules:
+        return DocumentRules(
+            tenant_from=settings.tenant_from,
+            tenant=settings.tenant,
+            tenant_header=settings.tenant_header,
+            order=settings.order,
+            sequence_base=sequence_base,
+            max_bytes=settings.max_event_bytes,
+            max_metadata_bytes=settings.max_metadata_bytes,
+            keyed=keyed,
+            key=settings.key,
+            key_format=settings.key_format,
+            unknown_fields=settings.unknown_fields,
+            envelope=settings.envelope,
+            version_from=settings.version_from,
+            empty_data=settings.empty_data,
+            mapping=settings.mapping,
+            registry=registry,
+            headers=settings.headers,
+            record_timestamp=settings.record_timestamp,
+            format=settings.format,
+        )
+
+    return replace(read(settings), own={name: read(settings.of_topic(name)) for name in settings.topics})
 
 
 def chunker_for(settings: IndexSettings, model: EmbeddingModel) -> Chunker:

@@ -11,7 +11,7 @@ from penstock.core.around import around_calls
 from penstock.core.errors import Misconfigured, Missing, Unavailable
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import DeadLetters, Ledger, Membership, Source, Upstream
-from penstock.events.document import DocumentRules
+from penstock.events.rules import DocumentRules
 from penstock.observe.log import log
 from penstock.stream import joined
 from penstock.stream.joined import OfFile, OfTopic, OnGap

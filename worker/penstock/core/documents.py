@@ -66,7 +66,7 @@ class Event:
     ``unversioned`` marks a delete that came without a version where versions decide: it counts as the
     highest version known of its document, which only the store can tell. ``timestamp`` and ``expires_at``
     are RFC 3339 strings in UTC. ``unknown`` names the body's fields that nobody reads, ``through`` the
-    envelope that it lay in.
+    frame and the envelope that it lay in. ``format`` is how the text is written.
     """
 
     record: Record
@@ -81,7 +81,7 @@ class Event:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     unversioned: bool = False
     unknown: tuple[str, ...] = ()
-    through: str = ""
+    through: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ LIKE = "2026-11-27T12:00:00Z"
 SHOWN = 40
 
 
-def _read(value: object) -> object:
+def _read(value: object) -> datetime:
     """By hand, since libraries guess: a string of digits would be seconds since 1970."""
     if isinstance(value, datetime):
         return value
@@ -39,6 +39,11 @@ def _in_utc(moment: datetime) -> datetime:
         return moment.astimezone(UTC)
     except OverflowError:
         raise ValueError("not in the years 1 to 9999 in UTC") from None
+
+
+def read_moment(value: object) -> datetime:
+    """A moment in UTC; raises ValueError that says what RFC 3339 asks for."""
+    return _in_utc(_read(value))
 
 
 Moment = Annotated[AwareDatetime, BeforeValidator(_read), AfterValidator(_in_utc)]

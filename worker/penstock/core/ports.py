@@ -8,7 +8,7 @@ caller repeats the call. Methods of a Source are called by one thread only; all 
 
 from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Literal, NamedTuple, Protocol
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
@@ -101,6 +101,26 @@ class Membership(Protocol):
 
     def advance(self, batch: Batch) -> None:
         """When all of a batch is written, before its offsets are committed."""
+
+
+class Unframed(NamedTuple):
+    """What lay in a schema registry's frame, as JSON has it; ``form`` is how it was written."""
+
+    form: Literal["avro", "json", "protobuf"]
+    value: Any
+
+
+class Registry(Protocol):
+    """Schemas by their ids: reads keys and values in Confluent's frame."""
+
+    def read(self, framed: bytes) -> Unframed:
+        """The value, read by the schema that it was written with.
+
+        Raises InvalidEvent where the registry knows no such schema, or the bytes are not of it.
+        """
+
+    def close(self) -> None:
+        """Let go of the connection."""
 
 
 class DeadLetters(Protocol):

@@ -5,8 +5,9 @@ from dataclasses import asdict, dataclass
 from penstock.core.documents import Event, Op
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.records import Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
 from penstock.events.envelope import NAMES
+from penstock.events.rules import DocumentRules
 
 SHOWN = 60
 
@@ -40,7 +41,7 @@ def check(record: Record, rules: DocumentRules) -> Checked:
 
 
 def _told(event: Event) -> str:
-    told = [f"out of {NAMES[event.through]}"] if event.through else []
+    told = [f"out of {NAMES[step]}" for step in event.through]
     if event.op is Op.UPSERT:
         told += [f"title {_short(event.title)!r}"] if event.title else []
         told += [f"{len(event.text)} characters, {_short(event.text)!r}"]

@@ -3,37 +3,25 @@
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from penstock.core.documents import EPOCH_SHIFT, LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
+from penstock.core.documents import LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.formats import without_bom
 from penstock.core.moments import Moment, written
 from penstock.core.records import Record
-from penstock.events.envelope import (
-    EMPTY,
-    NAMES,
-    TELLING,
-    EmptyData,
-    Envelope,
-    Opened,
-    VersionFrom,
-    identifier,
-    named_by,
-    opened,
-    without_data,
-)
-from penstock.events.frame import enveloped, json_object
-from penstock.events.keys import LONGEST_ID, TenantFrom, check_id, check_key, header_tenant, key_text, split_key
+from penstock.events.envelope import EMPTY, NAMES, TELLING, without_data
+from penstock.events.foreign import Unpacked, Within, as_json, key_name, key_tenant, unpack
+from penstock.events.frame import enveloped, json_object, misread
+from penstock.events.keys import LONGEST_ID, check_id, check_key, header_tenant, key_text, split_key
 from penstock.events.near_miss import near_miss
 from penstock.events.redriven import first_sequence, refuse_shortened
+from penstock.events.rules import DocumentRules
+from penstock.events.timestamps import since_1970
 from penstock.events.validation import parse, untrusted
-
-OrderBy = Literal["offset", "event"]
-UnknownFields = Literal["refuse_similar", "ignore"]
 
 LONGEST_TITLE = 2000
 DEEPEST_METADATA = 16
@@ -57,34 +45,16 @@ class DocumentEvent(BaseModel):
     timestamp: Moment | None = None
     expires_at: Moment | None = None
     metadata: dict[str, JsonValue] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class DocumentRules:
-    """How records of one source are read.
-
-    ``sequence_base`` is added to a record's offset to make its sequence: ``epoch << 48`` for a topic; for a
-    file, which has no offsets of its own, the time of the run in ticks of 100 µs, so that a later run wins
-    over an earlier one and both lose to any topic.
-    """
-
-    tenant_from: TenantFrom = "none"
-    tenant: str = ""
-    tenant_header: str = "tenant"
-    order: OrderBy = "offset"
-    sequence_base: int = 1 << EPOCH_SHIFT
-    max_bytes: int = 4_000_000
-    max_metadata_bytes: int = 65_536
-    keyed: bool = True
-    unknown_fields: UnknownFields = "refuse_similar"
-    envelope: Envelope = "auto"
-    version_from: VersionFrom = ""
-    empty_data: EmptyData = "refuse"
+    format: str | None = None
 
 
 @untrusted
 def decode(record: Record, rules: DocumentRules) -> Event:
-    """The event that a record holds; raises InvalidEvent that says what is wrong with it."""
+    """The event that a record holds; raises InvalidEvent that says what is wrong with it.
+
+    Raises Unavailable where a registry is needed for it, and is away.
+    """
+    rules = rules.of(record.partition.topic)
     if record.damage:
         raise InvalidEvent(record.damage)
     refuse_shortened(record)
@@ -93,37 +63,71 @@ def decode(record: Record, rules: DocumentRules) -> Event:
         return _tombstone(record, rules, sequence)
     if len(record.value) > rules.max_bytes:
         raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
+    event = _event(record, rules, record.value, sequence) if rules.direct else _unpacked(record, rules, sequence)
+    return _completed(event, rules) if rules.headers or rules.record_timestamp else event
+
+
+def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
+    """Read as a document event first, which most records are."""
+    found = None
     try:
-        return _event(record, rules, record.value, sequence)
+        body = parse(DocumentEvent, value)
+        if body.model_extra and not TELLING.isdisjoint(body.model_extra):
+            found = unpack(record, rules)
+        if found is None:
+            return _read(record, rules, body, record.key, sequence)
     except Unforeseen:
         raise
     except InvalidEvent as error:
-        if (found := _opened(record.value, rules)) is not None:
-            return _unwrapped(record, rules, found, sequence)
-        raise InvalidEvent(_fault(record.value, str(error))) from None
+        if (found := unpack(record, rules)) is None:
+            raise InvalidEvent(_fault(value, str(error))) from None
+    return _of_unpacked(record, rules, found, sequence)
 
 
-def _opened(value: bytes, rules: DocumentRules) -> Opened | None:
-    fields = json_object(value) if rules.envelope != "none" else None
-    return None if fields is None else opened(fields, rules.envelope, rules.empty_data)
+def _unpacked(record: Record, rules: DocumentRules, sequence: int) -> Event:
+    if (found := unpack(record, rules)) is None:
+        raise InvalidEvent(_fault(record.value or b"", f"the value is {misread(record.value or b'') or 'no JSON'}"))
+    return _of_unpacked(record, rules, found, sequence)
 
 
-def _unwrapped(record: Record, rules: DocumentRules, found: Opened, sequence: int) -> Event:
-    """The event that lay in an envelope; its record's key may be a struct, too."""
+def _of_unpacked(record: Record, rules: DocumentRules, found: Unpacked, sequence: int) -> Event:
+    """The event that was made of a foreign record."""
     try:
-        named = None if record.key is None else named_by(record.key)
-        key = record.key if named is None else named.encode()
-        told = found.fields.get("id")
-        name = identifier(told) if told is not None else key_text(key) if key is not None else None
-        row = {**found.fields, "id": name} if name is not None else dict(found.fields)
-        if found.gone:
-            row = {field: row[field] for field in ("id", "tenant") if row.get(field) is not None} | {"op": "delete"}
-        if rules.version_from and (version := found.versions.get(rules.version_from)) is not None:
-            row["version"] = version
-        event = _read(record, rules, parse(DocumentEvent, json.dumps(row).encode()), key, sequence)
+        _refuse_unread(rules, found)
+        key = None if found.key is None else found.key.encode()
+        body = parse(DocumentEvent, as_json(found.fields))
+        event = _read(record, rules, body, key, sequence)
     except InvalidEvent as error:
-        raise InvalidEvent(f"in {NAMES[found.name]}: {error}") from None
-    return replace(event, through=found.name)
+        raise Within(found.through).told(error) from None
+    unknown = event.unknown if found.kept else (*event.unknown, *found.unread)
+    return replace(event, through=found.through, unknown=unknown)
+
+
+def _refuse_unread(rules: DocumentRules, found: Unpacked) -> None:
+    """Fields that a mapping passes over: where they are metadata, one can still sound like a delete."""
+    if rules.unknown_fields == "ignore" or not found.unread:
+        return
+    known = DocumentEvent.model_fields
+    given = known if found.kept else [name for name in known if found.fields.get(name) is not None]
+    if told := near_miss(found.unread, given, known, delete=found.fields.get("op") == "delete"):
+        raise InvalidEvent(f"{told} (index.mapping does not read it)")
+
+
+def _completed(event: Event, rules: DocumentRules) -> Event:
+    """With what the record says beside its value, where the event itself does not."""
+    if event.op is Op.DELETE:
+        return event
+    headers: dict[str, Any] = {}
+    for name, value in event.record.headers:
+        if name in rules.headers and value is not None:
+            try:
+                headers[name] = value.decode()
+            except UnicodeDecodeError:
+                raise InvalidEvent(f"header {name!r} is not UTF-8, and index.headers makes metadata of it") from None
+    timestamp = event.timestamp
+    if timestamp is None and rules.record_timestamp and event.record.timestamp_ms is not None:
+        timestamp = written(since_1970(event.record.timestamp_ms))
+    return replace(event, metadata={**headers, **event.metadata}, timestamp=timestamp)
 
 
 def _fault(value: bytes, said: str) -> str:
@@ -139,13 +143,6 @@ def _fault(value: bytes, said: str) -> str:
     return f"{said}; {told}" if told and told not in said else said
 
 
-def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
-    body = parse(DocumentEvent, value)
-    if body.model_extra and not TELLING.isdisjoint(body.model_extra) and (found := _opened(value, rules)) is not None:
-        return _unwrapped(record, rules, found, sequence)
-    return _read(record, rules, body, record.key, sequence)
-
-
 def _read(record: Record, rules: DocumentRules, body: DocumentEvent, given: bytes | None, sequence: int) -> Event:
     """The event that a body tells; ``given`` is the key that it has to agree with."""
     check_id(body.id)
@@ -155,7 +152,7 @@ def _read(record: Record, rules: DocumentRules, body: DocumentEvent, given: byte
     key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
     if given is not None:
         check_key(given, key, rules.tenant_from)
-    elif rules.keyed and rules.order == "offset":
+    elif rules.keyed and rules.order == "offset" and rules.key == "id":
         raise InvalidEvent("the record has no key; keyed by id, all events of a document share a partition")
     if body.op == "delete":
         order, unversioned = _order(rules, body.version, sequence)
@@ -214,11 +211,12 @@ def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
         raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
     if rules.envelope in ("auto", "cloudevents") and rules.empty_data == "refuse" and without_data(record.headers):
         raise InvalidEvent(f"an event in {NAMES['cloudevents']} without data: {EMPTY}")
-    named = None if rules.envelope == "none" else named_by(record.key)
-    text = key_text(record.key) if named is None else named
+    if (text := key_name(record, rules)) is None:
+        raise InvalidEvent("a null value, and index.key = ignore: nothing says which document it deletes")
     document = split_key(text)[1] if rules.tenant_from == "key" else text
     check_id(document, "the key")
-    key = DocumentKey(_tenant(record, rules, None), document)
+    named = key_tenant(record, rules) if rules.tenant_from == "field" else None
+    key = DocumentKey(_tenant(record, rules, named), document)
     order, unversioned = _order(rules, None, sequence)
     return Event(record, key, order, Op.DELETE, unversioned=unversioned)
 
@@ -239,6 +237,10 @@ def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
             tenant = header_tenant(record, rules.tenant_header)
         case "key":
             tenant, _ = split_key(key_text(record.key) if record.key is not None else "")
+        case "field":
+            if named is None:
+                raise InvalidEvent("no tenant: index.tenant_from = field, and index.mapping.tenant finds none")
+            tenant = named
         case "none":
             tenant = ""
             if named is not None:

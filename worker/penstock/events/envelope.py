@@ -11,7 +11,6 @@ from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from penstock.core.errors import InvalidEvent
-from penstock.core.formats import without_bom
 from penstock.core.records import Headers
 from penstock.events.frame import envelope_of, enveloped, json_object
 
@@ -22,6 +21,9 @@ EmptyData = Literal["refuse", "delete"]
 EMPTY = "to delete its document then, set index.empty_data = delete"
 
 NAMES: Mapping[str, str] = {
+    "avro": "Avro",
+    "json": "a registry's JSON",
+    "protobuf": "Protobuf",
     "debezium": "Debezium's envelope",
     "connect": "Kafka Connect's envelope",
     "cloudevents": "CloudEvents' envelope",
@@ -42,13 +44,15 @@ Fields = dict[str, Any]
 class Opened(NamedTuple):
     """What lay in the envelope of that ``name``: the document's fields, or ``gone`` with those that name it.
 
-    ``versions`` are numbers that grow with each change, by what ``index.version_from`` calls them.
+    ``versions`` are numbers that grow with each change, by what ``index.version_from`` calls them; ``around`` is all of
+    the envelope.
     """
 
     name: str
     fields: Fields
     gone: bool = False
     versions: Mapping[str, Any] = {}
+    around: Mapping[str, Any] = {}
 
 
 def opened(fields: Fields, wanted: Envelope, empty_data: EmptyData = "refuse") -> Opened | None:
@@ -71,32 +75,6 @@ def opened(fields: Fields, wanted: Envelope, empty_data: EmptyData = "refuse") -
     return None
 
 
-def named_by(key: bytes) -> str | None:
-    """The id that a struct names: a JSON object of one field, with a schema or without; None for any other key.
-
-    Raises InvalidEvent for a struct of several fields.
-    """
-    if not without_bom(key).lstrip().startswith(b"{") or (fields := json_object(key)) is None:
-        return None
-    payload = fields["payload"] if envelope_of(fields) == "connect" else fields
-    if isinstance(payload, dict):
-        if len(payload) != 1:
-            raise InvalidEvent(
-                f"the key has {len(payload)} fields ({', '.join(map(str, payload))[:80]}): one names an id"
-            )
-        (payload,) = payload.values()
-    return identifier(payload, "the key")
-
-
-def identifier(value: Any, what: str = "id") -> str:
-    """An id as text: texts as they are, whole numbers in digits."""
-    if isinstance(value, str):
-        return value
-    if isinstance(value, int) and not isinstance(value, bool):
-        return str(value)
-    raise InvalidEvent(f"{what} is {type(value).__name__}, and an id is a text or a whole number")
-
-
 def without_data(headers: Headers) -> bool:
     """Whether a null value is an event of CloudEvents' binary mode that has no data, hence no tombstone."""
     return any(name == BINARY for name, _ in headers)
@@ -116,10 +94,10 @@ def _of_debezium(fields: Fields) -> Opened:
     op, source = fields["op"], fields.get("source")
     versions = {"ts_ms": fields.get("ts_ms"), "lsn": source.get("lsn") if isinstance(source, dict) else None}
     if op in ("c", "r", "u"):
-        return Opened("debezium", _row(fields.get("after"), "after"), versions=versions)
+        return Opened("debezium", _row(fields.get("after"), "after"), versions=versions, around=fields)
     if op == "d":
-        before = fields.get("before")
-        return Opened("debezium", before if isinstance(before, dict) else {}, gone=True, versions=versions)
+        before = {} if fields.get("before") is None else _row(fields["before"], "before")
+        return Opened("debezium", before, gone=True, versions=versions, around=fields)
     if op == "t":
         raise InvalidEvent(
             "Debezium tells that the table was truncated, and not which rows it had: delete their documents, "
@@ -134,7 +112,7 @@ def _flattened(fields: Fields) -> Opened:
     said = str(fields[DELETED]).lower()
     if said not in ("true", "false"):
         raise InvalidEvent(f"{DELETED} is {str(fields[DELETED])[:20]!r}, neither true nor false")
-    return Opened("debezium", row, gone=said == "true", versions=versions)
+    return Opened("debezium", row, gone=said == "true", versions=versions, around=fields)
 
 
 def _of_cloudevents(fields: Fields, empty_data: EmptyData) -> Opened:
@@ -150,13 +128,16 @@ def _of_cloudevents(fields: Fields, empty_data: EmptyData) -> Opened:
         except (ValueError, RecursionError):
             raise InvalidEvent(f"data in {NAMES['cloudevents']} is no JSON") from None
     if data is None and empty_data == "delete":
-        return Opened("cloudevents", {}, gone=True)
+        return Opened("cloudevents", {}, gone=True, around=fields)
     if data is None:
         raise InvalidEvent(f"there is no data in {NAMES['cloudevents']}: {EMPTY}")
-    return Opened("cloudevents", _row(data, "data"))
+    return Opened("cloudevents", _row(data, "data"), around=fields)
 
 
 def _row(value: Any, name: str) -> Fields:
+    """An object, which of MongoDB's documents is one as JSON in a text."""
+    if isinstance(value, str):
+        value = json_object(value.encode()) or value
     if not isinstance(value, dict):
         raise InvalidEvent(f"{name} is {type(value).__name__}, no object")
     return value

@@ -3,8 +3,9 @@
 from dataclasses import replace
 
 from penstock.core.records import Headers, Message, Record
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
 from penstock.events.keys import TenantFrom
+from penstock.events.rules import DocumentRules
 
 
 def reading(rules: DocumentRules, tenant: str) -> DocumentRules:

@@ -2,8 +2,9 @@
 
 import json
 import re
+from collections.abc import Mapping
 from contextlib import suppress
-from typing import Literal
+from typing import Any, Literal
 
 from penstock.core.documents import TENANT, DocumentKey
 from penstock.core.errors import InvalidEvent
@@ -11,7 +12,10 @@ from penstock.core.formats import BOM, without_bom
 from penstock.core.records import Record
 from penstock.events.frame import framed
 
-TenantFrom = Literal["key", "header", "fixed", "none"]
+TenantFrom = Literal["key", "header", "field", "fixed", "none"]
+KeyFormat = Literal["text", "json", "long", "integer"]
+BINARY: Mapping[KeyFormat, int] = {"long": 8, "integer": 4}
+"""How many bytes Kafka's serializers write."""
 
 LONGEST_ID = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
@@ -29,6 +33,27 @@ def key_text(key: bytes) -> str:
         raise InvalidEvent(f"the key is not UTF-8: {error.reason} at byte {error.start}") from None
     _check(text, "the key")
     return text
+
+
+def key_value(key: bytes, style: KeyFormat, *, structs: bool) -> Any:
+    """What a key holds: a text, a number, or where ``structs`` may be keys or JSON is, an object.
+
+    Raises InvalidEvent for a key of another format.
+    """
+    if size := BINARY.get(style):
+        if len(key) != size:
+            raise InvalidEvent(f"the key has {len(key)} bytes, and index.key_format = {style} means {size}")
+        return int.from_bytes(key, signed=True)
+    if style == "json" or (structs and without_bom(key).lstrip().startswith(b"{")):
+        try:
+            value = json.loads(without_bom(key))
+        except (ValueError, RecursionError):
+            value = None
+        if isinstance(value, str | int | dict):
+            return value["payload"] if isinstance(value, dict) and value.keys() == {"schema", "payload"} else value
+        if style == "json":
+            raise InvalidEvent(f"the key is no text, number or object as JSON: {key[:SHOWN]!r}")
+    return key_text(key)
 
 
 def check_id(text: str, what: str = "the id") -> None:

@@ -1,7 +1,6 @@
 """What each stage of the overlap does with a batch: prepare, embed, write. See ``pipeline.py`` for how they join."""
 
-import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from penstock.core.documents import ChunkKey, DocumentKey, Event, Op, Order, Stored
@@ -10,8 +9,12 @@ from penstock.core.ports import DeadLetters, Embedder, Membership, VectorStore
 from penstock.core.records import Outcome
 from penstock.core.vectors import Vector
 from penstock.core.work import Work
-from penstock.events.document import DocumentRules, decode
+from penstock.events.document import decode
+from penstock.events.first_ids import FirstIds
+from penstock.events.mapping import IdMissing
+from penstock.events.rules import DocumentRules
 from penstock.index.chunking import Chunker
+from penstock.index.in_flight import InFlight
 from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
 from penstock.stream.breaker import Breaker
@@ -30,36 +33,6 @@ class IndexWork(Work):
     fault: Misconfigured | None = None
 
 
-class InFlight:
-    """The documents between planning and the end of their write, with the highest order of each.
-
-    What the store says of them may be out of date, so they are planned without reuse of stored chunks.
-    """
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._orders: dict[DocumentKey, list[Order]] = {}
-
-    def among(self, keys: Iterable[DocumentKey]) -> dict[DocumentKey, Order]:
-        """Those of the documents that are in the pipe."""
-        with self._lock:
-            return {key: max(self._orders[key]) for key in keys if key in self._orders}
-
-    def enter(self, writes: Iterable[Write]) -> None:
-        """These are about to be embedded and written."""
-        with self._lock:
-            for write in writes:
-                self._orders.setdefault(write.event.key, []).append(write.event.order)
-
-    def leave(self, writes: Iterable[Write]) -> None:
-        """These, as they entered, are written."""
-        with self._lock:
-            for write in writes:
-                self._orders[write.event.key].remove(write.event.order)
-                if not self._orders[write.event.key]:
-                    del self._orders[write.event.key]
-
-
 @dataclass(frozen=True, slots=True)
 class Prepare:
     """Decode, collapse, recall, plan, chunk and tokenize.
@@ -75,6 +48,7 @@ class Prepare:
     breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
     unread: Callable[[Sequence[str]], None] = lambda _: None
     unwrapped: Callable[[Sequence[str]], None] = lambda _: None
+    first_ids: FirstIds = field(default_factory=FirstIds)
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read.
@@ -102,12 +76,14 @@ class Prepare:
                 events.append(event)
                 self.unread(event.unknown)
                 if event.through:
-                    self.unwrapped((event.through,))
+                    self.unwrapped(event.through)
             except InvalidEvent as error:
-                work.fault = work.fault or self.breaker.invalid(str(error))
+                wrong = self.first_ids.missing(record, error) if isinstance(error, IdMissing) else None
+                work.fault = work.fault or wrong or self.breaker.invalid(str(error))
                 work.give_up(record, error, "decode")
             else:
                 self.breaker.decoded()
+                self.first_ids.found(record)
         return events
 
     def _plan(

@@ -27,6 +27,7 @@ from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.settings import dotenv
 from penstock.settings.group import Group
+from penstock.settings.index import IndexSettings
 from penstock.settings.models import ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
     KafkaSettings,
@@ -36,7 +37,7 @@ from penstock.settings.services import (
     SetupSettings,
     TraceSettings,
 )
-from penstock.settings.workers import HttpSettings, IndexSettings, QuerySettings, SearchSettings
+from penstock.settings.workers import HttpSettings, QuerySettings, SearchSettings
 
 __all__ = [
     "HttpSettings",

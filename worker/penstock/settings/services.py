@@ -8,7 +8,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from penstock.core.filters import FieldType
 from penstock.core.paths import HOW, is_path
-from penstock.events.document import OrderBy
+from penstock.events.rules import OrderBy
 from penstock.settings.group import Count, Group, PathAtHome, Seconds, Topic, check_dead_letters
 
 

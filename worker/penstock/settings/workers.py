@@ -1,4 +1,4 @@
-"""What the workers do with records and requests."""
+"""What query workers do with requests."""
 
 import re
 from collections.abc import Mapping
@@ -6,74 +6,14 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, SecretStr, field_validator, model_validator
 
-from penstock.core.documents import LARGEST_EPOCH, TENANT
+from penstock.core.documents import TENANT
 from penstock.core.errors import Misconfigured
 from penstock.core.hosts import is_local, is_origin
 from penstock.core.queries import Mode
-from penstock.events.document import OrderBy, UnknownFields
-from penstock.events.envelope import EmptyData, Envelope, VersionFrom
-from penstock.events.keys import TenantFrom
 from penstock.settings.group import Count, Group, Seconds, Topic, check_dead_letters
 
 NAME = re.compile(r"[a-z0-9._:-]+")
 KEY = re.compile(r"[!-~][ -~]{14,}[!-~]")
-
-
-class IndexSettings(Group):
-    """How documents are read and cut."""
-
-    tenant_from: TenantFrom = "none"
-    """Where a document's tenant comes from: the key (tenant/id), a header, tenant below for all, or nowhere."""
-    tenant: str = ""
-    """The tenant, with tenant_from = fixed."""
-    tenant_header: str = "tenant"
-    """The header's name, with tenant_from = header."""
-    order: OrderBy = "offset"
-    """What makes an event newer: its offset (one topic per collection), or the version that it carries."""
-    envelope: Envelope = "auto"
-    """What a document may lie in: debezium (flattened, too), connect (schema and payload), cloudevents, or any of them
-    by its fields (auto); none. Whole numbers are ids then, and keys may be structs of one field."""
-    version_from: VersionFrom = ""
-    """With Debezium and order = event: what the version is, ts_ms or lsn of a change. Empty: the row's own version."""
-    empty_data: EmptyData = "refuse"
-    """A CloudEvent without data: refuse makes it a dead letter, delete removes the document that its key names."""
-    unknown_fields: UnknownFields = "refuse_similar"
-    """Fields that nobody reads are passed over, and named once in the log; those that resemble one that is read, or
-    sound like a delete, make the event a dead letter, unless they are to be ignored, too."""
-    epoch: Annotated[int, Field(ge=1, le=LARGEST_EPOCH)] = 1
-    """Raise by one when the topic is made anew or repartitioned, since offsets start again then."""
-    on_gap: Literal["continue", "stop"] = "continue"
-    """When the topic's retention has removed records before they were read: count them and go on, or end."""
-    stop_after_invalid: Annotated[int, Field(ge=0)] = 1000
-    """End when so many records of a topic in a row cannot be decoded: a bad deploy. 0: never."""
-    stop_at_invalid_share: Annotated[float, Field(ge=0, le=1)] = 0.0
-    """End when that share of the latest 1,000 records of a topic cannot be decoded. 0: never."""
-    batch_bytes: Count = 2_000_000
-    """A poll is cut into batches of about so many bytes."""
-    max_event_bytes: Count = 4_000_000
-    """Larger values become dead letters."""
-    max_metadata_bytes: Count = 65_536
-    """Documents of larger metadata become dead letters: every chunk of a document repeats it."""
-    max_chunks: Count = 500
-    """Documents of more chunks become dead letters."""
-    chunk_tokens: Annotated[int, Field(ge=16)] = 512
-    """Most tokens in a chunk; never more than the model takes."""
-    chunk_overlap: Annotated[int, Field(ge=0)] = 64
-    """Tokens that neighbouring chunks of a document share."""
-    title: bool = True
-    """Put the title before each chunk's text when embedding."""
-    drain_timeout_s: Seconds = 25.0
-    """On SIGTERM: longest time to finish what is in hand, to commit and to leave."""
-
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        if self.tenant and not TENANT.fullmatch(self.tenant):
-            raise ValueError("tenant: letters, digits and . _ - only, at most 128")
-        if (self.tenant_from == "fixed") != bool(self.tenant):
-            raise ValueError("tenant and tenant_from = fixed go together")
-        if self.chunk_overlap * 2 > self.chunk_tokens:
-            raise ValueError("chunk_overlap may be at most half of chunk_tokens")
-        return self
 
 
 class QuerySettings(Group):

@@ -1,0 +1,56 @@
+"""How the records of one source are read."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from penstock.core.documents import EPOCH_SHIFT
+from penstock.core.ports import Registry
+from penstock.events.envelope import EmptyData, Envelope, VersionFrom
+from penstock.events.keys import KeyFormat, TenantFrom
+from penstock.events.mapping import MappingSpec
+
+OrderBy = Literal["offset", "event"]
+UnknownFields = Literal["refuse_similar", "ignore"]
+KeyIs = Literal["id", "ignore"]
+BodyFormat = Literal["text", "markdown", "html"]
+
+
+@dataclass(frozen=True, slots=True)
+class DocumentRules:
+    """How records of one source are read.
+
+    ``sequence_base`` is added to a record's offset to make its sequence: ``epoch << 48`` for a topic; for a
+    file, which has no offsets of its own, the time of the run in ticks of 100 µs, so that a later run wins
+    over an earlier one and both lose to any topic. ``own`` are the rules of topics that have some of their own.
+    """
+
+    tenant_from: TenantFrom = "none"
+    tenant: str = ""
+    tenant_header: str = "tenant"
+    order: OrderBy = "offset"
+    sequence_base: int = 1 << EPOCH_SHIFT
+    max_bytes: int = 4_000_000
+    max_metadata_bytes: int = 65_536
+    keyed: bool = True
+    key: KeyIs = "id"
+    key_format: KeyFormat = "text"
+    unknown_fields: UnknownFields = "refuse_similar"
+    envelope: Envelope = "auto"
+    version_from: VersionFrom = ""
+    empty_data: EmptyData = "refuse"
+    mapping: MappingSpec | None = None
+    registry: Registry | None = None
+    headers: tuple[str, ...] = ()
+    record_timestamp: bool = False
+    format: BodyFormat = "text"
+    own: Mapping[str, "DocumentRules"] = field(default_factory=dict)
+
+    def of(self, topic: str) -> "DocumentRules":
+        """Those of a topic."""
+        return self.own.get(topic, self) if self.own else self
+
+    @property
+    def direct(self) -> bool:
+        """Whether a value is a document event unless its fields tell otherwise."""
+        return self.mapping is None and self.registry is None and self.key == "id" and self.key_format == "text"
