@@ -14,7 +14,7 @@ demo: .venv/.demo
 check: .venv/.check lint
 	@$(PYTEST) -m "not broker and not torch" tests/unit tests/contracts $(ARGS)
 
-test: .venv/.dev broker helm
+test: .venv/.dev broker registry helm
 	@$(PYTEST) -rs $(ARGS)
 
 lint: .venv/.check
@@ -41,9 +41,12 @@ bench: .venv/.dev broker
 	@PYTHON=$(PYTHON) sh requirements/install.sh $*
 
 # A missing broker is no error here: the tests say what they skip, and in CI they fail.
-.PHONY: broker helm
+.PHONY: broker registry helm
 broker:
 	@sh $(BROKER)/fetch.sh
+
+registry:
+	@sh tests/registry/fetch.sh
 
 helm:
 	@sh tests/helm/fetch.sh
@@ -51,16 +54,16 @@ helm:
 # Each lock holds for Python 3.11 to 3.13 and names hashes, no addresses.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: .venv/.dev
-	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra mcp --extra otel --extra stem --extra train --group dev -o requirements/dev.txt
-	@$(LOCK) --extra cpu --extra export --extra evaluate --extra mcp --extra otel --extra stem --group check -c requirements/dev.txt -o requirements/check.txt
+	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra mcp --extra otel --extra registry --extra stem --extra train --group dev -o requirements/dev.txt
+	@$(LOCK) --extra cpu --extra export --extra evaluate --extra mcp --extra otel --extra registry --extra stem --group check -c requirements/dev.txt -o requirements/check.txt
 	@$(LOCK) --extra cpu --extra evaluate --group build -c requirements/dev.txt -o requirements/demo.txt
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate -c requirements/dev.txt -o requirements/optimum.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate -c requirements/dev.txt -o requirements/export.txt
-	@$(LOCK) --extra cpu --extra evaluate --extra mcp --extra otel --extra stem -c requirements/dev.txt -o requirements/cpu.txt
-	@$(LOCK) --extra cuda --extra evaluate --extra mcp --extra otel --extra stem -o requirements/cuda.txt
+	@$(LOCK) --extra cpu --extra evaluate --extra mcp --extra otel --extra registry --extra stem -c requirements/dev.txt -o requirements/cpu.txt
+	@$(LOCK) --extra cuda --extra evaluate --extra mcp --extra otel --extra registry --extra stem -o requirements/cuda.txt
 	@$(subst pyproject.toml,--group pyproject.toml:image,$(LOCK)) -c requirements/dev.txt -o requirements/image.txt
 	@$(subst pyproject.toml,--group pyproject.toml:clients,$(LOCK)) -o requirements/clients.txt
 
 clean:
-	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib
+	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis $(BROKER)/lib tests/registry/lib

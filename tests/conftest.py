@@ -20,6 +20,7 @@ from penstock.models.bundle import load
 from penstock.models.export import optimum
 from penstock.settings import QdrantSettings
 from tests import broker as kafka_broker
+from tests import registry as registry_process
 from tests.edge_store import EdgeQdrant
 from tests.kafka_tools import knows_groups
 from tests.store_server import StoreServer
@@ -48,7 +49,7 @@ def unavailable(reason: str) -> None:
 
 
 collect_ignore = [] if CI or find_spec("torch") else ["unit/test_train.py"]
-NEEDS = {"broker": "broker", "own_broker": "broker", "minilm": "torch"}
+NEEDS = {"broker": "broker", "own_broker": "broker", "registry": "broker", "minilm": "torch"}
 """What a fixture needs that is slow to start or large to install; tests that ask for it are marked so."""
 
 
@@ -84,6 +85,17 @@ def own_broker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broke
     started.start()
     wait_until(lambda: knows_groups(started.bootstrap_servers))
     yield started
+    started.stop()
+
+
+@pytest.fixture(scope="session")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """Address of a real schema registry."""
+    if reason := registry_process.missing():
+        unavailable(reason)
+    started = registry_process.RegistryProcess(tmp_path_factory.mktemp("registry"))
+    started.start()
+    yield started.url
     started.stop()
 
 

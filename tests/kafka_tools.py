@@ -24,11 +24,11 @@ def new_topic(bootstrap_servers: str, partitions: int = 1, **fields: Any) -> Kaf
     return settings
 
 
-def produce(settings: KafkaSettings, events: Iterable[tuple[str | None, bytes | None]], **options: Any) -> None:
+def produce(settings: KafkaSettings, events: Iterable[tuple[str | bytes | None, bytes | None]], **options: Any) -> None:
     """Keys and values, as they are."""
     with closing(connect_producer(settings, linger_ms=20, **options)) as producer:
         for key, value in events:
-            producer.send(settings.topic, key=None if key is None else key.encode(), value=value)
+            producer.send(settings.topic, key=key.encode() if isinstance(key, str) else key, value=value)
         producer.flush()
 
 

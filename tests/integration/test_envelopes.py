@@ -1,23 +1,29 @@
-"""Change events of a table, as Debezium writes them, through a real topic: the store ends as the table does."""
+"""Changes of a table, as other tools write them, through a real topic: the store ends as the table does."""
 
 import json
 import random
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 from penstock.adapters.qdrant.collection import find_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.assembly.models import load_model
 from penstock.settings import ModelSettings, QdrantSettings
+from tests import registry as registry_process
+from tests.conftest import unavailable
 from tests.integration.test_cli import SHIPPED, ended, kafka_variables
-from tests.kafka_tools import new_topic, produce
-from tests.workers import penstock
+from tests.kafka_tools import committed, new_topic, produce
+from tests.workers import environment, penstock, worker
 
 Row = dict[str, Any]
-Change = tuple[str | None, bytes | None]
+Change = tuple[str | bytes | None, bytes | None]
 Write = Callable[[str, int, Row | None, Row | None, int], list[Change]]
 
 
@@ -87,9 +93,72 @@ def test_the_store_ends_as_the_table_does(broker: str, tmp_path: Path, write: Wr
     assert ended(done)["dead_lettered"] == 0
     name = b"cloudevents" if write is events else b"debezium"
     assert done.stderr.count(b'"event": "envelope"') == done.stderr.count(b'"name": "%s"' % name) == 1
-    settings = QdrantSettings(path=tmp_path / "qdrant", collection="documents")
-    connection = Connection(settings)
-    identity = load_model(ModelSettings(bundle=SHIPPED)).identity
-    living = connection.store(find_collection(connection, "documents", identity)).living()
-    connection.close()
-    assert {hit.key.document: hit.text for hit in living} == table
+    assert indexed(tmp_path) == table
+
+
+def indexed(folder: Path) -> dict[str, str]:
+    """What readers see."""
+    with closing(Connection(QdrantSettings(path=folder / "qdrant", collection="documents"))) as connection:
+        identity = load_model(ModelSettings(bundle=SHIPPED)).identity
+        living = connection.store(find_collection(connection, "documents", identity)).living()
+        return {hit.key.document: hit.text for hit in living}
+
+
+class InAvro:
+    """A table whose rows are Avro by a real registry's schemas, keys too: the value's changes halfway."""
+
+    def __init__(self, registry: str, topic: str) -> None:
+        client = SchemaRegistryClient.new_client({"url": registry})
+        key = {"type": "record", "name": "Key", "fields": [{"name": "pk", "type": "long"}]}
+        old = [{"name": "pk", "type": "int"}, {"name": "body", "type": "string"}]
+        new = [{"name": "pk", "type": "long"}, {"name": "body", "type": "string"}, {"name": "by", "type": "string"}]
+        schemas = [key, *({"type": "record", "name": "Row", "fields": fields} for fields in (old, new))]
+        self._key, *self._rows = (AvroSerializer(client, json.dumps(schema)) for schema in schemas)
+        self._topic = topic
+
+    def __call__(self, op: str, number: int, _before: Row | None, after: Row | None, step: int) -> list[Change]:
+        key = self._key({"pk": number}, SerializationContext(self._topic, MessageField.KEY))
+        if after is None:
+            return [(key, None)]
+        row = {"pk": number, "body": after["text"], "by": op}
+        return [(key, self._rows[step > 60](row, SerializationContext(self._topic, MessageField.VALUE)))]
+
+
+def test_rows_in_avro_end_as_the_table_does(broker: str, registry: str, tmp_path: Path) -> None:
+    """With a mapping; one record names a schema that the registry does not have, and is a dead letter."""
+    kafka = new_topic(broker)
+    changes, table = history(InAvro(registry, kafka.topic))
+    changes.insert(50, (b"a key", b"\0\0\x0f\0\0 of nobody"))
+    produce(kafka, changes)
+    mapping = {"id": "pk", "text": "body", "metadata": {"include": ["by"]}}
+    more = {"REGISTRY__URL": registry, "INDEX__MAPPING": json.dumps(mapping)}
+    done = penstock(tmp_path, "index", "--once", variables=kafka_variables(kafka, SHIPPED) | more)
+    assert ended(done)["dead_lettered"] == 1
+    assert b"schema 983040 is not in the registry" in done.stderr
+    assert indexed(tmp_path) == table
+
+
+def test_a_registry_that_is_away_is_waited_for(broker: str, tmp_path: Path) -> None:
+    """Nothing becomes a dead letter, and nothing is committed; when it comes, all is indexed."""
+    if reason := registry_process.missing():
+        unavailable(reason)
+    own = registry_process.RegistryProcess(tmp_path)
+    own.start()
+    try:
+        kafka = new_topic(broker)
+        changes, table = history(InAvro(own.url, kafka.topic), steps=10)
+        produce(kafka, changes)
+        own.hang()
+        more = {"REGISTRY__URL": own.url, "REGISTRY__TIMEOUT_S": 1}
+        mapping = {"INDEX__MAPPING": json.dumps({"id": "pk", "text": "body"})}
+        env = environment(tmp_path, **kafka_variables(kafka, SHIPPED), **more, **mapping)
+        with worker("index", "--once", env=env, cwd=tmp_path) as index:
+            told = index.until("unavailable")
+            assert "the registry at" in told["error"]
+            assert not any(committed(kafka).values())
+            own.go_on()
+            assert index.until("ended")["dead_lettered"] == 0
+            assert index.stop() == 0
+        assert indexed(tmp_path) == table
+    finally:
+        own.stop()

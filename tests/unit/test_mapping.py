@@ -211,7 +211,7 @@ def test_debezium_with_a_mapping() -> None:
     event = read(change, metadata={"include": ["@envelope.source.table"]})
     assert (event.key.document, event.metadata) == ("65f1a2b3c4d5e6f708192a3b", {"table": "articles"})
     assert event.through == ("debezium",)
-    stored_as_text = {"before": None, "after": json.dumps(ROW), "op": "c", "source": {}}
+    stored_as_text: dict[str, Any] = {"before": None, "after": json.dumps(ROW), "op": "c", "source": {}}
     assert read(stored_as_text).key.document == "65f1a2b3c4d5e6f708192a3b"
     gone = {"before": {"_id": ROW["_id"]}, "after": None, "op": "d", "source": {"lsn": 100}}
     assert read(gone).op is Op.DELETE

@@ -33,7 +33,7 @@ from penstock.index.stages import Embed, IndexWork, Prepare, WriteOut, completer
 from penstock.observe.live import Reporter
 from penstock.observe.log import NamedOnce, log, traces_lost
 from penstock.observe.watch import Watch
-from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, Settings
+from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, RegistrySettings, Settings
 from penstock.stream.breaker import Breaker
 from penstock.stream.pipeline import Stage
 
@@ -72,6 +72,7 @@ def run_index_worker(
             stream = retries.of("kafka").call(topic)
         else:
             stream = open_file(settings.index, file, time.time())
+        stream = stream._replace(rules=stream.rules.asking(open_registry(settings.registry)))
         opened.callback(stream.close)
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
         chunker = chunker_for(settings.index, model)
@@ -156,7 +157,10 @@ class IndexWorker:
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
         told = NamedOnce("unknown_field"), NamedOnce("envelope")
-        prepare = Prepare(self.stream.rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told)
+        rules = self.stream.rules
+        if rules.registry is not None:
+            rules = rules.asking(around_calls(rules.registry, retries.of("registry").around))
+        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told)
         complete = completer(self.chunker, self.embedder)
         return [
             Stage("prepare", prepare),
@@ -180,9 +184,16 @@ def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:
     return Stream(open_source(path), letters, rules_for(index, int(now_s * TICKS_PER_S), keyed=False))
 
 
-def rules_for(
-    settings: IndexSettings, sequence_base: int, *, keyed: bool, registry: Registry | None = None
-) -> DocumentRules:
+def open_registry(settings: RegistrySettings) -> Registry | None:
+    """The schema registry, where there is one; raises Misconfigured without its extra."""
+    if not settings.url:
+        return None
+    from penstock.adapters.registry.client import ConfluentRegistry  # noqa: PLC0415  # an extra
+
+    return ConfluentRegistry(settings)
+
+
+def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> DocumentRules:
     """How records are read, by the settings."""
 
     def read(settings: IndexSettings) -> DocumentRules:
@@ -202,7 +213,6 @@ def rules_for(
             version_from=settings.version_from,
             empty_data=settings.empty_data,
             mapping=settings.mapping,
-            registry=registry,
             headers=settings.headers,
             record_timestamp=settings.record_timestamp,
             format=settings.format,

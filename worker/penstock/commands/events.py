@@ -32,11 +32,12 @@ def check_events(
     Reads as `penstock index` would with these settings, and changes nothing: nothing is written, embedded or committed.
     """
     settings = load_settings()
-    from penstock.assembly.index import rules_for  # noqa: PLC0415  # slow: first what can fail at once
+    from penstock.assembly.index import open_registry, rules_for  # noqa: PLC0415  # slow: first what can fail at once
     from penstock.events.check import check  # noqa: PLC0415
 
     in_file = source == "-" or Path(source).exists()
     rules = rules_for(settings.index, settings.index.epoch << EPOCH_SHIFT, keyed=not in_file)
+    rules = rules.asking(open_registry(settings.registry))
     found: Counter[str] = Counter()
     for record in _records(settings, source, limit, in_file=in_file):
         told = check(record, rules)

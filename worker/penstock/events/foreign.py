@@ -7,8 +7,8 @@ from typing import Any, NamedTuple
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Record
 from penstock.events.envelope import NAMES, Opened, opened
-from penstock.events.frame import framed, json_object
-from penstock.events.keys import key_value
+from penstock.events.frame import json_object, schema_id
+from penstock.events.keys import BINARY, key_value
 from penstock.events.rules import DocumentRules
 from penstock.events.selectors import Seen, identifier, selector
 
@@ -45,7 +45,7 @@ def unpack(record: Record, rules: DocumentRules) -> Unpacked | None:
     """
     steps: tuple[str, ...] = ()
     value = record.value or b""
-    if rules.registry is not None and framed(value):
+    if rules.registry is not None and schema_id(value) is not None:
         read = rules.registry.read(value)
         steps, fields = (read.form,), read.value
         if not isinstance(fields, dict):
@@ -95,7 +95,7 @@ def read_key(record: Record, rules: DocumentRules) -> Any:
     """The key by its format: a text, a number, an object; None where there is none. Raises as ``unpack`` does."""
     if record.key is None:
         return None
-    if rules.registry is not None and framed(record.key):
+    if rules.registry is not None and rules.key_format not in BINARY and schema_id(record.key) is not None:
         return rules.registry.read(record.key).value
     structs = rules.envelope != "none" or rules.mapping is not None
     return key_value(record.key, rules.key_format, structs=structs)

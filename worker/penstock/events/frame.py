@@ -12,6 +12,10 @@ MAGIC, FRAME_BYTES = 0, 5
 """Confluent's schema registry: a zero, then the schema's id in four bytes."""
 
 MOST_SCHEMAS = 1 << 24
+WIDE_BYTES = 9
+"""Apicurio's own: a zero, then the id in eight bytes."""
+
+REGISTRY = "set PENSTOCK_REGISTRY__URL, or use a plain JSON or string serializer"
 
 GLUE, GLUE_BYTES = (b"\x03\x00", b"\x03\x05"), 18
 SHOWN = 20
@@ -47,15 +51,22 @@ def misread(value: bytes) -> str | None:
 
 def framed(value: bytes) -> str | None:
     """The frame that a schema registry's serializer puts before a key or a value; None where there is none."""
-    number = int.from_bytes(value[1:FRAME_BYTES])
-    if len(value) > FRAME_BYTES and value[0] == MAGIC and 0 < number < MOST_SCHEMAS:
+    if (number := schema_id(value)) is not None:
         form = (
             "JSON Schema" if without_bom(value[FRAME_BYTES:]).lstrip().startswith((b"{", b'"')) else "Avro or Protobuf"
         )
-        return f"in a schema registry's frame (schema {number}, {form}): use a plain JSON or string serializer"
+        return f"in a schema registry's frame (schema {number}, {form}): {REGISTRY}"
+    if len(value) > WIDE_BYTES and value.startswith(bytes(FRAME_BYTES)) and int.from_bytes(value[1:WIDE_BYTES]) > 0:
+        return "in Apicurio's frame of eight bytes: set the serializer's id-handler to Legacy4ByteIdHandler"
     if len(value) > GLUE_BYTES and value.startswith(GLUE):
         return "in the frame of AWS Glue's schema registry: use a plain JSON or string serializer"
     return None
+
+
+def schema_id(value: bytes) -> int | None:
+    """The schema that Confluent's frame names; None where there is no frame."""
+    number = int.from_bytes(value[1:FRAME_BYTES])
+    return number if len(value) >= FRAME_BYTES and value[0] == MAGIC and 0 < number < MOST_SCHEMAS else None
 
 
 def _no_object(text: bytes) -> str:

@@ -1,7 +1,7 @@
 """How the records of one source are read."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from penstock.core.documents import EPOCH_SHIFT
@@ -49,6 +49,11 @@ class DocumentRules:
     def of(self, topic: str) -> "DocumentRules":
         """Those of a topic."""
         return self.own.get(topic, self) if self.own else self
+
+    def asking(self, registry: Registry | None) -> "DocumentRules":
+        """The same, for all topics, with another registry."""
+        own = {topic: replace(rules, registry=registry) for topic, rules in self.own.items()}
+        return replace(self, registry=registry, own=own)
 
     @property
     def direct(self) -> bool:

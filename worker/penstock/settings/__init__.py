@@ -34,6 +34,7 @@ from penstock.settings.services import (
     LogSettings,
     MonitorSettings,
     QdrantSettings,
+    RegistrySettings,
     SetupSettings,
     TraceSettings,
 )
@@ -48,6 +49,7 @@ __all__ = [
     "MonitorSettings",
     "QdrantSettings",
     "QuerySettings",
+    "RegistrySettings",
     "RerankSettings",
     "RuntimeSettings",
     "SearchSettings",
@@ -93,6 +95,7 @@ class Settings(BaseSettings):
     )
 
     kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
     qdrant: QdrantSettings = QdrantSettings()
     model: ModelSettings = ModelSettings()
     rerank: RerankSettings = RerankSettings()

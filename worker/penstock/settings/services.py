@@ -150,6 +150,38 @@ def check_server(url: str) -> None:
         raise ValueError("url ends with host and port: all traffic is gRPC, which knows no path and no query")
 
 
+class RegistrySettings(Group):
+    """A schema registry, with the extra registry: keys and values in Confluent's frame are read by their schemas."""
+
+    url: str = ""
+    """Where it answers, like https://registry:8081 or http://registry:8080/apis/ccompat/v7; several with commas. Empty:
+    there is none, and records in its frame are dead letters."""
+    username: str = ""
+    """User name, or API key."""
+    password: SecretStr = SecretStr("")
+    """Password, or the secret of that key."""
+    ca_file: PathAtHome | None = None
+    """PEM file of the authorities to trust; the system's when empty."""
+    certificate_file: PathAtHome | None = None
+    """PEM file of this client's certificate, for mutual TLS."""
+    key_file: PathAtHome | None = None
+    """PEM file of this client's key."""
+    timeout_s: Seconds = 10.0
+    """Longest wait for one answer."""
+    allow_insecure: bool = False
+    """Permit the password to travel unencrypted."""
+
+    @model_validator(mode="after")
+    def _safe(self) -> Self:
+        for url in filter(None, self.url.split(",")):
+            parts = urlsplit(url.strip())
+            if parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
+                raise ValueError("url: like https://registry:8081; a user and a password are settings of their own")
+            if self.password.get_secret_value() and parts.scheme == "http" and not self.allow_insecure:
+                raise ValueError("a password over http is readable by anyone: use https, or set allow_insecure")
+        return self
+
+
 class SetupSettings(Group):
     """What penstock setup makes where it is not there yet."""
 
