@@ -39,7 +39,7 @@ def document(name: str, text: str = "some words", **fields: object) -> tuple[str
 
 def source(settings: KafkaSettings, *, once: bool = True) -> KafkaSource:
     """A member of the group."""
-    return KafkaSource(connect_consumer(settings), settings.topic, once=once)
+    return KafkaSource(connect_consumer(settings), settings, once=once)
 
 
 def committed(settings: KafkaSettings) -> dict[int, int]:

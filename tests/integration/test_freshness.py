@@ -28,13 +28,14 @@ def done(monitor: Monitor, ages_s: list[float], outcome: Outcome = Outcome.INDEX
         for n, age in enumerate(ages_s)
     )
     work = Work(Batch(records, {}))
-    work.outcomes[outcome] += len(records)
+    for record in records:
+        work.became(record, outcome)
     monitor.finished(work)
 
 
 @pytest.fixture
 def monitor() -> Iterator[tuple[Monitor, int]]:
-    made, event_loop = Monitor.of("wiki", MonitorSettings()), EventLoopThread()
+    made, event_loop = Monitor.of(["wiki"], MonitorSettings()), EventLoopThread()
     with closing(event_loop), closing(HttpServer(event_loop, made.health, "127.0.0.1", 0, 1.0)) as server:
         yield made, server.port
 

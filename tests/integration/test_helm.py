@@ -198,7 +198,7 @@ def test_what_is_generated_is_up_to_date_and_the_version_is_penstocks() -> None:
 
 
 def known_metrics() -> set[str]:
-    index, query = IndexMetrics("documents"), QueryMetrics()
+    index, query = IndexMetrics(["documents"]), QueryMetrics()
     for metrics in (index, query):
         metrics.models([])
     index.watch(Watch(), {}, {})

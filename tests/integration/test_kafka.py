@@ -9,6 +9,7 @@ import uuid
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
@@ -21,7 +22,7 @@ from penstock.adapters.kafka.connection import connect_consumer, connect_produce
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.decompression import MOST_BYTES
 from penstock.adapters.kafka.source import KafkaSource
-from penstock.adapters.kafka.topics import TopicSpec, check_topic, compacts, create_topic, ensure
+from penstock.adapters.kafka.topics import TopicSpec, check_topics, compacts, create_topic, ensure
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
@@ -184,9 +185,9 @@ def test_a_topic_whose_events_are_ordered_by_versions_may_not_be_compacted(
     settings = KafkaSettings(bootstrap_servers=broker, topic=f"documents-{uuid.uuid4().hex[:8]}")
     config = {} if policy is None else {"cleanup.policy": policy}
     ensure(settings, [TopicSpec(settings.topic, 1, -1, config)])
-    check_topic(settings)
+    check_topics(settings)
     with pytest.raises(Misconfigured, match=r"is compacted.*cleanup\.policy = delete") if compacted else nullcontext():
-        check_topic(settings, versions=True)
+        check_topics(settings, needs=IndexSettings(order="event").needs)
 
 
 def test_where_the_broker_does_not_tell_its_policy_nothing_is_concluded() -> None:
@@ -230,7 +231,7 @@ def test_lag_is_known_where_everything_was_done_before(broker: str) -> None:
     produce(settings, [document("doc/1")])
     Running(settings, MemoryStore()).join()
     watch = Watch()
-    later = KafkaSource(connect_consumer(settings), settings.topic, watch=watch)
+    later = KafkaSource(connect_consumer(settings), settings, watch=watch)
     wait_until(lambda: later.poll(0.1) is None and watch.behind(0.0) != {})
     assert watch.behind(0.0) == {Partition(settings.topic, 0): (0, 0.0)}
     later.close(5)
@@ -238,7 +239,7 @@ def test_lag_is_known_where_everything_was_done_before(broker: str) -> None:
 
 def test_lag_grows_while_nothing_is_fetched(broker: str) -> None:
     settings, watch = new_topic(broker), Watch()
-    member = KafkaSource(connect_consumer(settings), settings.topic, watch=watch)
+    member = KafkaSource(connect_consumer(settings), settings, watch=watch)
     wait_until(lambda: member.poll(0.1) is None and watch.behind(0.0) != {})
     wait_until(lambda: member.poll(0.0, hold=True) is None)
     time.sleep(1)  # a fetch that was under way would tell of what comes now
@@ -304,9 +305,9 @@ def test_a_worker_that_stops_hands_its_partitions_over(broker: str) -> None:
 
 def test_a_dead_letter_keeps_the_record_and_says_where_it_was(broker: str) -> None:
     settings = new_topic(broker)
-    check_topic(settings)
+    check_topics(settings)
     record = Record(Partition(settings.topic, 3), 7, b"\xff\x00", b"not json", (("h", b"\x01"), ("n", None)))
-    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    letters = KafkaDeadLetters(connect_producer(settings), settings, epoch_base(1))
     letters.put([Letter(record, InvalidEvent("what was wrong"), "decode")])
     letters.close(5)
     (found,) = read_all(settings, settings.dead_letters)
@@ -324,8 +325,8 @@ def test_a_dead_letter_keeps_the_record_and_says_where_it_was(broker: str) -> No
 
 def test_a_dead_letter_too_large_for_its_topic_goes_without_its_value(broker: str) -> None:
     settings = new_topic(broker)
-    check_topic(settings)
-    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    check_topics(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings, epoch_base(1))
     record = Record(Partition(settings.topic, 0), 0, b"key", b"x" * 3_000_000)
     letters.put([Letter(record, InvalidEvent("too large"), "decode")])
     letters.close(5)
@@ -346,9 +347,10 @@ LARGE = {
 @pytest.mark.parametrize("part", LARGE)
 def test_the_last_resort_is_a_letter_of_our_own_headers_with_sizes_and_hashes(broker: str, part: str) -> None:
     """A worker that could not place its letter would crash at it for ever."""
-    settings, record = new_topic(broker), LARGE[part]
-    check_topic(settings)
-    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    settings = new_topic(broker)
+    record = replace(LARGE[part], partition=Partition(settings.topic, 0))
+    check_topics(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings, epoch_base(1))
     letters.put([Letter(record, InvalidEvent("whatever"), "decode")])
     letters.close(5)
     (found,) = read_all(settings, settings.dead_letters)
@@ -366,7 +368,7 @@ def test_a_compacted_topic_takes_no_letter_without_a_key_and_that_is_told(broker
     settings = new_topic(broker)
     with closing(KafkaAdminClient(bootstrap_servers=broker)) as admin:
         admin.create_topics([NewTopic(settings.dead_letters, 1, 1, topic_configs={"cleanup.policy": "compact"})])
-    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    letters = KafkaDeadLetters(connect_producer(settings), settings, epoch_base(1))
     with pytest.raises(Misconfigured, match="takes no record without a key"):
         letters.put([Letter(Record(Partition(settings.topic, 0), 0, None, b"x"), InvalidEvent("no"), "decode")])
     letters.close(5)
@@ -422,19 +424,19 @@ def test_a_batch_that_would_unpack_to_too_much_is_a_letter_and_the_stream_goes_o
 
 def test_a_missing_topic_is_named(broker: str) -> None:
     with pytest.raises(Misconfigured, match="topic 'nowhere' does not exist"):
-        check_topic(KafkaSettings(bootstrap_servers=broker, topic="nowhere"))
+        check_topics(KafkaSettings(bootstrap_servers=broker, topic="nowhere"))
 
 
 def test_a_missing_topic_is_named_when_its_dead_letters_are_there(broker: str) -> None:
     create_topic(KafkaSettings(bootstrap_servers=broker, topic="gone.dlq"), 1)
     with pytest.raises(Misconfigured, match="topic 'gone' does not exist"):
-        check_topic(KafkaSettings(bootstrap_servers=broker, topic="gone"))
+        check_topics(KafkaSettings(bootstrap_servers=broker, topic="gone"))
 
 
 def test_a_dead_letter_without_key_and_value_is_stored(broker: str) -> None:
     settings = new_topic(broker)
-    check_topic(settings)
-    letters = KafkaDeadLetters(connect_producer(settings), settings.dead_letters, epoch_base(1))
+    check_topics(settings)
+    letters = KafkaDeadLetters(connect_producer(settings), settings, epoch_base(1))
     record = Record(Partition(settings.topic, 0), 0, None, None)
     large = Record(Partition(settings.topic, 0), 1, None, b"x" * 70_000_000)
     letters.put([Letter(one, InvalidEvent("nothing there"), "decode") for one in (record, large)])
@@ -469,7 +471,7 @@ def test_once_ends_though_the_topic_grows(broker: str) -> None:
 
 def test_a_broker_that_does_not_answer_is_an_outage() -> None:
     with pytest.raises(Unavailable, match=r"127\.0\.0\.1:1"):
-        check_topic(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
+        check_topics(KafkaSettings(bootstrap_servers="127.0.0.1:1"))
 
 
 def test_an_outage_of_kafka_is_waited_out(own_broker: Broker) -> None:
@@ -503,7 +505,7 @@ def test_a_password_over_tls_opens_the_broker(own_broker: Broker, mechanism: str
     open_ = new_topic(own_broker.bootstrap_servers)
     fields = secure(own_broker, sasl_mechanism=mechanism, topic=open_.topic, group=open_.group)
     settings = KafkaSettings.model_validate(fields)
-    check_topic(settings)
+    check_topics(settings)
     produce(settings, [document("a")])
     store = MemoryStore()
     assert Running(settings, store).join().totals == Counter({Outcome.INDEXED: 1})
@@ -523,12 +525,12 @@ def test_a_token_is_read_anew_at_each_login(own_broker: Broker, tmp_path: Path) 
     )
     settings = KafkaSettings.model_validate(fields)
     file.write_text(token(3600) + "\n")
-    check_topic(settings)
+    check_topics(settings)
     produce(settings, [document("a")])
     assert Running(settings, MemoryStore()).join().totals == Counter({Outcome.INDEXED: 1})
     file.write_text(token(-60))
     with pytest.raises((Misconfigured, Unavailable)) as caught:
-        check_topic(settings)
+        check_topics(settings)
     assert file.read_text() not in str(caught.value)
 
 
@@ -536,7 +538,7 @@ def test_a_token_is_read_anew_at_each_login(own_broker: Broker, tmp_path: Path) 
 def test_a_wrong_password_is_told_and_not_repeated(own_broker: Broker, mechanism: str) -> None:
     fields = secure(own_broker, sasl_mechanism=mechanism) | {"sasl_password": "wrong"}
     with pytest.raises(Misconfigured, match="refuses: SaslAuthenticationFailedError") as caught:
-        check_topic(KafkaSettings.model_validate(fields))
+        check_topics(KafkaSettings.model_validate(fields))
     assert "wrong" not in str(caught.value)
 
 
@@ -568,18 +570,18 @@ def test_a_certificate_for_another_host_is_not_accepted_unless_that_is_asked_for
     with forwarded(own_broker.secure_servers) as servers:
         fields = secure(own_broker, bootstrap_servers=servers, topic=topic)
         with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*IP address mismatch"):
-            check_topic(KafkaSettings.model_validate(fields))
-        check_topic(KafkaSettings.model_validate(fields | {"ssl_check_hostname": False, "allow_insecure": True}))
+            check_topics(KafkaSettings.model_validate(fields))
+        check_topics(KafkaSettings.model_validate(fields | {"ssl_check_hostname": False, "allow_insecure": True}))
 
 
 def test_a_certificate_that_has_expired_is_not_accepted(own_broker: Broker) -> None:
     fields = {"bootstrap_servers": own_broker.expired_servers, "security_protocol": "SSL"}
     settings = KafkaSettings.model_validate(fields | {"ssl_ca_file": own_broker.ca_file})
     with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*certificate has expired"):
-        check_topic(settings)
+        check_topics(settings)
 
 
 def test_a_certificate_of_an_unknown_authority_is_not_accepted(own_broker: Broker) -> None:
     fields = secure(own_broker, ssl_ca_file=None)
     with pytest.raises(Misconfigured, match=r"refuses: CERTIFICATE_VERIFY_FAILED.*self-signed certificate"):
-        check_topic(KafkaSettings.model_validate(fields))
+        check_topics(KafkaSettings.model_validate(fields))

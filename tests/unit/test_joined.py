@@ -7,7 +7,8 @@ from penstock.core.errors import Misconfigured, OwnershipLost
 from penstock.core.identity import CollectionState, Origin, Recipe, TopicIdentity
 from penstock.core.records import Batch, Gap, Partition, Position
 from penstock.fakes import MemoryLedger, MemoryUpstream
-from penstock.stream.joined import OfTopic, changed_collection, changed_topic, join, lost_records, unfit_origin
+from penstock.stream.doubts import changed_collection, changed_topic, lost_records, unfit_origin
+from penstock.stream.joined import OfTopic, join
 
 OURS = Origin("documents", "id", 4, 2)
 ZERO = Partition("documents", 0)
@@ -32,6 +33,30 @@ def test_a_collection_is_for_one_stream(remembered: Origin | None, said: str) ->
     reason = unfit_origin(remembered, OURS)
     assert said in reason
     assert bool(said) == bool(reason)
+
+
+@pytest.mark.parametrize(
+    ("remembered", "ours", "fits"),
+    [
+        ("a,b", "a,b", True),
+        ("a,b", "a,b,c", True),
+        ("a,b", "b", True),
+        ("a", "a,b", True),
+        ("a,b", "c,d", False),
+        ("^wiki-.*", "wiki-de", True),
+        ("wiki-de,notes", "^wiki-.*", True),
+        ("^wiki-.*", "notes", False),
+        ("^wiki-.*", "^notes-.*", False),
+        ("^wiki-.*", "^wiki-.*", True),
+    ],
+)
+def test_where_versions_order_events_topics_may_come_and_go(remembered: str, ours: str, *, fits: bool) -> None:
+    """As long as there is one in common: else the settings are for another collection."""
+    before, now = (Origin(topics, "", 0, 2, "event") for topics in (remembered, ours))
+    assert (unfit_origin(before, now) == "") == fits
+    if remembered != ours:
+        by_offset = [Origin(topics, "", 0, 2, "offset") for topics in (remembered, ours)]
+        assert unfit_origin(*by_offset)
 
 
 @pytest.mark.parametrize(

@@ -224,7 +224,7 @@ def test_debezium_with_a_mapping() -> None:
         ({**ROW, "_id": ["a"]}, {}, "mapping.id: '_id' is a list, and an id is a text or a whole number"),
         ({**ROW, "_id": 1.5}, {}, "mapping.id: '_id' is a fraction"),
         ({"_id": 1, "region": "eu"}, {"id": "{region}:{number}"}, "mapping.id: there is no 'number', and every part"),
-        ({**ROW, "body": None}, {}, "^text is missing"),
+        ({**ROW, "body": None}, {}, "^mapping.text: there is no '{body.lead}.*; the record has: _id, region"),
         (ROW, {"text": "author"}, "mapping.text: text is an object, no text"),
         (ROW, {"timestamp": "created"}, "mapping.timestamp: not RFC 3339"),
         (ROW, {"timestamp": {"field": "until", "format": "epoch_s"}}, "'31.12.2030 18:00' is no moment as epoch_s"),

@@ -167,7 +167,7 @@ def test_a_worker_whose_embedding_hangs_is_stuck_and_one_that_waits_for_a_servic
                 raise Unavailable("away")
             return super().read(keys)
 
-    monitor = Monitor.of("documents", MonitorSettings(hang_s=0.3))
+    monitor = Monitor.of(["documents"], MonitorSettings(hang_s=0.3))
     source = MemorySource()
     source.append(b"a", b'{"id": "a", "text": "some words"}')
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
@@ -195,7 +195,7 @@ def test_every_record_is_counted_by_what_became_of_it() -> None:
         body = b'{"id": "%s", "text": "%s"}' % (key, text.encode()) if text else None
         source.append(key, body)
     source.append(b"d", b"no json")
-    monitor = Monitor.of("documents", MonitorSettings())
+    monitor = Monitor.of(["documents"], MonitorSettings())
     stream = Stream(source, MemoryDeadLetters(), DocumentRules())
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
     IndexWorker(IndexSettings(), stream, unchanging, store, chunks, 1, HashEmbedder(), monitor).run(threading.Event())
@@ -216,7 +216,7 @@ def test_chunks_that_are_kept_are_counted_apart_from_those_that_are_embedded() -
     counted = []
     for _ in range(2):
         source.append(b"a", body)
-        monitor = Monitor.of("documents", MonitorSettings())
+        monitor = Monitor.of(["documents"], MonitorSettings())
         stream = Stream(source, MemoryDeadLetters(), DocumentRules())
         IndexWorker(IndexSettings(), stream, unchanging, store, chunks, 1, HashEmbedder(), monitor).run(
             threading.Event()
@@ -257,7 +257,7 @@ def test_the_query_worker_has_a_live_line_too() -> None:
 
 
 def test_the_store_being_away_is_counted_and_is_no_reason_for_a_restart() -> None:
-    metrics = IndexMetrics("documents")
+    metrics = IndexMetrics(["documents"])
     metrics.retry("qdrant")
     metrics.retry("qdrant")
     assert 'penstock_retries_total{service="qdrant"} 2.0' in metrics.text().decode()

@@ -47,7 +47,16 @@ def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("PENSTOCK_QDRANT__API_KEY", "s3cret", "over http"),
         ("PENSTOCK_QDRANT__COLLECTION", "a/b", "qdrant.collection"),
         ("PENSTOCK_MODEL__PROVIDER", "tpu", "model.provider"),
-        ("PENSTOCK_KAFKA__TOPIC", "notes,memos", "kafka.topic: the name of a topic has letters.*one topic, not a list"),
+        ("PENSTOCK_KAFKA__TOPIC", "notes,memos", "offsets of several topics cannot be compared.*INDEX__ORDER"),
+        ("PENSTOCK_KAFKA__TOPIC", "^notes.*", "offsets of several topics cannot be compared.*INDEX__ORDER"),
+        ("PENSTOCK_KAFKA__TOPIC", "^notes(", "kafka.topic: no regular expression"),
+        ("PENSTOCK_KAFKA__TOPIC", "notes,,memos", "kafka.topic: an empty name among the topics"),
+        ("PENSTOCK_KAFKA__TOPIC", "notes,notes", "kafka.topic: a topic is named twice"),
+        ("PENSTOCK_KAFKA__TOPIC", "notes,notes.dlq", "the dead letters of 'notes' would be read as documents"),
+        ("PENSTOCK_INDEX__TOPICS", '{"memos": {}}', r"index\.topics: 'memos' is none of kafka\.topic \(documents\)"),
+        ("PENSTOCK_INDEX__MAPPING", '{"id": "a..b"}', r"index\.mapping: .*has an empty name in it"),
+        ("PENSTOCK_INDEX__MAPPING", '{"identity": "a"}', r"index\.mapping\.identity: no such setting"),
+        ("PENSTOCK_INDEX__TENANT_FROM", "field", "tenant_from = field: mapping.tenant says which one"),
         ("PENSTOCK_KAFKA__TOPIC", "my notes", "kafka.topic: the name of a topic"),
         ("PENSTOCK_KAFKA__TOPIC", "notizen.für.alle", "kafka.topic: the name of a topic"),
         ("PENSTOCK_KAFKA__TOPIC", "..", "kafka.topic: the name of a topic"),
@@ -190,20 +199,22 @@ def test_a_server_is_a_host_and_a_port(monkeypatch: pytest.MonkeyPatch, url: str
 @pytest.mark.parametrize("cleanup", ["compact", "compact,delete"])
 def test_a_compacted_topic_cannot_be_ordered_by_versions(monkeypatch: pytest.MonkeyPatch, cleanup: str) -> None:
     monkeypatch.setenv("PENSTOCK_SETUP__CLEANUP", cleanup)
-    assert settings.load().setup.cleanup_for("offset") == cleanup
+    loaded = settings.load()
+    assert loaded.setup.cleanup_for(loaded.index.needs("documents")) == cleanup
     monkeypatch.setenv("PENSTOCK_INDEX__ORDER", "event")
     with pytest.raises(
-        Misconfigured, match=r"setup\.cleanup: compaction keeps the last event.*leave it empty, or delete"
+        Misconfigured,
+        match=r"setup\.cleanup: a topic would be compacted, which keeps the last event.*cleanup\.policy = delete",
     ):
         settings.load()
 
 
 def test_what_the_broker_may_remove_follows_from_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     loaded = settings.load()
-    assert loaded.setup.cleanup_for(loaded.index.order) == "compact"
+    assert loaded.setup.cleanup_for(loaded.index.needs("documents")) == "compact"
     monkeypatch.setenv("PENSTOCK_INDEX__ORDER", "event")
     loaded = settings.load()
-    assert loaded.setup.cleanup_for(loaded.index.order) == "delete"
+    assert loaded.setup.cleanup_for(loaded.index.needs("documents")) == "delete"
 
 
 @pytest.mark.parametrize(

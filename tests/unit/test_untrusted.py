@@ -151,7 +151,7 @@ def test_a_record_whose_reading_is_a_bug_is_a_letter_with_a_stack_trace_and_the_
     source, letters = MemorySource(), MemoryDeadLetters()
     source.append(b"a", b'{"id": "a", "text": "whole"}')
     source.append(b"b", None)
-    monitor = Monitor.of("documents", MonitorSettings())
+    monitor = Monitor.of(["documents"], MonitorSettings())
     broken: Any = None
     stream = Stream(source, letters, DocumentRules(max_bytes=broken))
     chunks = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from penstock import __version__
 from penstock.adapters.files import FileDeadLetters, open_source
-from penstock.adapters.kafka.topics import check_topic
+from penstock.adapters.kafka.topics import check_topics
 from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.opentelemetry import open_tracer
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
@@ -61,7 +61,7 @@ def run_index_worker(
     with ExitStack() as opened:
         tracer = open_tracer(settings.trace, "penstock-index", __version__, traces_lost)
         opened.enter_context(closing(tracer))
-        monitor = Monitor.of(settings.kafka.topic, settings.monitor, tracer)
+        monitor = Monitor.of(settings.kafka.topics if file is None else (), settings.monitor, tracer)
         opened.enter_context(monitor.served(settings.monitor))
         model = load_model(settings.model)
         monitor.loaded(model)
@@ -123,7 +123,7 @@ class IndexWorker:
     chunker: Chunker
     recipe: int
     embedder: Embedder
-    monitor: Monitor = field(default_factory=lambda: Monitor.of("file", MonitorSettings()))
+    monitor: Monitor = field(default_factory=lambda: Monitor.of((), MonitorSettings()))
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; returns what became of the records. ``bar`` shows a live line."""
@@ -171,7 +171,7 @@ class IndexWorker:
 
 def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once: bool) -> Stream:
     """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances."""
-    topic = check_topic(kafka, versions=index.order == "event")
+    topic = check_topics(kafka, needs=index.needs)
     base = epoch_base(index.epoch)
     source, letters = join_topic(kafka, base, watch, once=once)
     origin = Origin.of(kafka.topic, topic, index.epoch, index.order)

@@ -14,7 +14,8 @@ from penstock.core.ports import DeadLetters, Ledger, Membership, Source, Upstrea
 from penstock.events.rules import DocumentRules
 from penstock.observe.log import log
 from penstock.stream import joined
-from penstock.stream.joined import OfFile, OfTopic, OnGap
+from penstock.stream.doubts import OnGap
+from penstock.stream.joined import OfFile, OfTopic
 from penstock.stream.retry import Retry
 
 ASK_S = 5.0

@@ -1,6 +1,6 @@
 """Health, metrics and traces of the index worker, and the port that they are served on."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,9 +37,9 @@ class Monitor:
     stages: list[StageTimer] = field(default_factory=list)
 
     @classmethod
-    def of(cls, topic: str, settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
-        """For a worker that reads this topic; nothing is served yet."""
-        metrics = IndexMetrics(topic)
+    def of(cls, topics: Sequence[str], settings: MonitorSettings, tracer: Tracer | None = None) -> "Monitor":
+        """For a worker that reads these topics; nothing is served yet."""
+        metrics = IndexMetrics(topics)
         page = assembled(FRESHNESS, "freshness", ["freshness"])
         health = Health(settings.stall_s, settings.hang_s, lambda: (metrics.text(), CONTENT_TYPE), page=page)
         return cls(metrics, health, tracer=tracer or NoTracer())

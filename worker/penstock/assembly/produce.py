@@ -47,6 +47,7 @@ class Sending:
     def _read(self) -> Iterator[tuple[list[Message], str]]:
         """Batch by batch, each with what is wrong with the line behind it."""
         index = self.settings.index
+        index = index.of_topic(self.topic)
         rules = reading(rules_for(index, index.epoch << EPOCH_SHIFT, keyed=False), self.tenant)
         for records in portions(self.file):
             messages: list[Message] = []

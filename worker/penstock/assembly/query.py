@@ -14,7 +14,7 @@ from penstock.adapters.kafka.connection import connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.replies import KafkaReplies
 from penstock.adapters.kafka.source import KafkaSource
-from penstock.adapters.kafka.topics import check_topic, make_topics
+from penstock.adapters.kafka.topics import check_topics, make_topics
 from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.opentelemetry import open_tracer
 from penstock.assembly.membership import ASK_S
@@ -250,7 +250,7 @@ def _open_topics(
     kafka: KafkaSettings, rules: QueryRules, watch: Watch, *, once: bool
 ) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies, TopicIdentity]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
-    known = check_topic(kafka, "PENSTOCK_QUERY__TOPIC")
+    known = check_topics(kafka, "PENSTOCK_QUERY__TOPIC")
     make_topics(kafka, rules.replies)
     with ExitStack() as opened:
         replies = KafkaReplies(connect_producer(kafka))

@@ -60,11 +60,11 @@ def join_topic(
     ``sequence_base`` is that of the rules by which the topic is read. Raises Misconfigured or Unavailable.
     """
     with ExitStack() as opened:
-        letters = KafkaDeadLetters(connect_producer(kafka), kafka.dead_letters, sequence_base)
+        letters = KafkaDeadLetters(connect_producer(kafka), kafka, sequence_base)
         opened.callback(letters.close, 0.0)
         consumer = connect_consumer(kafka)
         opened.callback(consumer.close)
-        source = KafkaSource(consumer, kafka.topic, once=once, watch=watch)
+        source = KafkaSource(consumer, kafka, once=once, watch=watch)
         opened.pop_all()
     return source, letters
 

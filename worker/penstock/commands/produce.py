@@ -47,6 +47,8 @@ def produce_events(
 
     wrong: list[str] = []
     target = topic or settings.kafka.topic
+    if topic is None and len(settings.kafka.topics) != 1:
+        raise Misconfigured(f"--topic is needed, since PENSTOCK_KAFKA__TOPIC is {target}")
     sending = Sending(settings, file, target, tenant, wrong.append if skip_invalid else None)
     with steps(Console(stderr=True))("checking" if dry_run else "sending", 0) as advance:
         sent = sending.run(None if dry_run else kind, advance)

@@ -27,6 +27,7 @@ class Work:
     batch: Batch
     letters: list[Letter] = field(default_factory=list)
     outcomes: Counter[Outcome] = field(default_factory=Counter)
+    by_topic: Counter[tuple[str, Outcome]] = field(default_factory=Counter)
     chunks: int = 0
     kept: int = 0
     tokens: int = 0
@@ -39,7 +40,12 @@ class Work:
     def give_up(self, record: Record, error: InvalidEvent, stage: str) -> None:
         """The record becomes a dead letter."""
         self.letters.append(Letter(record, error, stage))
-        self.outcomes[Outcome.DEAD_LETTERED] += 1
+        self.became(record, Outcome.DEAD_LETTERED)
+
+    def became(self, record: Record, outcome: Outcome) -> None:
+        """What has become of a record."""
+        self.outcomes[outcome] += 1
+        self.by_topic[record.partition.topic, outcome] += 1
 
 
 class Stopwatch:

@@ -164,6 +164,8 @@ class MappingSpec(_Part):
         for field in ("tenant", "op") if gone else TEXTS:
             if field in self._texts and (value := self._texts[field].get(seen)) is not None:
                 fields[field] = _named(field, as_text, value, field)
+        if not gone and fields.get("op") != "delete" and "text" not in fields:
+            raise InvalidEvent(f"mapping.text: there is no {self.text!r}; the record has: {listed(seen.fields)}")
         if (version := self._version(seen)) is not None:
             fields["version"] = version
         return fields | {"op": "delete"} if gone else fields | self._rest(seen)

@@ -105,7 +105,7 @@ class Prepare:
             step = decide(event, anchor, recipe)
             if anchor is not None and step in (Step.STALE, Step.REPEATED):
                 work.settled[event.key] = anchor
-                work.outcomes[Outcome.SUPERSEDED if step is Step.STALE else Outcome.UNCHANGED] += 1
+                work.became(event.record, Outcome.SUPERSEDED if step is Step.STALE else Outcome.UNCHANGED)
             elif step is Step.DELETE:
                 work.writes.append(Write(event, recipe, known=event.key in before))
             elif (whole := self._unchanged(event, anchor if event.key not in busy else None)) is not None:
@@ -113,7 +113,9 @@ class Prepare:
             else:
                 to_chunk.append(event)
         failed = self._chunk(work, to_chunk, anchors, busy)
-        work.outcomes[Outcome.SUPERSEDED] += sum(event.key not in failed for event in superseded)
+        for event in superseded:
+            if event.key not in failed:
+                work.became(event.record, Outcome.SUPERSEDED)
         return [event for event in superseded if event.key in failed]
 
     def _unchanged(self, event: Event, anchor: Stored | None) -> Write | None:
@@ -248,7 +250,8 @@ class WriteOut:
         """Write, and when the store calls the request wrong, halve it until the culprit is alone."""
         try:
             outcomes = self.retry.call(lambda: write(self.store, writes, self.complete, settled))
-            work.outcomes.update(outcomes.values())
+            for one in writes:
+                work.became(one.event.record, outcomes[one.event.key])
         except (Refused, NotFinite) as error:
             if len(writes) == 1:
                 self._give_up(work, writes[0], error)

@@ -1,7 +1,7 @@
 """What the index worker tells Prometheus."""
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from prometheus_client import Counter, Gauge, Histogram
@@ -9,7 +9,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from penstock.core.records import Outcome
+from penstock.core.records import Outcome, Record
 from penstock.core.work import Work
 from penstock.observe.metrics import SECONDS, Metrics
 from penstock.observe.watch import Watch
@@ -23,10 +23,10 @@ RECORDS = (1, 3, 10, 30, 100, 300, 1000)
 class IndexMetrics(Metrics):
     """Counts every batch that is done; the rest is read where it is kept, when Prometheus asks."""
 
-    def __init__(self, topic: str, clock: Callable[[], float] = time.time) -> None:
-        """``clock`` in seconds since 1970."""
+    def __init__(self, topics: Sequence[str], clock: Callable[[], float] = time.time) -> None:
+        """``topics`` are those that are counted before there is a record of them; ``clock`` in seconds since 1970."""
         super().__init__()
-        self._topic, self._clock = topic, clock
+        self._clock = clock
         self._records = self._counter(
             "records",
             "Records done: indexed, unchanged, superseded, deleted, deleted_unknown, dead_lettered.",
@@ -48,7 +48,7 @@ class IndexMetrics(Metrics):
             "penstock_index_newest_record_timestamp_seconds", "Time of the newest record that is done, since 1970.",
             ["topic"], registry=self.registry,
         )  # fmt: skip
-        self._newest_s = 0.0
+        self._newest_s: dict[str, float] = {}
         self._batches = Histogram(
             "penstock_index_batch_records", "Records in a batch.", buckets=RECORDS, registry=self.registry
         )
@@ -57,29 +57,36 @@ class IndexMetrics(Metrics):
             "Time of each call of the store: read, upsert, patch, sweep; failed ones are left out.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
-        for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
-            self._records.labels(topic, outcome.value)
-        self._gaps.labels(topic)
+        for topic in topics:
+            for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
+                self._records.labels(topic, outcome.value)
+            self._gaps.labels(topic)
 
     def batch(self, work: Work) -> None:
         """A batch is done and may be committed."""
         now_s, records = self._clock(), work.batch.records
         self._batches.observe(len(records))
-        for outcome, count in work.outcomes.items():
-            self._records.labels(self._topic, outcome.value).inc(count)
+        for (topic, outcome), count in work.by_topic.items():
+            self._records.labels(topic, outcome.value).inc(count)
         self.given_up(work.letters)
         for letter in work.letters:
-            self._letters.labels(self._topic, letter.stage, type(letter.error).__name__).inc()
-        self._gaps.labels(self._topic).inc(sum(gap.found - gap.expected for gap in work.batch.gaps))
-        times_s = [record.timestamp_ms / 1000 for record in records if record.timestamp_ms is not None]
-        self._newest_s = max(self._newest_s, *times_s) if times_s else self._newest_s
-        if self._newest_s:
-            self._newest.labels(self._topic).set(self._newest_s)
-        fresh = self._fresh.labels(self._topic)
-        for time_s in times_s:
-            fresh.observe(max(0.0, now_s - time_s))
+            topic = letter.record.partition.topic
+            self._letters.labels(topic, letter.stage, type(letter.error).__name__).inc()
+        for gap in work.batch.gaps:
+            self._gaps.labels(gap.partition.topic).inc(gap.found - gap.expected)
+        for topic in {record.partition.topic for record in records}:
+            self._timed(topic, [record for record in records if record.partition.topic == topic], now_s)
         self._chunks.labels("embedded").inc(work.chunks)
         self._chunks.labels("kept").inc(work.kept)
+
+    def _timed(self, topic: str, records: Sequence[Record], now_s: float) -> None:
+        times_s = [record.timestamp_ms / 1000 for record in records if record.timestamp_ms is not None]
+        if times_s:
+            self._newest_s[topic] = max(self._newest_s.get(topic, 0.0), *times_s)
+            self._newest.labels(topic).set(self._newest_s[topic])
+        fresh = self._fresh.labels(topic)
+        for time_s in times_s:
+            fresh.observe(max(0.0, now_s - time_s))
 
     def store_timed(self, operation: str, call: Callable[[], T]) -> T:
         """A call of the store; what it takes is counted, unless it fails."""

@@ -63,6 +63,8 @@ def probe(
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[str, float]:
     """Id of the document and seconds until it was found; raises Misconfigured when it was not."""
+    if len(kafka.topics) != 1:
+        raise Misconfigured("PENSTOCK_KAFKA__TOPIC names several topics: for a probe, name one that is read as it is")
     document = Probe(index, f"penstock-probe-{uuid.uuid4().hex[:12]}")
     with ExitStack() as opened:
         sender = KafkaReplies(connect_producer(kafka))

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-from penstock.adapters.kafka.topics import TopicSpec, check_topic, ensure
+from penstock.adapters.kafka.topics import TopicSpec, check_topics, ensure
 from penstock.adapters.qdrant.collection import exists, open_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
@@ -23,18 +23,24 @@ class SetupStep(NamedTuple):
     made: bool
 
 
-def topic_specs(kafka: KafkaSettings, query: QuerySettings, setup: SetupSettings, cleanup: str) -> list[TopicSpec]:
-    """The topics that workers with these settings read and write, that of the documents first.
+def topic_specs(
+    kafka: KafkaSettings, query: QuerySettings, setup: SetupSettings, index: IndexSettings
+) -> list[TopicSpec]:
+    """The topics that workers with these settings read and write, those of the documents first.
 
-    ``cleanup`` is the policy of that one.
+    Of documents whose topics a pattern finds none: others make them.
     """
-    kept: dict[str, str] = {"cleanup.policy": cleanup}
-    if "compact" in cleanup:  # a tombstone must outlive the longest outage of a worker
-        kept["delete.retention.ms"] = str(7 * 24 * 3600 * 1000)
-    topics = [
-        TopicSpec(kafka.topic, setup.partitions, setup.replication_factor, kept, exact=True),
-        TopicSpec(kafka.dead_letters, 1, setup.replication_factor, {}),
-    ]
+    exact = len(kafka.topics) == 1
+    topics = []
+    for name in kafka.topics:
+        cleanup = setup.cleanup_for(index.needs(name))
+        kept: dict[str, str] = {"cleanup.policy": cleanup}
+        if "compact" in cleanup:  # a tombstone must outlive the longest outage of a worker
+            kept["delete.retention.ms"] = str(7 * 24 * 3600 * 1000)
+        partitions = 1 if index.needs(name).split else setup.partitions
+        topics.append(TopicSpec(name, partitions, setup.replication_factor, kept, exact=exact))
+    letters = dict.fromkeys(kafka.dead_letters_of(name) for name in kafka.topics)
+    topics += [TopicSpec(name, 1, setup.replication_factor, {}) for name in letters]
     if query.topic:
         topics.append(TopicSpec(query.topic, setup.partitions, setup.replication_factor, {}))
         topics += [TopicSpec(name, 1, setup.replication_factor, {}) for name in (*query.replies, query.dead_letters)]
@@ -54,7 +60,7 @@ def ensure_collection(
     Not every broker may have heard yet of a topic that is ``fresh``.
     """
     try:
-        topic = check_topic(kafka, versions=index.order == "event")
+        topic = check_topics(kafka, needs=index.needs)
     except Misconfigured as error:
         raise (Unavailable(str(error)) if fresh else error) from None
     bundle = load(model.bundle)

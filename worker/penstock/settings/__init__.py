@@ -27,7 +27,7 @@ from penstock.core import texts
 from penstock.core.errors import Misconfigured
 from penstock.settings import dotenv
 from penstock.settings.group import Group
-from penstock.settings.index import IndexSettings
+from penstock.settings.index import IndexSettings, Needs
 from penstock.settings.models import ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
     KafkaSettings,
@@ -47,6 +47,7 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "MonitorSettings",
+    "Needs",
     "QdrantSettings",
     "QuerySettings",
     "RegistrySettings",
@@ -110,14 +111,20 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
-        documents = {self.kafka.topic, self.kafka.dead_letters}
-        if self.query.topic and documents & {self.query.topic, self.query.dead_letters, *self.query.replies}:
+        letters = {self.kafka.dead_letters_of(topic) for topic in self.kafka.topics} | {self.kafka.dead_letter_topic}
+        others = {self.query.topic, self.query.dead_letters, *self.query.replies}
+        if self.query.topic and any(self.kafka.follows(topic) or topic in letters for topic in others):
             raise ValueError("query.topic, query.reply_topic: queries, answers and documents need topics of their own")
-        if self.index.order == "event" and "compact" in self.setup.cleanup:
+        if len(self.kafka.topics) != 1 and self.index.order != "event":
             raise ValueError(
-                "setup.cleanup: compaction keeps the last event of a document, which with index.order = event need not "
-                "be the newest: leave it empty, or delete"
+                "kafka.topic, index.order: offsets of several topics cannot be compared: set order = event, with a "
+                "version in every event"
             )
+        if unknown := [topic for topic in self.index.topics if not self.kafka.follows(topic)]:
+            raise ValueError(f"index.topics: {unknown[0]!r} is none of kafka.topic ({self.kafka.topic})")
+        compacted = [self.index.needs(topic).compacted for topic in self.kafka.topics]
+        if any(compacted) and "compact" in self.setup.cleanup:
+            raise ValueError(f"setup.cleanup: a topic would be compacted, {next(filter(None, compacted))}")
         return self
 
     @classmethod

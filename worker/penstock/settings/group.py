@@ -10,6 +10,8 @@ Seconds = Annotated[float, Field(gt=0)]
 Count = Annotated[int, Field(ge=1)]
 
 LONGEST_TOPIC = 249
+LETTERS = ".dlq"
+"""How the name of a topic of dead letters ends that is not named otherwise."""
 TOPIC = r"^[A-Za-z0-9._-]{0,249}$"
 
 
@@ -28,6 +30,28 @@ def check_dead_letters(topic: str, letters: str) -> None:
     if len(letters) > LONGEST_TOPIC:
         raise ValueError(f"dead_letter_topic: <topic>.dlq has more than {LONGEST_TOPIC} characters: name another")
 
+
+def _topics(given: object) -> object:
+    """One, several with commas, or a pattern; without spaces, in the order of the alphabet."""
+    if not isinstance(given, str) or not given.startswith("^"):
+        names = [part.strip() for part in given.split(",")] if isinstance(given, str) else []
+        if not isinstance(given, str) or len(names) == 1:
+            return _topic(given)
+        for name in names:
+            if not _topic(name):
+                raise ValueError("an empty name among the topics")
+        if len(set(names)) < len(names):
+            raise ValueError("a topic is named twice")
+        return ",".join(sorted(names))
+    try:
+        re.compile(given)
+    except re.error as error:
+        raise ValueError(f"no regular expression: {error}") from None
+    return given
+
+
+Topics = Annotated[str, BeforeValidator(_topics)]
+"""Names with commas between them, or a regular expression that begins with ^."""
 
 Topic = Annotated[str, BeforeValidator(_topic), Field(pattern=TOPIC)]
 """Or nothing."""

@@ -1,7 +1,7 @@
 """What index workers do with records."""
 
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 
 from pydantic import Field, model_validator
 
@@ -101,6 +101,26 @@ class IndexSettings(Group):
             raise ValueError("chunk_overlap may be at most half of chunk_tokens")
         return self
 
+    def needs(self, topic: str) -> "Needs":
+        """What a topic may not be by the settings for it."""
+        compacted = split = ""
+        if self.order == "event":
+            compacted = (
+                "which keeps the last event of a document; with index.order = event another may be the newest: set its "
+                "cleanup.policy = delete, or PENSTOCK_INDEX__ORDER=offset"
+            )
+        if self.of_topic(topic).key == "ignore":
+            compacted = compacted or (
+                "which keeps the last event of each key, and with index.key = ignore a key is no document: set its "
+                "cleanup.policy = delete"
+            )
+            if self.order == "offset":
+                split = (
+                    "and with index.key = ignore a document's events may lie in several, whose offsets cannot be "
+                    "compared: set PENSTOCK_INDEX__ORDER=event, with a version in every event"
+                )
+        return Needs(compacted, split)
+
     def of_topic(self, name: str) -> "IndexSettings":
         """The settings as they are for one topic."""
         own = self.topics.get(name)
@@ -109,6 +129,14 @@ class IndexSettings(Group):
             if own is None
             else self.model_copy(update={field: getattr(own, field) for field in own.model_fields_set})
         )
+
+
+class Needs(NamedTuple):
+    """What a topic may not be, each with why and what to do; empty where it may."""
+
+    compacted: str = ""
+    split: str = ""
+    """Into several partitions."""
 
 
 def _check_reading(settings: IndexSettings, where: str) -> None:

@@ -1,5 +1,6 @@
 """Kafka, Qdrant, and what a worker tells of itself."""
 
+import re
 from collections.abc import Mapping
 from typing import Annotated, Literal, Self
 from urllib.parse import urlsplit
@@ -8,8 +9,8 @@ from pydantic import Field, SecretStr, model_validator
 
 from penstock.core.filters import FieldType
 from penstock.core.paths import HOW, is_path
-from penstock.events.rules import OrderBy
-from penstock.settings.group import Count, Group, PathAtHome, Seconds, Topic, check_dead_letters
+from penstock.settings.group import LETTERS, Count, Group, PathAtHome, Seconds, Topic, Topics, check_dead_letters
+from penstock.settings.index import Needs
 
 
 class KafkaSettings(Group):
@@ -17,8 +18,9 @@ class KafkaSettings(Group):
 
     bootstrap_servers: str = "localhost:9092"
     """Comma-separated host:port of the brokers to ask first."""
-    topic: Topic = "documents"
-    """The topic that document events are read from."""
+    topic: Topics = "documents"
+    """The topic that document events are read from. Several with commas, or a regular expression that begins with ^ and
+    fits whole names, need index.order = event; what differs between them is in index.topics."""
     dead_letter_topic: Topic = ""
     """Where records go that can never be indexed; empty means <topic>.dlq."""
     group: str = "penstock-index"
@@ -53,9 +55,30 @@ class KafkaSettings(Group):
     """Permit a password to travel unencrypted, or to whoever has some certificate."""
 
     @property
+    def topics(self) -> tuple[str, ...]:
+        """The topics that are named; none where a pattern says which."""
+        return () if self.topic.startswith("^") else tuple(self.topic.split(","))
+
+    @property
+    def pattern(self) -> str | None:
+        """A regular expression for the names of topics, those of dead letters left out."""
+        if self.topics:
+            return None
+        letters = rf".*{re.escape(LETTERS)}|{re.escape(self.dead_letter_topic)}"
+        return rf"(?!(?:{letters})$)(?:{self.topic[1:]})$"
+
+    def follows(self, topic: str) -> bool:
+        """Whether it is one of them."""
+        return topic in self.topics if self.pattern is None else re.match(self.pattern, topic) is not None
+
+    @property
     def dead_letters(self) -> str:
-        """The dead letter topic's name."""
-        return self.dead_letter_topic or f"{self.topic}.dlq"
+        """Where those of the one topic go."""
+        return self.dead_letters_of(self.topic)
+
+    def dead_letters_of(self, topic: str) -> str:
+        """Where the dead letters of a topic go."""
+        return self.dead_letter_topic or f"{topic}{LETTERS}"
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -63,7 +86,10 @@ class KafkaSettings(Group):
             raise ValueError("topic: is empty")
         if "/" in self.bootstrap_servers:
             raise ValueError("bootstrap_servers: host:port, comma-separated; how to talk to them is security_protocol")
-        check_dead_letters(self.topic, self.dead_letters)
+        for topic in self.topics:
+            check_dead_letters(topic, self.dead_letters_of(topic))
+        if among := [topic for topic in self.topics if self.dead_letters_of(topic) in self.topics]:
+            raise ValueError(f"topic: the dead letters of {among[0]!r} would be read as documents")
         return self
 
     @model_validator(mode="after")
@@ -192,11 +218,11 @@ class SetupSettings(Group):
     cleanup: Literal["", "compact", "delete", "compact,delete"] = ""
     """What the broker may remove of the documents' topic: compact keeps the last event of each document for ever, so
     that another model can index them all; not with index.order = event, where the last one need not be the newest.
-    Empty: compact, or delete with index.order = event."""
+    Empty: compact, or delete with index.order = event and with index.key = ignore."""
 
-    def cleanup_for(self, order: OrderBy) -> str:
-        """The topic's cleanup.policy."""
-        return self.cleanup or ("compact" if order == "offset" else "delete")
+    def cleanup_for(self, needs: Needs) -> str:
+        """The cleanup.policy of a topic."""
+        return self.cleanup or ("delete" if needs.compacted else "compact")
 
 
 class MonitorSettings(Group):

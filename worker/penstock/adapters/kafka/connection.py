@@ -75,6 +75,10 @@ def failure(error: kafka_errors.KafkaError, what: str, refusing: str = "") -> Mi
     return Unavailable(f"{what}: {one_line(error)}")
 
 
+NEW_TOPICS_S, KNOWN_TOPICS_S = 10.0, 300.0
+"""How often the brokers are asked which topics there are: with a pattern there may be new ones."""
+
+
 class TokenFile(AbstractTokenProvider):  # type: ignore[misc]  # the library is untyped
     """The token for OAUTHBEARER, as it is in the file when the broker asks."""
 
@@ -103,6 +107,7 @@ def connect_consumer(settings: KafkaSettings) -> KafkaConsumer:
             allow_auto_create_topics=False,
             partition_assignment_strategy=[CooperativeStickyAssignor],
             max_poll_records=settings.max_poll_records,
+            metadata_max_age_ms=int((NEW_TOPICS_S if settings.pattern else KNOWN_TOPICS_S) * 1000),
             session_timeout_ms=int(settings.session_timeout_s * 1000),
             heartbeat_interval_ms=int(min(3.0, settings.session_timeout_s / 3) * 1000),
             **client_options(settings),

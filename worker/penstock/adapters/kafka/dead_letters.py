@@ -14,6 +14,7 @@ from penstock.adapters.kafka.connection import failure
 from penstock.core.errors import Misconfigured
 from penstock.core.ports import DeadLetters
 from penstock.core.records import Headers, Letter
+from penstock.settings import KafkaSettings
 
 REQUEST_S = 10.0
 LONGEST_MESSAGE = 2000
@@ -23,11 +24,11 @@ TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLa
 class KafkaDeadLetters(DeadLetters):
     """Sends dead letters to their topic, with the headers that Kafka Connect uses for them."""
 
-    def __init__(self, producer: KafkaProducer, topic: str, sequence_base: int) -> None:
-        """``sequence_base`` is that of the rules by which the topic is read."""
+    def __init__(self, producer: KafkaProducer, settings: KafkaSettings, sequence_base: int) -> None:
+        """``sequence_base`` is that of the rules by which the topics are read."""
         self._producer = producer
-        self._topic = topic
-        self._name = f"dead letter topic {topic!r}"
+        self._topic_of = settings.dead_letters_of
+        self._name = f"dead letter topic {settings.dead_letters_of(settings.topic)!r}"
         self._sequence_base = sequence_base
 
     @override
@@ -52,8 +53,9 @@ class KafkaDeadLetters(DeadLetters):
     def _send(self, letter: Letter, form: "Form") -> Any:
         """A future; one that has failed when the client itself finds the letter too large."""
         key, value, headers = form(letter, error_headers(letter, self._sequence_base))
+        topic = self._topic_of(letter.record.partition.topic)
         try:
-            return self._producer.send(self._topic, key=key, value=value, headers=headers)
+            return self._producer.send(topic, key=key, value=value, headers=headers)
         except TOO_LARGE as error:
             return Future().failure(error)
         except kafka_errors.KafkaError as error:

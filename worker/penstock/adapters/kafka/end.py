@@ -8,20 +8,21 @@ from kafka import errors as kafka_errors
 from penstock.adapters.kafka import internals
 from penstock.adapters.kafka.connection import one_line
 from penstock.core.errors import Unavailable
+from penstock.settings import KafkaSettings
 
 GROUP_CHECK_S = 0.5
 GROUP_TIMEOUT_MS = 1000
 
 
 class End:
-    """The offsets where a topic's partitions end now, and how far the group is from there."""
+    """The offsets where the topics' partitions end now, and how far the group is from there."""
 
-    def __init__(self, consumer: KafkaConsumer, topic: str, clock: Callable[[], float]) -> None:
+    def __init__(self, consumer: KafkaConsumer, settings: KafkaSettings, clock: Callable[[], float]) -> None:
         """Raises Unavailable."""
         self._consumer, self._clock = consumer, clock
         self._checked = -GROUP_CHECK_S
         self._done: dict[TopicPartition, int] = {}
-        self._ends = _ends(consumer, topic)
+        self._ends = _ends(consumer, settings)
 
     def committed(self, owned: TopicPartition, offset: int) -> None:
         """The group has come so far."""
@@ -49,10 +50,11 @@ class End:
             self.committed(owned, offset)
 
 
-def _ends(consumer: KafkaConsumer, topic: str) -> dict[TopicPartition, int]:
+def _ends(consumer: KafkaConsumer, settings: KafkaSettings) -> dict[TopicPartition, int]:
     try:
-        numbers = consumer.partitions_for_topic(topic) or ()
-        ends = consumer.end_offsets([TopicPartition(topic, number) for number in numbers])
+        topics = settings.topics or tuple(filter(settings.follows, consumer.topics()))
+        numbers = {topic: consumer.partitions_for_topic(topic) or () for topic in topics}
+        ends = consumer.end_offsets([TopicPartition(topic, n) for topic, some in numbers.items() for n in some])
     except KeyError as error:  # the library's answer for a partition that has no leader
         raise Unavailable(f"Kafka: {error.args[0]} has no leader") from error
     except kafka_errors.KafkaError as error:

@@ -1,6 +1,7 @@
 """How far the index workers are: what their consumer group has committed is searchable."""
 
 from collections.abc import Sequence
+from functools import partial
 
 from kafka import KafkaAdminClient
 from typing_extensions import override
@@ -24,29 +25,28 @@ class KafkaProgress(Progress):
     @override
     def searchable(self, places: Sequence[Place]) -> list[bool]:
         for place in places:
-            if place.topic != self._settings.topic:
+            if not self._settings.follows(place.topic):
                 raise InvalidEvent(f"after: the index follows topic {self._settings.topic!r}, not {place.topic!r}")
         offsets = self._admin.ask(lambda admin: admin.list_group_offsets(self._settings.group))[self._settings.group]
-        mine = self._settings.topic
-        done = {owned.partition: stored.offset for owned, stored in offsets.items() if owned.topic == mine}
+        done = {(owned.topic, owned.partition): stored.offset for owned, stored in offsets.items()}
         for place in places:
-            if place.partition not in done and place.partition >= self._count():
+            if (place.topic, place.partition) not in done and place.partition >= self._count(place.topic):
                 raise InvalidEvent(
                     f"after: topic {place.topic!r} has {self._partitions} partitions, no number {place.partition}"
                 )
-        return [done.get(place.partition, 0) > place.offset for place in places]
+        return [done.get((place.topic, place.partition), 0) > place.offset for place in places]
 
     def close(self) -> None:
         """Release the connection."""
         self._admin.close()
 
-    def _count(self) -> int:
+    def _count(self, topic: str) -> int:
         """The topic's partitions, looked up again where the number is beyond those known."""
-        self._partitions = self._admin.ask(self._described)
+        self._partitions = self._admin.ask(partial(self._described, topic))
         return self._partitions
 
-    def _described(self, admin: KafkaAdminClient) -> int:
-        (topic,) = admin.describe_topics([self._settings.topic])
-        if is_missing(topic):
-            raise Misconfigured(f"after: topic {self._settings.topic!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
-        return len(topic["partitions"])
+    def _described(self, topic: str, admin: KafkaAdminClient) -> int:
+        (described,) = admin.describe_topics([topic])
+        if is_missing(described):
+            raise Misconfigured(f"after: topic {topic!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
+        return len(described["partitions"])

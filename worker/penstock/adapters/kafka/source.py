@@ -1,4 +1,4 @@
-"""A topic as source of records.
+"""Topics as source of records.
 
 What kafka-python 3.0.12 asks for: the consumer belongs to one thread; rebalance listeners run on the library's
 own IO thread while that one waits in ``poll``, and must not wait themselves; there is no wake-up, so no poll may
@@ -24,6 +24,7 @@ from penstock.core.errors import OwnershipLost
 from penstock.core.ports import Source
 from penstock.core.records import Batch, Gap, Partition, Position, Record
 from penstock.observe.watch import Watch
+from penstock.settings import KafkaSettings
 
 COMMIT_RETRY_S = 0.2
 ENDS_S = 2.0
@@ -33,18 +34,18 @@ JOIN_POLL_S = 0.25
 
 
 class KafkaSource(Source):
-    """Reads a topic as a member of a consumer group; see ``ports.Source``."""
+    """Reads topics as a member of a consumer group; see ``ports.Source``."""
 
     def __init__(
         self,
         consumer: KafkaConsumer,
-        topic: str,
+        settings: KafkaSettings,
         *,
         once: bool = False,
         watch: Watch | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """Subscribe. With ``once``, the end is where the topic's partitions end now. ``watch`` is told of all."""
+        """Subscribe. With ``once``, the end is where the topics' partitions end now. ``watch`` is told of all."""
         internals.hand_out_damaged_batches(consumer)
         internals.hear_resets(consumer, self._was_reset)
         self._consumer = consumer
@@ -62,8 +63,9 @@ class KafkaSource(Source):
         self._pending: dict[Partition, Position] = {}
         self._sent: dict[Partition, Position] | None = None
         self._not_before = 0.0
-        self._end = End(consumer, topic, clock) if once else None
-        consumer.subscribe([topic], listener=_Listener(self._assigned, self._revoked, self._watch))
+        self._end = End(consumer, settings, clock) if once else None
+        listener = _Listener(self._assigned, self._revoked, self._watch)
+        consumer.subscribe(topics=list(settings.topics), pattern=settings.pattern, listener=listener)
 
     @override
     def poll(self, timeout_s: float, *, hold: bool = False) -> Batch | None:

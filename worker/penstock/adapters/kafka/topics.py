@@ -1,6 +1,6 @@
 """Topics: that they are there, and made where they may be."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -12,17 +12,33 @@ from penstock.adapters.kafka.connection import admin_client, connect
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import TopicIdentity
 from penstock.observe.log import log
-from penstock.settings import KafkaSettings
+from penstock.settings import KafkaSettings, Needs
 
 
-def check_topic(
-    settings: KafkaSettings, variable: str = "PENSTOCK_KAFKA__TOPIC", *, versions: bool = False
+def check_topics(
+    settings: KafkaSettings,
+    variable: str = "PENSTOCK_KAFKA__TOPIC",
+    needs: Callable[[str], Needs] = lambda _: Needs(),
 ) -> TopicIdentity:
-    """The topic's identity, its dead letter topic made if need be; ``variable`` is the setting that names it.
+    """The identity of the topics that are followed, their dead letter topics made if need be.
 
-    One whose events are ordered by ``versions`` may not be compacted. Raises Misconfigured or Unavailable.
+    ``variable`` is the setting that names them, ``needs`` says what each may not be. Raises Misconfigured or
+    Unavailable.
     """
-    return connect(lambda: _check_topic(settings, variable, versions=versions), settings)
+    return connect(lambda: _check_topics(settings, variable, needs), settings)
+
+
+def followed(client: KafkaAdminClient, settings: KafkaSettings) -> list[str]:
+    """The topics as they are named, or those that are there and that the pattern fits."""
+    return list(settings.topics) or sorted(filter(settings.follows, client.list_topics()))
+
+
+def identity_of(settings: KafkaSettings, described: Sequence[Mapping[str, Any]]) -> TopicIdentity:
+    """Of one topic; several have no identity but their names, since versions order their events."""
+    if len(settings.topics) != 1:
+        return TopicIdentity("", 0)
+    (topic,) = described
+    return TopicIdentity(str(topic["topic_id"]), len(topic["partitions"]))
 
 
 def require_topic(settings: KafkaSettings, topic: str) -> None:
@@ -39,19 +55,25 @@ def require_topic(settings: KafkaSettings, topic: str) -> None:
     connect(ask, settings)
 
 
-def _check_topic(settings: KafkaSettings, variable: str, *, versions: bool) -> TopicIdentity:
+def _check_topics(settings: KafkaSettings, variable: str, needs: Callable[[str], Needs]) -> TopicIdentity:
     with admin_client(settings) as client:
-        described = {topic["name"]: topic for topic in client.describe_topics([settings.topic, settings.dead_letters])}
-        wanted, letters = described[settings.topic], described[settings.dead_letters]
-        if is_missing(wanted):
-            raise Misconfigured(
-                f"topic {settings.topic!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
-            )
-        if is_missing(letters):
-            _create(client, settings.dead_letters, "dead letter topic")
-        if versions:
-            _refuse_compaction(client, settings.topic)
-        return TopicIdentity(str(wanted["topic_id"]), len(wanted["partitions"]))
+        names = followed(client, settings)
+        letters = {settings.dead_letters_of(name) for name in names}
+        described = {topic["name"]: topic for topic in client.describe_topics([*names, *letters])}
+        for name in names:
+            if is_missing(described[name]):
+                raise Misconfigured(
+                    f"topic {name!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
+                )
+            needed, partitions = needs(name), len(described[name]["partitions"])
+            if needed.split and partitions > 1:
+                raise Misconfigured(f"topic {name!r} has {partitions} partitions, {needed.split}")
+            if needed.compacted:
+                _refuse_compaction(client, name, needed.compacted)
+        for name in sorted(letters):
+            if is_missing(described[name]):
+                _create(client, name, "dead letter topic")
+        return identity_of(settings, [described[name] for name in names])
 
 
 def compacts(config: Mapping[str, Any]) -> bool | None:
@@ -60,15 +82,12 @@ def compacts(config: Mapping[str, Any]) -> bool | None:
     return None if policy is None else "compact" in policy.replace(" ", "").split(",")
 
 
-def _refuse_compaction(client: KafkaAdminClient, topic: str) -> None:
+def _refuse_compaction(client: KafkaAdminClient, topic: str, reason: str) -> None:
     asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None})
     told = client.describe_configs([asked], config_filter="all")[ConfigResourceType.TOPIC.name.lower()][topic]
     compacted = compacts(told)
     if compacted:
-        raise Misconfigured(
-            f"topic {topic!r} is compacted, which keeps the last event of a document; with index.order = event another "
-            "may be the newest: set its cleanup.policy = delete, or PENSTOCK_INDEX__ORDER=offset"
-        )
+        raise Misconfigured(f"topic {topic!r} is compacted, {reason}")
     if compacted is None:
         log.warning("compaction_unknown", topic=topic, missing_right="DescribeConfigs")
 
@@ -97,7 +116,7 @@ def create_topic(settings: KafkaSettings, partitions: int) -> None:
 
 def delete_topics(settings: KafkaSettings) -> None:
     """Remove the topic and its dead letters, as far as they are there and may be removed."""
-    for topic in (settings.topic, settings.dead_letters):
+    for topic in (settings.topic, settings.dead_letters_of(settings.topic)):
         with suppress(kafka_errors.KafkaError), admin_client(settings) as client:
             client.delete_topics([topic])
 

@@ -1,6 +1,7 @@
 """The stream as it is now: asked of the brokers by a connection of its own, beside the consumer's."""
 
 from collections.abc import Mapping
+from functools import partial
 
 from kafka import TopicPartition
 from kafka import errors as kafka_errors
@@ -8,7 +9,7 @@ from kafka.admin import OffsetSpec
 from typing_extensions import override
 
 from penstock.adapters.kafka.connection import AdminConnection, translate_errors
-from penstock.adapters.kafka.topics import is_missing
+from penstock.adapters.kafka.topics import followed, identity_of, is_missing
 from penstock.core.attempts import read_mark
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import TopicIdentity
@@ -28,16 +29,16 @@ class KafkaUpstream(Upstream):
 
     @override
     def identity(self) -> TopicIdentity | None:
-        (described,) = self._admin.ask(lambda admin: admin.describe_topics([self._settings.topic]))
-        if translate_errors(lambda: is_missing(described), self._settings):
+        described = self._admin.ask(lambda admin: admin.describe_topics(followed(admin, self._settings)))
+        if any(translate_errors(partial(is_missing, topic), self._settings) for topic in described):
             return None
-        return TopicIdentity(str(described["topic_id"]), len(described["partitions"]))
+        return identity_of(self._settings, described)
 
     @override
     def committed(self) -> Mapping[Partition, int]:
-        group, topic = self._settings.group, self._settings.topic
+        group, follows = self._settings.group, self._settings.follows
         offsets = self._admin.ask(lambda admin: admin.list_group_offsets(group))[group]
-        mine = {owned: at for owned, at in offsets.items() if owned.topic == topic and at.offset >= 0}
+        mine = {owned: at for owned, at in offsets.items() if follows(owned.topic) and at.offset >= 0}
         return {Partition(*owned): at.offset for owned, at in mine.items() if not read_mark(at.metadata).first}
 
     def rewind(self) -> dict[Partition, int]:
@@ -45,11 +46,13 @@ class KafkaUpstream(Upstream):
 
         Raises Misconfigured while the group has members, whose next commit would undo it.
         """
-        group, known = self._settings.group, self.identity()
-        if known is None:
-            raise Misconfigured(f"topic {self._settings.topic!r} is gone; correct PENSTOCK_KAFKA__TOPIC")
+        group = self._settings.group
+        described = self._admin.ask(lambda admin: admin.describe_topics(followed(admin, self._settings)))
+        if gone := [topic["name"] for topic in described if is_missing(topic)]:
+            raise Misconfigured(f"topic {gone[0]!r} is gone; correct PENSTOCK_KAFKA__TOPIC")
         self._require_rest()
-        first = {TopicPartition(self._settings.topic, n): OffsetSpec.EARLIEST for n in range(known.partitions)}
+        places = [TopicPartition(topic["name"], n) for topic in described for n in range(len(topic["partitions"]))]
+        first = dict.fromkeys(places, OffsetSpec.EARLIEST)
         done = self._admin.ask(lambda admin: admin.reset_group_offsets(group, dict(first)))
         for owned, answer in done.items():
             if answer["error"] is kafka_errors.UnknownMemberIdError:
