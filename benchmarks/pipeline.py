@@ -45,6 +45,7 @@ from penstock.events.document import decode  # noqa: E402
 from penstock.events.rules import DocumentRules  # noqa: E402
 from penstock.fakes import MemoryDeadLetters, unchanging  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
+from penstock.index.passages import Text  # noqa: E402
 from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings  # noqa: E402
 from tests.broker import Broker, missing  # noqa: E402
 from tests.kafka_tools import new_topic, produce, source  # noqa: E402
@@ -183,7 +184,7 @@ def overhead(broker: str, tokenizer: Tokenizer, count: int) -> str:
 def where(documents: Sequence[tuple[str, bytes]]) -> str:
     """The cost of single steps on one thread that has the interpreter to itself."""
     records = [Record(Partition("t", 0), n, key.encode(), value) for n, (key, value) in enumerate(documents[:5000])]
-    texts = [(event.title, event.text) for event in (decode(record, DocumentRules()) for record in records)]
+    texts = [Text(event.title, event.text) for event in (decode(record, DocumentRules()) for record in records)]
     chunker = Chunker(NullTokenizer(), ChunkRules(512, 0, title=True, prompt="", most=50))
     steps: dict[str, Callable[[], object]] = {
         "decode": lambda: [decode(record, DocumentRules()) for record in records],

@@ -20,6 +20,7 @@ from benchmarks import minilm  # noqa: E402
 from benchmarks.report import machine, table, write  # noqa: E402
 from penstock.core.vectors import Vector, truncate  # noqa: E402
 from penstock.index.chunking import Chunker, ChunkRules  # noqa: E402
+from penstock.index.passages import Text  # noqa: E402
 from penstock.models.bundle import Bundle, load  # noqa: E402
 from penstock.models.quality import LabelledSet, read_labelled_set, retrieval_ndcg  # noqa: E402
 from penstock.models.runtime import ProviderRequest  # noqa: E402
@@ -57,7 +58,7 @@ def ours(bundle: Bundle, labelled: LabelledSet) -> list[tuple[str, ...]]:
     cut = run(tokenizer.encode([bundle.prompt("document") + text for text in documents], limit))
     rules = ChunkRules(limit, 64, title=True, prompt=bundle.prompt("document"), most=500)
     titled = [text.partition("\n") if "\n" in text else ("", "", text) for text in documents]
-    chunked = Chunker(tokenizer, rules).chunk([(title, text) for title, _, text in titled])
+    chunked = Chunker(tokenizer, rules).chunk([Text(title, text) for title, _, text in titled])
     owners = [i for i, chunks in enumerate(chunked) if isinstance(chunks, tuple) for _ in chunks]
     pieces = run([chunk.tokens for chunks in chunked if isinstance(chunks, tuple) for chunk in chunks])
     rows: list[tuple[str, ...]] = []

@@ -9,6 +9,7 @@ import pytest
 from penstock.core.ports import Embedder, Tokenizer
 from penstock.fakes import HashEmbedder, WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
+from penstock.index.passages import Text
 from penstock.models.bundle import Bundle, load
 from penstock.models.embedder import OnnxEmbedder
 from penstock.models.runtime import on_processor
@@ -128,7 +129,7 @@ def test_long_documents_are_cut_by_the_models_own_tokens(minilm: Path) -> None:
     tokenizer = HubTokenizer(load(minilm).tokenizer)
     chunker = Chunker(tokenizer, ChunkRules(64, 8, title=True, prompt="", most=100))
     text = "\n\n".join(f"Paragraph {n}. 水圧管 Ponovno-pošalji; the turbine turns {n * 7919}." for n in range(80))
-    (chunks,) = chunker.chunk([("A title: turbines and penstocks of the world, in many languages", text)])
+    (chunks,) = chunker.chunk([Text("A title: turbines and penstocks of the world, in many languages", text)])
     assert isinstance(chunks, tuple)
     assert len(chunks) > 20
     for chunk in chunks:

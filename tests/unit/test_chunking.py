@@ -10,6 +10,7 @@ from penstock.core.documents import Chunk
 from penstock.core.errors import InvalidEvent
 from penstock.fakes import WordTokenizer
 from penstock.index.chunking import Chunker, ChunkRules
+from penstock.index.passages import Text
 
 RULES = ChunkRules(size=24, overlap=4, title=True, prompt="", most=50)
 
@@ -20,7 +21,7 @@ def chunker(**changes: object) -> Chunker:
 
 
 def chunks(heading: str, text: str, **changes: object) -> tuple[Chunk, ...]:
-    found = chunker(**changes).chunk([(heading, text)])[0]
+    found = chunker(**changes).chunk([Text(heading, text)])[0]
     assert not isinstance(found, InvalidEvent)
     return found
 
@@ -62,7 +63,7 @@ def test_neighbours_overlap() -> None:
 
 def test_too_many_chunks_are_an_invalid_event_and_others_go_on() -> None:
     long, short = " ".join(["word"] * 2000), "word"
-    found = chunker(most=3).chunk([("", long), ("", short)])
+    found = chunker(most=3).chunk([Text("", long), Text("", short)])
     assert isinstance(found[0], InvalidEvent)
     assert "index.max_chunks allows 3" in str(found[0])
     assert isinstance(found[1], tuple)

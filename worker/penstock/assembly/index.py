@@ -9,6 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from penstock import __version__
+from penstock.adapters.bodies.html import read_html
+from penstock.adapters.bodies.markdown import read_markdown
 from penstock.adapters.files import FileDeadLetters, open_source
 from penstock.adapters.kafka.topics import check_topics
 from penstock.adapters.kafka.upstream import KafkaUpstream
@@ -39,6 +41,8 @@ from penstock.stream.pipeline import Stage
 
 INVALID_WINDOW = 1000
 """Records of which a share may be invalid."""
+
+BODIES = {"html": read_html, "markdown": read_markdown}
 
 TICKS_PER_S = 10_000
 """Files are ordered by the time of their run, in ticks of 100 µs: as many lines a second never overlap."""
@@ -216,6 +220,7 @@ def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Do
             headers=settings.headers,
             record_timestamp=settings.record_timestamp,
             format=settings.format,
+            bodies=BODIES,
         )
 
     return replace(read(settings), own={name: read(settings.of_topic(name)) for name in settings.topics})
@@ -227,4 +232,5 @@ def chunker_for(settings: IndexSettings, model: EmbeddingModel) -> Chunker:
     size = min(settings.chunk_tokens, manifest.max_tokens)
     overlap = min(settings.chunk_overlap, size // 2)
     prompt = model.bundle.prompt("document")
-    return Chunker(model.tokenizer, ChunkRules(size, overlap, settings.title, prompt, settings.max_chunks))
+    rules = ChunkRules(size, overlap, settings.title, prompt, settings.max_chunks, settings.heading_path)
+    return Chunker(model.tokenizer, rules)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any, NamedTuple
 
+from penstock.core.bodies import Heading
 from penstock.core.records import Record
 from penstock.core.vectors import Vector
 
@@ -66,7 +67,7 @@ class Event:
     ``unversioned`` marks a delete that came without a version where versions decide: it counts as the
     highest version known of its document, which only the store can tell. ``timestamp`` and ``expires_at``
     are RFC 3339 strings in UTC. ``unknown`` names the body's fields that nobody reads, ``through`` the
-    frame and the envelope that it lay in. ``format`` is how the text is written.
+    frame and the envelope that it lay in. ``headings`` are where the text has some.
     """
 
     record: Record
@@ -82,6 +83,7 @@ class Event:
     unversioned: bool = False
     unknown: tuple[str, ...] = ()
     through: tuple[str, ...] = ()
+    headings: tuple[Heading, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +91,7 @@ class Chunk:
     """A piece of a document's text: ``text`` is the original's characters ``start`` … ``end``.
 
     ``hash`` is that of the exact text embedded (prompt, title and all). ``tokens`` are its ids, special ones
-    included; empty while the chunk is kept and nobody needs them.
+    included; empty while the chunk is kept and nobody needs them. ``path`` are the headings above it.
     """
 
     text: str
@@ -97,6 +99,7 @@ class Chunk:
     end: int
     hash: str
     tokens: tuple[int, ...] = ()
+    path: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

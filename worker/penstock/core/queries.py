@@ -128,7 +128,7 @@ class Hit(NamedTuple):
     reach (0 … 1, see ``terms``); None where that was not asked, or not found by words at all. ``verbatim`` is the share
     that it has of what the query asks for as it is written. ``score`` is what the
     order is by: that of the only side, and of both what ``ranking.fused`` makes of them. ``place`` is where it lies in
-    its document's text, as (start, end) in code points.
+    its document's text, as (start, end) in code points; ``headings`` are those above it there, the highest first.
     """
 
     key: ChunkKey
@@ -143,6 +143,7 @@ class Hit(NamedTuple):
     vector: Vector | None = None
     verbatim: float = 0.0
     place: tuple[int, int] = (0, 0)
+    headings: tuple[str, ...] = ()
 
 
 def owned(hits: Iterable[Hit], anchors: Mapping[ChunkKey, Stored]) -> list[Hit]:

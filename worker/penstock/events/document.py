@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
+from penstock.core.bodies import Body
 from penstock.core.documents import LARGEST_INTEGER, TENANT, DocumentKey, Event, Op, Order
 from penstock.core.errors import InvalidEvent, Unforeseen
 from penstock.core.formats import without_bom
@@ -19,13 +20,24 @@ from penstock.events.frame import enveloped, json_object, misread
 from penstock.events.keys import LONGEST_ID, check_id, check_key, header_tenant, key_text, split_key
 from penstock.events.near_miss import near_miss
 from penstock.events.redriven import first_sequence, refuse_shortened
-from penstock.events.rules import DocumentRules
+from penstock.events.rules import BodyFormat, DocumentRules
 from penstock.events.timestamps import since_1970
 from penstock.events.validation import parse, untrusted
 
 LONGEST_TITLE = 2000
 DEEPEST_METADATA = 16
 """Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
+
+FORMATS: Mapping[str, BodyFormat] = {
+    "text": "text",
+    "markdown": "markdown",
+    "html": "html",
+    "text/plain": "text",
+    "text/markdown": "markdown",
+    "text/html": "html",
+    "application/xhtml+xml": "html",
+}
+"""What a text can be, by its name or its media type."""
 
 _INT64 = range(-(2**63), 2**63)
 
@@ -170,7 +182,8 @@ def _near_miss(fields: Mapping[str, Any]) -> str | None:
 def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
     if body.text is None:
         raise InvalidEvent("text is missing")
-    if not body.text.strip():
+    read = _body(rules, body.text, body.format)
+    if not read.text.strip():
         raise InvalidEvent('text is empty; to remove a document send "op": "delete" or a null value')
     if rules.order == "event" and body.version is None:
         raise InvalidEvent("version is missing, and index.order = event needs one in every upsert")
@@ -183,14 +196,28 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         key,
         order,
         Op.UPSERT,
-        body.title or "",
-        body.text,
+        body.title or read.title[:LONGEST_TITLE],
+        read.text,
         body.language,
         written(body.timestamp),
         written(body.expires_at),
         body.metadata or {},
         unknown=tuple(body.model_extra or ()),
+        headings=read.headings,
     )
+
+
+def _body(rules: DocumentRules, text: str, told: str | None) -> Body:
+    """The text as it is, or what is in a page."""
+    style = FORMATS.get((told or rules.format).partition(";")[0].strip().lower())
+    if style is None:
+        raise InvalidEvent(f"format is {str(told)[:40]!r}, none of {', '.join(FORMATS)}")
+    if style == "text":
+        return Body(text)
+    read = rules.bodies[style](text)
+    if text.strip() and not read.text.strip():
+        raise InvalidEvent(f"there is no text in this {style}, but for scripts and navigation")
+    return read
 
 
 def _check_sizes(rules: DocumentRules, body: DocumentEvent, size: int) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from penstock.core.bodies import BodyReader
 from penstock.core.documents import EPOCH_SHIFT
 from penstock.core.ports import Registry
 from penstock.events.envelope import EmptyData, Envelope, VersionFrom
@@ -44,6 +45,7 @@ class DocumentRules:
     headers: tuple[str, ...] = ()
     record_timestamp: bool = False
     format: BodyFormat = "text"
+    bodies: Mapping[str, BodyReader] = field(default_factory=dict)
     own: Mapping[str, "DocumentRules"] = field(default_factory=dict)
 
     def of(self, topic: str) -> "DocumentRules":

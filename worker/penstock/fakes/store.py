@@ -201,4 +201,5 @@ def _hit(point: Point, dense: Side | None, sparse: Side | None, *, with_vector: 
     said = (stored_form(point), text, event.title, event.metadata)
     place = (point.chunk.start, point.chunk.end) if point.chunk else (0, 0)
     vector = point.vector if with_vector else None
-    return Hit(point.key, score, *said, dense, sparse, event.timestamp, vector, place=place)
+    path = point.chunk.path if point.chunk else ()
+    return Hit(point.key, score, *said, dense, sparse, event.timestamp, vector, place=place, headings=path)

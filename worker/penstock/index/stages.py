@@ -15,6 +15,7 @@ from penstock.events.mapping import IdMissing
 from penstock.events.rules import DocumentRules
 from penstock.index.chunking import Chunker
 from penstock.index.in_flight import InFlight
+from penstock.index.passages import Text
 from penstock.index.plan import Step, Write, collapse, decide, kept
 from penstock.index.write import Complete, write
 from penstock.stream.breaker import Breaker
@@ -120,7 +121,7 @@ class Prepare:
 
     def _unchanged(self, event: Event, anchor: Stored | None) -> Write | None:
         """The write for a document of one chunk whose text is what is stored: no need to tokenize it."""
-        if anchor is None or len(anchor.hashes) != 1:
+        if anchor is None or len(anchor.hashes) != 1 or event.headings:
             return None
         whole = (self.chunker.whole(event.title, event.text),)
         keep = kept(whole, anchor, self.recipe)
@@ -137,7 +138,7 @@ class Prepare:
         if not events:
             return set()
         failed = set()
-        cut = self.chunker.chunk([(event.title, event.text) for event in events])
+        cut = self.chunker.chunk([Text(event.title, event.text, event.headings) for event in events])
         for event, chunks in zip(events, cut, strict=True):
             if isinstance(chunks, InvalidEvent):
                 work.give_up(event.record, chunks, "chunk")

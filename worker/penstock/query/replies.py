@@ -36,6 +36,7 @@ class HitBody(_Answered):
     start: int = 0
     end: int = 0
     title: str = ""
+    headings: tuple[str, ...] = ()
     text: str = ""
     metadata: Mapping[str, JsonValue] = {}
     timestamp: str | None = None
@@ -88,6 +89,7 @@ def _hit(document: Ranked, include: frozenset[str] | None) -> HitBody:
         "start": hit.place[0],
         "end": hit.place[1],
         "title": hit.title,
+        "headings": hit.headings,
         "text": hit.text,
         "metadata": hit.metadata,
         "timestamp": hit.timestamp,

@@ -33,7 +33,7 @@ Positive = Annotated[StrictInt, Field(ge=1)]
 Number = StrictInt | StrictFloat
 
 INCLUDED = (
-    "start", "end", "title", "text", "metadata", "timestamp",
+    "start", "end", "title", "headings", "text", "metadata", "timestamp",
     "rerank_score", "retrieval_score", "retrieval_rank", "dense", "sparse",
 )  # fmt: skip
 """What a hit has beside its document, chunk and score."""

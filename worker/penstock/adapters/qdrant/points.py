@@ -19,7 +19,19 @@ PROGRESS = uuid.UUID("0c9b7b0e-5a4d-4a58-9d0f-8a4f2f0f7e63")
 """Namespace of the points that say how far the collection holds the stream."""
 
 STORED_FIELDS = ("version", "sequence", "recipe", "hash", "hashes", "deleted")
-HIT_FIELDS = (*STORED_FIELDS, "tenant", "document", "chunk", "start", "end", "text", "title", "metadata", "timestamp")
+HIT_FIELDS = (
+    *STORED_FIELDS,
+    "tenant",
+    "document",
+    "chunk",
+    "start",
+    "end",
+    "text",
+    "title",
+    "headings",
+    "metadata",
+    "timestamp",
+)
 SWEEP_FIELDS = ("tenant", "document", "version", "sequence", "recipe")
 
 
@@ -39,7 +51,7 @@ def upsert_message(point: Point, shape: Shape, indexed_at: str) -> grpc.PointStr
 def _message(point: Point, dense: Mapping[str, Any], weighting: Weighting | None, indexed_at: str) -> grpc.PointStruct:
     vectors = convert_vector_struct(dict(dense)) if dense else grpc.Vectors(vectors=grpc.NamedVectors())
     if point.chunk is not None and weighting is not None:
-        terms = weighting.of_document(titled(point.event.title, point.chunk.text))
+        terms = weighting.of_document(titled(point.event.title, "\n".join((*point.chunk.path, point.chunk.text))))
         if terms.indices:
             vectors.vectors.vectors[TERMS].sparse.CopyFrom(
                 grpc.SparseVector(indices=terms.indices, values=terms.weights)
@@ -72,6 +84,7 @@ def point_payload(point: Point, indexed_at: str) -> dict[str, Any]:
             "start": point.chunk.start,
             "end": point.chunk.end,
             "title": event.title,
+            "headings": list(point.chunk.path),
             "metadata": dict(event.metadata),
             "language": event.language,
             "timestamp": event.timestamp,
@@ -219,7 +232,9 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     text, title = payload["text"].string_value, payload["title"].string_value
     moment = payload["timestamp"].string_value or None
     place = (payload["start"].integer_value, payload["end"].integer_value)
-    return Hit(key, getattr(point, "score", 0.0), there, text, title, metadata, timestamp=moment, place=place)
+    path = tuple(value.string_value for value in payload["headings"].list_value.values)
+    score = getattr(point, "score", 0.0)
+    return Hit(key, score, there, text, title, metadata, timestamp=moment, place=place, headings=path)
 
 
 def value_of(value: grpc.Value) -> Any:

@@ -45,7 +45,11 @@ function shown(hit, rank, reply) {
     told.append(more);
   }
   return made("li", { tabIndex: -1 },
-    made("h2", {}, made("span", { className: "rank", textContent: `${rank}.` }), title), body, told);
+    made("h2", {}, made("span", { className: "rank", textContent: `${rank}.` }), title), ...pathOf(hit), body, told);
+}
+
+function pathOf(hit) {
+  return hit.headings?.length ? [made("p", { className: "place", dir: "auto", textContent: hit.headings.join(" › ") })] : [];
 }
 
 /* A document by its chunks, which a search for them alone finds; each where it lies in the text. */
@@ -106,5 +110,5 @@ function chunkShown(hit, reached, isBest) {
   if (again) text.append(made("span", { className: "again", title: "also in the chunk before" }, ...marked(points, hit.highlights?.text, 0, again)));
   text.append(...marked(points, hit.highlights?.text, again));
   const place = `chunk ${hit.chunk} · characters ${hit.start.toLocaleString()} to ${hit.end.toLocaleString()} · ${hit.score.toFixed(3)}`;
-  return made("li", { className: isBest ? "found" : "" }, made("div", { className: "place", textContent: place }), text);
+  return made("li", { className: isBest ? "found" : "" }, made("div", { className: "place", textContent: place }), ...pathOf(hit), text);
 }
