@@ -91,6 +91,20 @@ tolerations:
 {{- keys $ports | sortAlpha | join "," }}
 {{- end }}
 
+{{- /* Ports of the schema registries that any index worker asks. */ -}}
+{{- define "penstock.registryPorts" -}}
+{{- $ports := dict }}
+{{- if .Values.index.enabled }}{{ range include "penstock.pipelines" . | fromYaml }}
+{{- with ((include "penstock.settings" (dict "root" $ "settings" .) | fromYaml).registry | default dict).url }}
+{{- range splitList "," . }}
+{{- $url := urlParse (trim .) }}
+{{- $_ := set $ports (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (ternary "443" "80" (eq $url.scheme "https"))) true }}
+{{- end }}
+{{- end }}
+{{- end }}{{ end }}
+{{- keys $ports | sortAlpha | join "," }}
+{{- end }}
+
 {{- define "penstock.image" -}}
 {{- $tag := .Values.image.tag | default (printf "%s-%s" .Chart.AppVersion .Values.model.accelerator) -}}
 {{- if .Values.image.digest }}{{ .Values.image.repository }}@{{ .Values.image.digest }}{{ else }}{{ .Values.image.repository }}:{{ $tag }}{{ end }}

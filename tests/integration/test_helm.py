@@ -187,7 +187,10 @@ def test_settings_of_the_values_mirror_those_of_penstock() -> None:
         assert set(schema["$defs"][group]["properties"]) == own - left_out
 
 
-SECRETS = {"kafka.sasl_password", "kafka.ssl_key_password", "qdrant.api_key", "http.api_keys", "search.api_key"}
+SECRETS = {
+    "kafka.sasl_password", "kafka.ssl_key_password", "registry.password", "qdrant.api_key", "http.api_keys",
+    "search.api_key",
+}  # fmt: skip
 FIXED = {"http.enabled", "http.host", "http.port", "monitor.host", "monitor.port"}
 
 

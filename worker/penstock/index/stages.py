@@ -38,7 +38,7 @@ class IndexWork(Work):
 class Prepare:
     """Decode, collapse, recall, plan, chunk and tokenize.
 
-    ``unread`` hears of fields that nobody reads, ``unwrapped`` of envelopes that documents lay in.
+    ``unread`` hears of a topic's fields that nobody reads, ``unwrapped`` of what its documents lay in.
     """
 
     rules: DocumentRules
@@ -47,8 +47,8 @@ class Prepare:
     recipe: int
     in_flight: InFlight
     breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
-    unread: Callable[[Sequence[str]], None] = lambda _: None
-    unwrapped: Callable[[Sequence[str]], None] = lambda _: None
+    unread: Callable[[str, Sequence[str]], None] = lambda _, __: None
+    unwrapped: Callable[[str, Sequence[str]], None] = lambda _, __: None
     first_ids: FirstIds = field(default_factory=FirstIds)
 
     def __call__(self, work: IndexWork) -> IndexWork:
@@ -75,9 +75,9 @@ class Prepare:
             try:
                 event = decode(record, self.rules)
                 events.append(event)
-                self.unread(event.unknown)
+                self.unread(record.partition.topic, event.unknown)
                 if event.through:
-                    self.unwrapped(event.through)
+                    self.unwrapped(record.partition.topic, event.through)
             except InvalidEvent as error:
                 wrong = self.first_ids.missing(record, error) if isinstance(error, IdMissing) else None
                 work.fault = work.fault or wrong or self.breaker.invalid(str(error))

@@ -68,18 +68,18 @@ class Libraries(logging.Handler):
 
 
 class NamedOnce:
-    """Logs a line for each name when it first comes up; of names without end, the first."""
+    """Logs a line for each name of a topic when it first comes up; of names without end, the first."""
 
     def __init__(self, event: str) -> None:
         """``event`` is the lines' name."""
-        self._event, self._seen = event, set[str]()
+        self._event, self._seen = event, set[tuple[str, str]]()
 
-    def __call__(self, names: Iterable[str]) -> None:
+    def __call__(self, topic: str, names: Iterable[str]) -> None:
         """These came up."""
         for name in names:
-            if name not in self._seen and len(self._seen) < NAMES_LOGGED:
-                self._seen.add(name)
-                log.warning(self._event, name=name[:LONGEST_NAME])
+            if (topic, name) not in self._seen and len(self._seen) < NAMES_LOGGED:
+                self._seen.add((topic, name))
+                log.warning(self._event, name=name[:LONGEST_NAME], topic=topic)
 
 
 def _worth_a_line(failures: int) -> bool:

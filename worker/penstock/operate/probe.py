@@ -65,6 +65,11 @@ def probe(
     """Id of the document and seconds until it was found; raises Misconfigured when it was not."""
     if len(kafka.topics) != 1:
         raise Misconfigured("PENSTOCK_KAFKA__TOPIC names several topics: for a probe, name one that is read as it is")
+    index = index.of_topic(kafka.topic)
+    if index.mapping is not None:
+        raise Misconfigured(
+            "PENSTOCK_INDEX__MAPPING reads fields that a probe does not have: produce an event of your own"
+        )
     document = Probe(index, f"penstock-probe-{uuid.uuid4().hex[:12]}")
     with ExitStack() as opened:
         sender = KafkaReplies(connect_producer(kafka))
