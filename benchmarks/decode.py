@@ -1,4 +1,4 @@
-"""How fast records become events, as they are and in the envelopes of others: python benchmarks/decode.py
+"""How fast records become events, as they are and as others send them: python benchmarks/decode.py
 
 Microseconds for each record on one core, the fastest of several rounds, in turns; documents of 400 characters.
 """
@@ -7,16 +7,27 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from confluent_kafka.schema_registry import SchemaRegistryClient
+from confluent_kafka.schema_registry.avro import AvroSerializer
+from confluent_kafka.serialization import MessageField, SerializationContext
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "worker")]
 
 from benchmarks.report import about, machine, table, write  # noqa: E402
+from penstock.adapters.registry.client import ConfluentRegistry  # noqa: E402
+from penstock.assembly.index import BODIES  # noqa: E402
+from penstock.core.ports import Registry  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
 from penstock.events.document import decode  # noqa: E402
+from penstock.events.mapping import MappingSpec, MomentFrom  # noqa: E402
+from penstock.events.metadata import MetadataFrom  # noqa: E402
 from penstock.events.rules import DocumentRules  # noqa: E402
+from penstock.settings import RegistrySettings  # noqa: E402
 
 RECORDS, ROUNDS = 2000, 15
 TEXT = "A turbine turns the fall of water into rotation. " * 8
@@ -49,6 +60,35 @@ WAYS: dict[str, Callable[[int], dict[str, Any]]] = {
 }  # fmt: skip
 
 
+AVRO = {
+    "type": "record",
+    "name": "Article",
+    "fields": [
+        *({"name": name, "type": "string"} for name in ("id", "title", "text", "timestamp")),
+        {"name": "metadata", "type": {"type": "map", "values": ["string", "long"]}},
+    ],
+}
+MAPPING = MappingSpec(
+    id="nr", text="{lead}\n\n{body.text}", timestamp=MomentFrom(field="at", format="epoch_ms"), metadata=MetadataFrom()
+)
+FORMATTED = " ".join(TEXT.split()[:10])
+PAGE = "".join(f"<h2>Part {n}</h2><p>{FORMATTED}</p><ul><li>{FORMATTED}</li></ul>" for n in range(5))
+
+
+def mapped(number: int) -> dict[str, Any]:
+    return {"nr": number, "title": "Turbines", "lead": TEXT[:50], "body": {"text": TEXT[50:]}, "at": 1_714_557_600_000,
+            "section": "energy", "year": 2026}  # fmt: skip
+
+
+def in_avro() -> tuple[Callable[[int], bytes], Registry]:
+    """A registry in this process, and what writes rows by its schema."""
+    client = SchemaRegistryClient.new_client({"url": "mock://here"})
+    serialize, context = AvroSerializer(client, json.dumps(AVRO)), SerializationContext("articles", MessageField.VALUE)
+    return lambda number: serialize(row(number), context), ConfluentRegistry(
+        RegistrySettings(url="http://here"), client
+    )
+
+
 def took(records: Sequence[Record], rules: DocumentRules) -> float:
     started = time.perf_counter()
     for record in records:
@@ -57,17 +97,31 @@ def took(records: Sequence[Record], rules: DocumentRules) -> float:
 
 
 def main() -> None:
-    partition, rules = Partition("articles", 0), DocumentRules()
+    partition, plain = Partition("articles", 0), DocumentRules(bodies=BODIES)
+    write_avro, registry = in_avro()
+    ways: dict[str, tuple[Callable[[int], bytes], DocumentRules]] = {
+        way: (lambda number, value=value: json.dumps(value(number)).encode(), plain) for way, value in WAYS.items()
+    }
+    ways["with a mapping"] = (
+        lambda number: json.dumps(mapped(number)).encode(),
+        replace(plain, mapping=MAPPING, key="ignore"),
+    )
+    ways["Debezium, with a mapping"] = (
+        lambda number: json.dumps({**debezium(number), "after": mapped(number)}).encode(),
+        replace(plain, mapping=MAPPING, key="ignore"),
+    )
+    ways["Avro by a registry"] = write_avro, replace(plain, registry=registry)
+    ways["HTML, of 5 headings"] = (
+        lambda number: json.dumps({**row(number), "text": PAGE, "format": "html"}).encode(),
+        plain,
+    )
     made = {
-        way: [
-            Record(partition, number, f"wiki/{number}".encode(), json.dumps(value(number)).encode())
-            for number in range(RECORDS)
-        ]
-        for way, value in WAYS.items()
+        way: ([Record(partition, number, f"wiki/{number}".encode(), value(number)) for number in range(RECORDS)], rules)
+        for way, (value, rules) in ways.items()
     }
     fastest = dict.fromkeys(made, float("inf"))
     for _ in range(ROUNDS):
-        for way, records in made.items():
+        for way, (records, rules) in made.items():
             fastest[way] = min(fastest[way], took(records, rules))
     rows = [(way, f"{spent:.1f}", f"{1e6 / spent:,.0f}") for way, spent in fastest.items()]
     text = f"# Records to events\n\n{machine()}. {about(__doc__)}\n\n"

@@ -12,6 +12,8 @@ from penstock.core.documents import Event, Op
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Partition, Record
 from penstock.events.document import decode
+from penstock.events.mapping import MappingSpec
+from penstock.events.metadata import MetadataFrom
 from penstock.events.rules import DocumentRules
 
 ROW = {"id": 19, "title": "Sluice", "text": "A sluice lets water through a gate."}
@@ -138,11 +140,72 @@ def test_data_that_is_not_there_deletes_where_a_setting_says_so() -> None:
         ({**CLOUD, "data": "<a/>"}, "19", "data in CloudEvents' envelope is no JSON"),
         ({**CLOUD, "data_base64": "?"}, "19", "data_base64 in CloudEvents' envelope is no UTF-8 text in Base64"),
         ({**CLOUD, "data": [ROW]}, "19", "data is list, no object"),
+        ([{**CLOUD, "data": ROW}, {**CLOUD, "data": ROW}], "19", "a list: send what is in it one by one"),
+        ({**CLOUD, "datacontenttype": "text/plain", "data": "A weir."}, "19", "CloudEvents' envelope: text is missing"),
     ],
 )
 def test_what_becomes_nothing_says_why(value: Any, key: Any, said: str) -> None:
     with pytest.raises(InvalidEvent, match=said):
         read(value, key)
+
+
+SPECIFIED = {
+    "specversion": "1.0",
+    "type": "com.example.someevent",
+    "source": "/mycontext",
+    "id": "A234-1234-1234",
+    "time": "2018-04-05T17:31:00Z",
+    "comexampleextension1": "value",
+    "comexampleothervalue": 5,
+}
+XML = '<much wow="xml"/>'
+APP = {"appinfoA": "abc", "appinfoB": 123, "appinfoC": True}
+
+
+@pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ({**SPECIFIED, "unsetextension": None, "datacontenttype": "text/xml", "data": XML}, XML),
+        (
+            {
+                **SPECIFIED,
+                "datacontenttype": "application/vnd.apache.thrift.binary",
+                "data_base64": base64.b64encode(XML.encode()).decode(),
+            },
+            XML,
+        ),
+        ({**SPECIFIED, "datacontenttype": "application/json", "data": APP}, "abc"),
+        ({**SPECIFIED, "datacontenttype": "application/vnd.x+json", "data": json.dumps(APP)}, "abc"),
+        ([{**SPECIFIED, "data": APP}], "abc"),
+    ],
+)
+def test_the_specifications_own_examples_with_a_mapping(value: Any, text: str) -> None:
+    """Whose ids and times are around the data."""
+    mapping = MappingSpec(
+        id="@envelope.id",
+        text="{data}{appinfoA}",
+        timestamp="@envelope.time",
+        metadata=MetadataFrom(include=("@envelope.type",)),
+    )
+    event = read(value, None, keyed=False, mapping=mapping)
+    assert (event.key.document, event.text, event.timestamp) == ("A234-1234-1234", text, "2018-04-05T17:31:00Z")
+    assert event.metadata == {"type": "com.example.someevent"}
+    assert event.through == ("cloudevents",)
+
+
+@pytest.mark.parametrize(
+    ("style", "body", "text"),
+    [
+        ("application/json; charset=utf-8", json.dumps(APP).encode(), "abc"),
+        ("text/html", "<p>Ein Wéhr.</p>".encode(), "<p>Ein Wéhr.</p>"),
+    ],
+)
+def test_attributes_of_the_binary_mode_are_headers(style: str, body: bytes, text: str) -> None:
+    headers = tuple((f"ce_{name}", str(given).encode()) for name, given in SPECIFIED.items())
+    record = Record(Partition("t", 0), 1, None, body, (*headers, ("content-type", style.encode())))
+    mapping = MappingSpec(id="@envelope.id", text="{data}{appinfoA}", timestamp="@envelope.time")
+    event = decode(record, DocumentRules(mapping=mapping, keyed=False))
+    assert (event.key.document, event.text, event.timestamp) == ("A234-1234-1234", text, "2018-04-05T17:31:00Z")
 
 
 @given(st.recursive(st.none() | st.integers() | st.text(max_size=5), lambda part: st.dictionaries(

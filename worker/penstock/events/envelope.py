@@ -7,10 +7,12 @@ they are now, or that it is gone.
 import base64
 import binascii
 import json
+import re
 from collections.abc import Mapping
 from typing import Any, Literal, NamedTuple
 
 from penstock.core.errors import InvalidEvent
+from penstock.core.formats import without_bom
 from penstock.core.records import Headers
 from penstock.events.frame import envelope_of, enveloped, json_object
 
@@ -35,8 +37,11 @@ DELETED, ADDED = "__deleted", "__"
 TELLING = frozenset({DELETED, "specversion"})
 """Fields of envelopes that look like documents otherwise."""
 
-BINARY = "ce_specversion"
-"""A header of CloudEvents' binary mode, whose value is the document itself."""
+ATTRIBUTE, BINARY = "ce_", "ce_specversion"
+"""How headers of CloudEvents' binary mode begin, whose value is the document itself; and one that each event has."""
+
+DATA, JSON, JSON_TYPE = "data", "application/json", re.compile(r"[/+]json\b", re.IGNORECASE)
+"""What an event's data that is no JSON is called as a field, and how types of JSON are told."""
 
 Fields = dict[str, Any]
 
@@ -80,6 +85,23 @@ def without_data(headers: Headers) -> bool:
     return any(name == BINARY for name, _ in headers)
 
 
+def in_binary_mode(headers: Headers, value: bytes, fields: Fields | None) -> Opened | None:
+    """An event of CloudEvents' binary mode: its attributes are headers; None for any other record."""
+    told = {name: (given or b"").decode(errors="replace") for name, given in headers}
+    if BINARY not in told:
+        return None
+    around = {name.removeprefix(ATTRIBUTE): given for name, given in told.items() if name.startswith(ATTRIBUTE)}
+    if fields is None:
+        style = told.get("content-type", JSON)
+        if JSON_TYPE.search(style):
+            return None
+        try:
+            fields, around["datacontenttype"] = {DATA: without_bom(value).decode()}, style
+        except UnicodeDecodeError:
+            return None
+    return Opened("cloudevents", fields, around=around)
+
+
 def _of_connect(fields: Fields, wanted: Envelope, empty_data: EmptyData) -> Opened | None:
     payload = fields["payload"]
     if payload is None:
@@ -116,13 +138,15 @@ def _flattened(fields: Fields) -> Opened:
 
 
 def _of_cloudevents(fields: Fields, empty_data: EmptyData) -> Opened:
-    data = fields.get("data")
+    data, style = fields.get("data"), str(fields.get("datacontenttype") or JSON)
     if "data_base64" in fields:
         try:
             data = base64.b64decode(fields["data_base64"], validate=True).decode()
         except (TypeError, binascii.Error, UnicodeDecodeError):
             raise InvalidEvent(f"data_base64 in {NAMES['cloudevents']} is no UTF-8 text in Base64") from None
-    if isinstance(data, str):
+    if isinstance(data, str) and not JSON_TYPE.search(style):
+        data = {DATA: data}
+    elif isinstance(data, str):
         try:
             data = json.loads(data)
         except (ValueError, RecursionError):
@@ -131,7 +155,7 @@ def _of_cloudevents(fields: Fields, empty_data: EmptyData) -> Opened:
         return Opened("cloudevents", {}, gone=True, around=fields)
     if data is None:
         raise InvalidEvent(f"there is no data in {NAMES['cloudevents']}: {EMPTY}")
-    return Opened("cloudevents", _row(data, "data"), around=fields)
+    return Opened("cloudevents", _row(data, DATA), around=fields)
 
 
 def _row(value: Any, name: str) -> Fields:

@@ -6,8 +6,8 @@ from typing import Any, NamedTuple
 
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Record
-from penstock.events.envelope import NAMES, Opened, opened
-from penstock.events.frame import json_object, schema_id
+from penstock.events.envelope import NAMES, Opened, in_binary_mode, opened
+from penstock.events.frame import batch_of_one, json_object, schema_id
 from penstock.events.keys import BINARY, key_value
 from penstock.events.rules import DocumentRules
 from penstock.events.selectors import Seen, identifier, selector
@@ -50,15 +50,15 @@ def unpack(record: Record, rules: DocumentRules) -> Unpacked | None:
         steps, fields = (read.form,), read.value
         if not isinstance(fields, dict):
             raise Within(steps).told(InvalidEvent(f"the value is {type(fields).__name__}, no record of fields"))
-    elif (found := json_object(value)) is not None:
-        fields = found
     else:
-        return None
+        fields = json_object(value) or batch_of_one(value)
     try:
-        held = opened(fields, rules.envelope, rules.empty_data)
-        if held is None and not steps and rules.direct:
+        held = None if fields is None else opened(fields, rules.envelope, rules.empty_data)
+        if held is None and rules.envelope in ("auto", "cloudevents"):
+            held = in_binary_mode(record.headers, value, fields)
+        if held is None and (fields is None or (not steps and rules.direct)):
             return None
-        held = held or Opened("", fields)
+        held = held or Opened("", fields or {})
         steps += (held.name,) if held.name else ()
         return _document(record, rules, held, steps)
     except InvalidEvent as error:

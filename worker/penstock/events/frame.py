@@ -89,6 +89,18 @@ def json_object(value: bytes) -> dict[str, Any] | None:
     return fields if isinstance(fields, dict) else None
 
 
+def batch_of_one(value: bytes) -> dict[str, Any] | None:
+    """The one CloudEvent of a batch; None for several, since a record is one event, and for all else."""
+    if not without_bom(value).lstrip().startswith(b"["):
+        return None
+    try:
+        found = json.loads(without_bom(value))
+    except (ValueError, RecursionError):
+        return None
+    alone = isinstance(found, list) and len(found) == 1 and isinstance(found[0], dict)
+    return found[0] if alone and envelope_of(found[0]) == "cloudevents" else None
+
+
 def envelope_of(fields: Mapping[str, Any]) -> Literal["connect", "debezium", "cloudevents"] | None:
     """Which envelope these fields are, that no document event has together; None where they are none."""
     names = fields.keys()

@@ -20,6 +20,8 @@ BINARY: Mapping[KeyFormat, int] = {"long": 8, "integer": 4}
 LONGEST_ID = 1024
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 JSON = {'"': "JSON in quotes", "{": "a JSON object", "[": "a JSON list"}
+"""Which a string serializer would not have written; as keys they can be read."""
+
 SHOWN = 80
 
 
@@ -69,13 +71,15 @@ def _check(text: str, what: str) -> None:
     if control := CONTROL.search(text):
         place = f"{ord(control[0]):#04x} at {control.start()}"
         raise InvalidEvent(
-            f"{what} holds a control character ({place}), and an id has none: is it a number in binary, UTF-16, "
-            f"a whole line? {text[:SHOWN]!r}"
+            f"{what} holds a control character ({place}), and an id has none: is it a number in binary (for "
+            f"keys index.key_format = long), UTF-16, a whole line? {text[:SHOWN]!r}"
         )
     if kind := JSON.get(text[:1]):
         with suppress(ValueError, RecursionError):
             json.loads(text)
-            raise InvalidEvent(f"{what} is {kind}, not a plain id (a string serializer writes one): {text[:SHOWN]!r}")
+            raise InvalidEvent(
+                f"{what} is {kind}, not a plain id (of keys index.key_format = json reads it): {text[:SHOWN]!r}"
+            )
 
 
 def split_key(text: str) -> tuple[str, str]:
