@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -84,9 +85,25 @@ def in_avro() -> tuple[Callable[[int], bytes], Registry]:
     """A registry in this process, and what writes rows by its schema."""
     client = SchemaRegistryClient.new_client({"url": "mock://here"})
     serialize, context = AvroSerializer(client, json.dumps(AVRO)), SerializationContext("articles", MessageField.VALUE)
-    return lambda number: serialize(row(number), context), ConfluentRegistry(
-        RegistrySettings(url="http://here"), client
-    )
+    registry = ConfluentRegistry(RegistrySettings(url="http://here"), client)
+    return lambda number: serialize(row(number), context), registry
+
+
+def ways() -> dict[str, tuple[Callable[[int], bytes], DocumentRules]]:
+    """What writes the value of a record, and how it is read."""
+    plain = DocumentRules(bodies=BODIES)
+    mapping = replace(plain, mapping=MAPPING, key="ignore")
+    in_json = {way: (value, plain) for way, value in WAYS.items()}
+    in_json["with a mapping"] = mapped, mapping
+    in_json["Debezium, with a mapping"] = (lambda number: {**debezium(number), "after": mapped(number)}), mapping
+    in_json["HTML, of 5 headings"] = (lambda number: {**row(number), "text": PAGE, "format": "html"}), plain
+    found = {way: (partial(written, value), rules) for way, (value, rules) in in_json.items()}
+    write_avro, registry = in_avro()
+    return found | {"Avro by a registry": (write_avro, replace(plain, registry=registry))}
+
+
+def written(value: Callable[[int], dict[str, Any]], number: int) -> bytes:
+    return json.dumps(value(number)).encode()
 
 
 def took(records: Sequence[Record], rules: DocumentRules) -> float:
@@ -97,27 +114,10 @@ def took(records: Sequence[Record], rules: DocumentRules) -> float:
 
 
 def main() -> None:
-    partition, plain = Partition("articles", 0), DocumentRules(bodies=BODIES)
-    write_avro, registry = in_avro()
-    ways: dict[str, tuple[Callable[[int], bytes], DocumentRules]] = {
-        way: (lambda number, value=value: json.dumps(value(number)).encode(), plain) for way, value in WAYS.items()
-    }
-    ways["with a mapping"] = (
-        lambda number: json.dumps(mapped(number)).encode(),
-        replace(plain, mapping=MAPPING, key="ignore"),
-    )
-    ways["Debezium, with a mapping"] = (
-        lambda number: json.dumps({**debezium(number), "after": mapped(number)}).encode(),
-        replace(plain, mapping=MAPPING, key="ignore"),
-    )
-    ways["Avro by a registry"] = write_avro, replace(plain, registry=registry)
-    ways["HTML, of 5 headings"] = (
-        lambda number: json.dumps({**row(number), "text": PAGE, "format": "html"}).encode(),
-        plain,
-    )
+    partition = Partition("articles", 0)
     made = {
         way: ([Record(partition, number, f"wiki/{number}".encode(), value(number)) for number in range(RECORDS)], rules)
-        for way, (value, rules) in ways.items()
+        for way, (value, rules) in ways().items()
     }
     fastest = dict.fromkeys(made, float("inf"))
     for _ in range(ROUNDS):

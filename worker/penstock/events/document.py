@@ -66,7 +66,8 @@ def decode(record: Record, rules: DocumentRules) -> Event:
 
     Raises Unavailable where a registry is needed for it, and is away.
     """
-    rules = rules.of(record.partition.topic)
+    if rules.own:
+        rules = rules.of(record.partition.topic)
     if record.damage:
         raise InvalidEvent(record.damage)
     refuse_shortened(record)
@@ -76,7 +77,7 @@ def decode(record: Record, rules: DocumentRules) -> Event:
     if len(record.value) > rules.max_bytes:
         raise InvalidEvent(f"the value has {len(record.value)} bytes; index.max_event_bytes is {rules.max_bytes}")
     event = _event(record, rules, record.value, sequence) if rules.direct else _unpacked(record, rules, sequence)
-    return _completed(event, rules) if rules.headers or rules.record_timestamp else event
+    return _completed(event, rules) if rules.completes else event
 
 
 def _event(record: Record, rules: DocumentRules, value: bytes, sequence: int) -> Event:
@@ -182,8 +183,9 @@ def _near_miss(fields: Mapping[str, Any]) -> str | None:
 def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
     if body.text is None:
         raise InvalidEvent("text is missing")
-    read = _body(rules, body.text, body.format)
-    if not read.text.strip():
+    plain = body.format is None and rules.format == "text"
+    text, headings, title = (body.text, (), "") if plain else _body(rules, body.text, body.format)
+    if not text.strip():
         raise InvalidEvent('text is empty; to remove a document send "op": "delete" or a null value')
     if rules.order == "event" and body.version is None:
         raise InvalidEvent("version is missing, and index.order = event needs one in every upsert")
@@ -196,14 +198,14 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         key,
         order,
         Op.UPSERT,
-        body.title or read.title[:LONGEST_TITLE],
-        read.text,
+        body.title or title[:LONGEST_TITLE],
+        text,
         body.language,
         written(body.timestamp),
         written(body.expires_at),
         body.metadata or {},
         unknown=tuple(body.model_extra or ()),
-        headings=read.headings,
+        headings=headings,
     )
 
 

@@ -47,17 +47,21 @@ class DocumentRules:
     format: BodyFormat = "text"
     bodies: Mapping[str, BodyReader] = field(default_factory=dict)
     own: Mapping[str, "DocumentRules"] = field(default_factory=dict)
+    direct: bool = field(init=False)
+    """Whether a value is a document event unless its fields tell otherwise."""
+    completes: bool = field(init=False)
+    """Whether what lies beside a value belongs to the document."""
 
     def of(self, topic: str) -> "DocumentRules":
         """Those of a topic."""
-        return self.own.get(topic, self) if self.own else self
+        return self.own.get(topic, self)
 
     def asking(self, registry: Registry | None) -> "DocumentRules":
         """The same, for all topics, with another registry."""
         own = {topic: replace(rules, registry=registry) for topic, rules in self.own.items()}
         return replace(self, registry=registry, own=own)
 
-    @property
-    def direct(self) -> bool:
-        """Whether a value is a document event unless its fields tell otherwise."""
-        return self.mapping is None and self.registry is None and self.key == "id" and self.key_format == "text"
+    def __post_init__(self) -> None:
+        direct = self.mapping is None and self.registry is None and self.key == "id" and self.key_format == "text"
+        object.__setattr__(self, "direct", direct)
+        object.__setattr__(self, "completes", bool(self.headers) or self.record_timestamp)
