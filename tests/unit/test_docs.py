@@ -12,6 +12,7 @@ import typer
 import yaml
 
 from docs.generate import metrics_page
+from penstock import settings
 from penstock.commands import main as _every_command  # noqa: F401
 from penstock.commands.app import app
 from penstock.settings import variables
@@ -100,6 +101,18 @@ def test_every_command_and_option_exists(page: Path) -> None:
 def test_every_setting_exists(page: Path) -> None:
     known = {name for name, _, _ in variables()} | OTHER_VARIABLES
     assert set(re.findall(r"\bPENSTOCK_[A-Z0-9_]+\b", page.read_text())) <= known
+
+
+IN_TOML = re.compile(r"```toml\n(\[(?:index|kafka).*?)```", re.DOTALL)
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if IN_TOML.search(page.read_text())])
+def test_settings_in_toml_are_read(page: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, block in enumerate(IN_TOML.findall(page.read_text())):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        monkeypatch.setenv("PENSTOCK_CONFIG", str(file))
+        assert settings.load().index != settings.Settings().index
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=named)

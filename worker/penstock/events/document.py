@@ -60,6 +60,9 @@ class DocumentEvent(BaseModel):
     format: str | None = None
 
 
+KNOWN = tuple(DocumentEvent.model_fields)
+
+
 @untrusted
 def decode(record: Record, rules: DocumentRules) -> Event:
     """The event that a record holds; raises InvalidEvent that says what is wrong with it.
@@ -120,9 +123,8 @@ def _refuse_unread(rules: DocumentRules, found: Unpacked) -> None:
     """Fields that a mapping passes over: where they are metadata, one can still sound like a delete."""
     if rules.unknown_fields == "ignore" or not found.unread:
         return
-    known = DocumentEvent.model_fields
-    given = known if found.kept else [name for name in known if found.fields.get(name) is not None]
-    if told := near_miss(found.unread, given, known, delete=found.fields.get("op") == "delete"):
+    given = KNOWN if found.kept else [name for name in KNOWN if found.fields.get(name) is not None]
+    if told := near_miss(found.unread, given, KNOWN, delete=found.fields.get("op") == "delete"):
         raise InvalidEvent(f"{told} (index.mapping does not read it)")
 
 
@@ -174,10 +176,9 @@ def _read(record: Record, rules: DocumentRules, body: DocumentEvent, given: byte
 
 
 def _near_miss(fields: Mapping[str, Any]) -> str | None:
-    known = DocumentEvent.model_fields
-    unknown = {name: value for name, value in fields.items() if name not in known}
-    given = {name for name in known if fields.get(name) is not None}
-    return near_miss(unknown, given, known, delete=fields.get("op") == "delete")
+    unknown = {name: value for name, value in fields.items() if name not in KNOWN}
+    given = {name for name in KNOWN if fields.get(name) is not None}
+    return near_miss(unknown, given, KNOWN, delete=fields.get("op") == "delete")
 
 
 def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: DocumentKey, sequence: int) -> Event:
