@@ -238,4 +238,4 @@ def test_nothing_is_lost_between_headings(parts: list[tuple[int, int]], titled: 
         title = "a title of several words" if titled else ""
         assert Chunker(WordTokenizer(), RULES).tokens(title, bare) == chunk.tokens
     spans = sections(body.text, body.headings)
-    assert "".join(body.text[a:b] for a, b, _ in spans) == body.text
+    assert "".join(body.text[span.start : span.end] for span in spans) == body.text

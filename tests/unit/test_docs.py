@@ -112,7 +112,7 @@ def test_settings_in_toml_are_read(page: Path, tmp_path: Path, monkeypatch: pyte
         file = tmp_path / f"{number}.toml"
         file.write_text(block)
         monkeypatch.setenv("PENSTOCK_CONFIG", str(file))
-        assert settings.load().index != settings.Settings().index
+        assert settings.load().index != settings.IndexSettings()
 
 
 @pytest.mark.parametrize("page", WRITTEN, ids=named)

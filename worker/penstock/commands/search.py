@@ -186,7 +186,8 @@ def _show(reply: ReplyBody, offset: int) -> None:
         text = " ".join(hit.text.split())
         snippet = text if len(text) <= SNIPPET else text[: SNIPPET - 1] + "…"
         titled = (_plain(hit.title), "bold"), "\n" if hit.title else ""
-        shown = Text.assemble(*titled, _plain(snippet), "\n", (_judged(reply, rank, hit), "dim"))
+        path = (_plain(" > ".join(hit.headings)), "italic"), "\n" if hit.headings else ""
+        shown = Text.assemble(*titled, *path, _plain(snippet), "\n", (_judged(reply, rank, hit), "dim"))
         table.add_row(str(rank), f"{hit.score:.3f}", Text(_plain(hit.document)), shown)
     console.print(table if reply.hits else "nothing found")
     steps = ", ".join(f"{step} {took:.0f} ms" for step, took in reply.timings_ms.items())

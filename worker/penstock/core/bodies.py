@@ -29,11 +29,15 @@ class Block(NamedTuple):
 
 
 class Section(NamedTuple):
-    """A part of a text under one heading: from ``start`` to ``end``, with the headings above it, the highest first."""
+    """A part of a text under one heading: from ``start`` to ``end``, with the headings above it, the highest first.
+
+    ``headed`` unless it comes before the first heading.
+    """
 
     start: int
     end: int
     path: tuple[str, ...] = ()
+    headed: bool = True
 
 
 BodyReader = Callable[[str], Body]
@@ -68,7 +72,7 @@ def sections(text: str, headings: Sequence[Heading], title: str = "") -> list[Se
     for heading in (*headings, None):
         end = len(text) if heading is None else heading.start
         if end > begin:
-            found.append(Section(begin, end, path))
+            found.append(Section(begin, end, path, bool(above)))
         if heading is not None:
             above = [one for one in above if one.level < heading.level] + [heading]
             path = tuple(one.text for one in above if one.text.casefold() != title.casefold())

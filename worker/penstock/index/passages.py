@@ -1,13 +1,9 @@
 """Documents to the passages that are cut by themselves: those with headings at these. Pure."""
 
-import math
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 from penstock.core.bodies import Heading, Section, sections, shared
-
-TINY_SHARE = 16
-"""A section that is shorter than 1/16 of a chunk, such as a heading alone, goes with what follows it."""
 
 PACKED = 0.75
 """How full a chunk is made where a document has more sections than it may have chunks: titles need room, too."""
@@ -39,33 +35,42 @@ def passages(document: Text, size: int, most: int, count: Callable[[Sequence[str
     if not headings:
         return [Passage(title, text)]
     found = sections(text, headings, title)
-    counts = count([text[section.start : section.end] for section in found])
-    groups = list(_grouped(found, counts, size // TINY_SHARE))
+    groups = list(_led(text, found))
     if len(groups) > most:
-        groups = list(_grouped(found, counts, size, size * PACKED))
-    return [_passage(title, text, group) for group in groups if text[group[0].start : group[-1].end].strip()]
+        counts = count([text[section.start : section.end] for section in found])
+        groups = list(_packed(found, counts, size * PACKED))
+    return [_passage(title, text, group) for group in groups if text[group.start : group.end].strip()]
 
 
-def _grouped(
-    found: Sequence[Section], counts: Sequence[int], tiny: int, most: float = math.inf
-) -> Iterator[list[Section]]:
-    """Sections together as long as those in hand are ``tiny``, and with the next one no more than ``most``."""
+def _led(text: str, found: Sequence[Section]) -> Iterator[Section]:
+    """A section each; a heading with nothing under it goes with the section that follows."""
+    begin = None
+    for section in found:
+        begin = section.start if begin is None else begin
+        if "\n" in text[section.start : section.end].strip() or section is found[-1] or not section.headed:
+            yield section._replace(start=begin)
+            begin = None
+
+
+def _packed(found: Sequence[Section], counts: Sequence[int], most: float) -> Iterator[Section]:
+    """As many together as ``most`` tokens hold, under what their headings have in common."""
     group: list[Section] = []
     length = 0
     for section, tokens in zip(found, counts, strict=True):
-        if group and (length >= tiny or length + tokens > most):
-            yield group
+        if group and length + tokens > most:
+            yield _together(group)
             group, length = [], 0
         group.append(section)
         length += tokens
     if group:
-        yield group
+        yield _together(group)
 
 
-def _passage(title: str, text: str, group: Sequence[Section]) -> Passage:
-    """With the headings that all have in common, or those of the last where the others lead to it."""
-    common, last = shared(section.path for section in group), group[-1].path
-    path = last if all(section.path == last[: len(section.path)] for section in group) else common
-    part = text[group[0].start : group[-1].end]
-    begin = len(part) - len(part.lstrip())
-    return Passage(title, part.strip(), group[0].start + begin, path)
+def _together(group: Sequence[Section]) -> Section:
+    return Section(group[0].start, group[-1].end, shared(section.path for section in group), group[0].headed)
+
+
+def _passage(title: str, text: str, section: Section) -> Passage:
+    part = text[section.start : section.end]
+    begin = section.start + len(part) - len(part.lstrip())
+    return Passage(title, part.strip(), begin, section.path)
