@@ -25,10 +25,20 @@ ENDS_PRE = frozenset(["table", "ul", "ol", *HEADINGS])
 LONGEST_ROW = 4000
 """Characters: a longer one is no row of data but the layout of a page."""
 
-DEEPEST = 4000
-"""Elements in each other: a parser takes the square of it."""
+DEEPEST = 512
+"""Elements in each other, as in browsers: what a parser takes grows with the square of it."""
 
-OPENED = re.compile(r"<(/?)(div|span|b|i|u|em|strong|font|ul|ol|dl|table|a|section|article|blockquote|small|center)\b")
+MOST_REPEATED = 5_000_000
+"""Elements that a parser may have to make of formatting that is never closed: it opens all of it in each paragraph."""
+
+TAG = re.compile(r"<(/?)([a-z][a-z0-9:-]*)", re.IGNORECASE)
+NEVER_DEEP = names(
+    "area base br col embed hr img input link meta param source track wbr p li dt dd td th tr tbody thead tfoot option "
+    "optgroup colgroup html head body rp rt script style"
+)
+"""Elements that have no end, or need none: their like ends them."""
+
+FORMATTING = names("a b big code em font i nobr s small strike strong tt u")
 SELF_CLOSED = re.compile(r"<(script|title|style|iframe|textarea|a|div|span|p|td|li|b|i|em)\b([^<>]*)/>", re.IGNORECASE)
 """XHTML that is served as HTML: there <script/> swallows what follows."""
 
@@ -212,11 +222,23 @@ def _in_line(raw: str) -> str:
 
 
 def _refuse_deep(html: str) -> None:
-    if html.count("<") < DEEPEST:
+    """Raises InvalidEvent for a page that would take minutes, or all memory."""
+    tags = html.count("<")
+    if tags <= DEEPEST:
         return
-    depth = 0
-    for found in OPENED.finditer(html.lower()):
-        depth += -1 if found[1] else 1
+    depth = formatting = deepest = 0
+    for end, name in TAG.findall(html):
+        tag = name.lower()
+        if tag in NEVER_DEEP:
+            continue
+        step = -1 if end else 1
+        depth = max(0, depth + step)
         if depth > DEEPEST:
             raise InvalidEvent(f"the page nests more than {DEEPEST} elements in each other")
-        depth = max(depth, 0)
+        if tag in FORMATTING:
+            formatting = max(0, formatting + step)
+            deepest = max(deepest, formatting)
+    if deepest * tags > MOST_REPEATED:
+        raise InvalidEvent(
+            f"{deepest} elements of formatting are not closed, and each of {tags} elements would repeat them"
+        )
