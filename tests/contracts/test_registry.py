@@ -173,7 +173,42 @@ def test_protobuf_that_a_java_producer_registers(client: Any, ours: ConfluentReg
     assert ours.read(frame(number, b"\x02\x02" + payload)) == ("protobuf", IN_JSON)
     part = compiled.Document.Part(text="inner").SerializeToString()
     assert ours.read(frame(number, b"\x04\x02\x00" + part)).value == {"text": "inner"}
-    assert ours.read(frame(number, b"\x00")).value == {"unused": ""}
+    assert ours.read(frame(number, b"\x00" + b"\x0a\x01x")).value == {"unused": "x"}
+
+
+def test_fields_that_no_producer_set_are_not_there(client: Any, ours: ConfluentRegistry) -> None:
+    """Of proto3, where nothing tells an empty text from none; wrapped numbers stay numbers."""
+    text = """syntax = "proto3"; import "google/protobuf/wrappers.proto";
+    message Doc { string id = 1; string timestamp = 2; google.protobuf.Int64Value version = 3; int32 count = 4; }"""
+    number = client.register_schema(f"doc-{uuid.uuid4().hex[:8]}", Schema(text, "PROTOBUF"))
+    read = ours.read(frame(number, b"\0" + b"\x0a\x01a" + b"\x1a\x02\x08\x07")).value
+    assert read == {"id": "a", "version": 7, "count": 0}
+
+
+TREE = {"type": "record", "name": "Tree", "fields": [{"name": "next", "type": ["null", "Tree"]}]}
+
+
+@pytest.mark.parametrize(
+    ("form", "schema", "payload"),
+    [
+        ("AVRO", json.dumps(TREE), b"\x02" * 100_000),
+        ("AVRO", '{"type": "array", "items": "null"}', b"\xfe\xff\xff\xff\xff\xff\x03\x00"),
+        ("PROTOBUF", PERSON, b"\xff" * 4_000_000),
+        ("PROTOBUF", PERSON, b"\x02\x01"),
+        ("PROTOBUF", PERSON, b"\x02\x40"),
+    ],
+)
+def test_hostile_bytes_are_a_letter_at_once(
+    client: Any, ours: ConfluentRegistry, form: Any, schema: str, payload: bytes
+) -> None:
+    number = client.register_schema(f"hostile-{uuid.uuid4().hex[:8]}", Schema(schema, form))
+    with pytest.raises(InvalidEvent):
+        ours.read(frame(number, payload))
+
+
+def test_a_tree_is_read(client: Any, ours: ConfluentRegistry) -> None:
+    number = client.register_schema(f"tree-{uuid.uuid4().hex[:8]}", Schema(json.dumps(TREE), "AVRO"))
+    assert ours.read(frame(number, b"\x02\x02\x00")).value == {"next": {"next": {"next": None}}}
 
 
 def test_a_schema_that_is_not_there_is_about_the_record(ours: ConfluentRegistry) -> None:
@@ -215,6 +250,9 @@ def test_a_registry_that_is_away_is_an_outage(client: Any, address: str) -> None
         (404, "<html>no such page</html>", Unavailable),
         (200, "<html>a login page</html>", Unavailable),
         (200, "{}", Unavailable),
+        (200, "null", Unavailable),
+        (200, "[]", Unavailable),
+        (200, '{"schema": 5}', Unavailable),
         (404, '{"error_code": 40403, "message": "Schema not found"}', InvalidEvent),
         (200, '{"schema": "no schema"}', InvalidEvent),
         (200, '{"schema": "x", "schemaType": "THRIFT"}', InvalidEvent),

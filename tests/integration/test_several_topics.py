@@ -96,7 +96,7 @@ def test_topics_of_a_pattern_come_and_go(broker: str, prefix: str, tmp_path: Pat
         with worker("index", env=env, cwd=tmp_path) as index:
             wait_until(lambda: indexed(qdrant) == {"a": "in the first"})
             create_topic(second, 2)
-            produce(second, [event("b", "in the second"), event("c", "there, too")])
+            produce(second, [event("b", "in the second"), ("bad", b"nope"), event("c", "there, too")])
             wait_until(lambda: indexed(qdrant).keys() == {"a", "b", "c"})
             with KafkaAdminClient(**client_options(kafka)) as admin:
                 admin.delete_topics([first.topic])
@@ -106,7 +106,7 @@ def test_topics_of_a_pattern_come_and_go(broker: str, prefix: str, tmp_path: Pat
         with worker("index", "--once", env=env, cwd=tmp_path) as again:
             assert again.until("ended")["indexed"] == 0
             assert again.stop() == 0
-    assert len(read_all(kafka, f"{first.topic}.dlq")) == 1
+    assert len(read_all(kafka, f"{first.topic}.dlq")) == len(read_all(kafka, f"{second.topic}.dlq")) == 1
 
 
 def indexed(qdrant: QdrantSettings) -> dict[str, str]:

@@ -134,6 +134,8 @@ HOSTILE = {
     "tables": ("<table><tr><td>" * 25_000, "nests more than 512 elements"),
     "formatting": ("".join(f"<b a={n}>" for n in range(400)) + "<p>x" * 90_000, "are not closed"),
     "tags that do not end": ("<a href=" * 45_000, "nests more than 512 elements"),
+    "ends of others": ("<div></b>" * 40_000, "nests more than 512 elements"),
+    "attributes": ("<div " + " ".join(f"a{n}" for n in range(40_000)) + ">", "more than 2000 attributes"),
     "quotes": (">" * 5000 + " a", None),
     "brackets": ("[" * 40_000, None),
     "stars": ("*a " * 40_000, None),
@@ -157,6 +159,20 @@ def test_a_hostile_page_takes_seconds_and_no_more(kind: str) -> None:
     with suppress(InvalidEvent):
         read_markdown(text)
     assert read_html("<div>" * 500 + "x").text == "x"
+
+
+def test_a_long_picture_is_no_hostile_page() -> None:
+    assert read_html(f'<p>text<img src="data:image/png;base64,{"A B" * 50_000}"></p>').text == "text"
+
+
+def test_a_rule_at_the_top_of_a_markdown_is_no_front_matter() -> None:
+    assert read_markdown("---\n\nThe first part.\n\n---\n\nrest").text == "The first part.\n\nrest"
+
+
+def test_a_long_heading_is_not_repeated_whole() -> None:
+    body = read_html("<h1>x</h1><h2>" + "long " * 20_000 + "</h2>" + "<h3>a</h3>b" * 300)
+    assert max(len(heading.text) for heading in body.headings) == 200
+    assert len(body.text) > 100_000
 
 
 def event(value: dict[str, Any], **rules: Any) -> Any:

@@ -1,6 +1,7 @@
 """Records with fields of their own, as a mapping reads them: what each becomes, and what is said of a wrong one."""
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -12,6 +13,7 @@ from penstock.core.documents import Event, Op, Order
 from penstock.core.errors import InvalidEvent
 from penstock.core.records import Partition, Record
 from penstock.events.document import decode
+from penstock.events.keyed import keyed
 from penstock.events.mapping import IdMissing, MappingSpec
 from penstock.events.rules import DocumentRules
 
@@ -50,7 +52,7 @@ def read(
 def test_fields_are_found_by_path_and_joined_by_template() -> None:
     event = read()
     assert event.key.document == "65f1a2b3c4d5e6f708192a3b"
-    assert event.text == "What a sluice is.\n\nIt lets water, through a gate."
+    assert event.text == "What a sluice is.\n\nIt lets water\nthrough a gate."
     assert (event.title, event.language, event.op) == ("Sluices", "en", Op.UPSERT)
 
 
@@ -81,7 +83,7 @@ def test_an_id_is_found(path: str, document: str) -> None:
 def test_no_two_ids_of_several_fields_are_the_same(parts: list[str]) -> None:
     """("a:b", "c") is not ("a", "b:c"), whatever joins them."""
     first, second, third = parts
-    for between in (":", "/", "-", ".", "%"):
+    for between in (":", "/", "-", ".", "A-F", "%:"):
         template = f"{{region}}{between}{{number}}"
         rows = [(first, second), (first, third), (first + between + second, third), (first, second + between + third)]
         ids = [read({**ROW, "region": a, "number": b}, id=template).key.document for a, b in rows]
@@ -98,6 +100,16 @@ def test_no_two_ids_of_several_fields_are_the_same(parts: list[str]) -> None:
         ({"field": "created", "format": "epoch_us"}, 1714557600000001, "2024-05-01T10:00:00.000001Z"),
         ({"field": "created", "format": "epoch_ns"}, 1714557600123456789, "2024-05-01T10:00:00.123456Z"),
         ({"field": "created", "format": "date"}, "2024-05-01", "2024-05-01T00:00:00Z"),
+        (
+            {"field": "created", "format": "rfc3339", "zone": "Europe/Berlin"},
+            "2024-05-01T12:00:00",
+            "2024-05-01T10:00:00Z",
+        ),
+        (
+            {"field": "created", "format": "rfc3339", "zone": "Europe/Berlin"},
+            "2024-05-01T10:00:00Z",
+            "2024-05-01T10:00:00Z",
+        ),
         ({"field": "created", "format": "date", "zone": "Europe/Berlin"}, "2024-05-01", "2024-04-30T22:00:00Z"),
         ({"field": "created", "format": "%d.%m.%Y %H:%M"}, "01.05.2024 10:00", "2024-05-01T10:00:00Z"),
         ({"field": "created", "format": "%Y-%m-%d %H:%M:%S%z"}, "2024-05-01 12:00:00+0200", "2024-05-01T10:00:00Z"),
@@ -160,6 +172,11 @@ def test_metadata_is_made_of_what_is_asked_for(metadata: Any, made: dict[str, An
         ({"field": "hidden"}, {"hidden": True}, True),
         ({"field": "hidden"}, {"hidden": "2024-05-01"}, True),
         ({"field": "hidden"}, {"hidden": 0}, False),
+        ({"field": "hidden"}, {"hidden": 0.0}, False),
+        ({"field": "hidden"}, {"hidden": "No"}, False),
+        ({"field": "hidden"}, {"hidden": []}, False),
+        ({"field": "hidden", "equals": [1]}, {"hidden": 1.0}, True),
+        ({"field": "status", "equals": ["LIVE"]}, {}, True),
         ({"field": "hidden"}, {"hidden": None}, False),
         ({"field": "hidden", "equals": [True]}, {"hidden": "true"}, True),
         ({"field": "author.left", "equals": [3]}, {"author": {"left": 3}}, True),
@@ -179,7 +196,6 @@ def test_a_value_can_mean_a_delete(when: Any, change: Any, *, gone: bool) -> Non
         ({"schema": {}, "payload": {"region": "eu", "number": 7}}, "{region}:{number}", "text", "eu:7"),
         ({"number": 7}, "article-{number}", "text", "article-7"),
         ("7", "article-{number}", "text", "article-7"),
-        ("article-7", "article-{number}", "text", "article-7"),
         ('"7"', "number", "json", "7"),
         ("7", "number", "json", "7"),
         ((7).to_bytes(8), "number", "long", "7"),
@@ -202,8 +218,53 @@ def test_a_field_can_name_the_tenant() -> None:
     assert read(tenant="region", id="number", rules=rules).key == ("eu", "7")
     key = {"region": "eu", "number": 7}
     assert read(None, key, tenant="region", id="number", rules=rules).key == ("eu", "7")
+    for value in (["eu"], True, 1.5):
+        with pytest.raises(InvalidEvent, match=r"mapping\.tenant: 'region' is "):
+            read({**ROW, "region": value}, tenant="region", id="number", rules=rules)
+    twice = (("t", b"eu"), ("t", b"us"))
+    with pytest.raises(InvalidEvent, match=r"mapping\.tenant: the record has several headers 't'"):
+        read(headers=twice, tenant="@header.t", rules=rules)
     with pytest.raises(InvalidEvent, match=r"no tenant: index\.tenant_from = field"):
         read(None, "7", tenant="region", id="number", rules=rules)
+
+
+def test_a_key_that_lacks_a_part_of_the_id_names_no_document() -> None:
+    with pytest.raises(InvalidEvent, match=r"the key has no 'region', a part of mapping\.id; it has: number"):
+        read(None, {"number": 7}, id="{region}:{number}")
+
+
+def test_a_key_of_tenant_and_id_is_read_part_by_part() -> None:
+    rules = {"tenant_from": "key"}
+    for value in (ROW, None):
+        assert read(value, "acme/7", id="article-{number}", rules=rules).key == ("acme", "article-7")
+        assert read(value, '"acme/7"', id="number", rules={**rules, "key_format": "json"}).key == ("acme", "7")
+
+
+@pytest.mark.parametrize(
+    ("style", "id_at", "key"),
+    [("text", "article-{number}", b"7"), ("json", "number", b'"7"'), ("long", "number", (7).to_bytes(8))],
+)
+def test_what_produce_sends_is_read_again(style: Any, id_at: str, key: bytes) -> None:
+    spec = MappingSpec.model_validate_json(json.dumps(MAPPING | {"id": id_at}))
+    rules = DocumentRules(mapping=spec, key_format=style)
+    record = Record(Partition("articles", 0), 7, None, json.dumps(ROW).encode())
+    message = keyed(record, "articles", replace(rules, keyed=False), "none")
+    assert message.key == key
+    assert decode(replace(record, key=message.key), rules).key.document == ("article-7" if style == "text" else "7")
+
+
+def test_a_change_without_its_place_in_the_log_does_not_take_the_rows_own_version() -> None:
+    change = {"before": None, "after": {**ROW, "version": 3}, "op": "u", "source": {}, "ts_ms": 1}
+    with pytest.raises(InvalidEvent, match=r"there is no lsn, which index\.version_from takes"):
+        read(change, version="version", rules={"order": "event", "version_from": "lsn"})
+
+
+def test_where_offsets_cannot_be_compared_a_delete_says_its_version() -> None:
+    scattered = {"order": "event", "scattered": True}
+    with pytest.raises(InvalidEvent, match="a delete without a version: with several topics"):
+        read(None, "7", id="number", rules=scattered)
+    behind = read(None, "7", id="number", rules={**scattered, "version_from": "lsn"})
+    assert (behind.order.version, behind.unversioned) == (0, False)
 
 
 def test_debezium_with_a_mapping() -> None:
@@ -257,6 +318,12 @@ def test_only_a_missing_id_is_a_sign_of_a_wrong_mapping() -> None:
         ({"id": "a..b"}, "has an empty name in it"),
         ({"id": "{}"}, "an empty path"),
         ({"id": "{a"}, "is no template"),
+        ({"id": "{a}{b}"}, "ids run together"),
+        ({"id": "{a}%{b}"}, "ids run together"),
+        ({"id": "{a}2F{b}"}, "ids run together"),
+        ({"tenant": "{a}-{b}"}, "tenants run together"),
+        ({"timestamp": {"field": "a", "format": "%Q"}}, "'%Q' is none of rfc3339"),
+        ({"ttl": "999999999w"}, "longer than time"),
         ({"text": "@nowhere"}, "@key, @key.name"),
         ({"text": "@header"}, "@key, @key.name"),
         ({"timestamp": {"field": "a", "format": "epoch"}}, "'epoch' is none of rfc3339"),

@@ -6,9 +6,9 @@ from collections.abc import Callable
 
 import pytest
 
-from penstock.core.errors import Unavailable
+from penstock.core.errors import Stopped, Unavailable
 from penstock.stream.pipeline import Pipeline, Stage, StageFailed, StageTimer
-from penstock.stream.retry import Retry, Stopped, backoff
+from penstock.stream.retry import Retry, backoff
 from tests.conftest import wait_until
 
 SECONDS = 10.0

@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from penstock.assembly.index import BODIES
+from penstock.assembly.index import BODIES as READERS
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.moments import RFC_3339
 from penstock.core.paths import METADATA
@@ -23,7 +23,7 @@ from penstock.query.requests import Limits, read_query
 
 ROOT = schemas.folder()
 CHECKER = jsonschema.FormatChecker()
-RULES = DocumentRules(tenant_from="header", keyed=False, envelope="none", bodies=BODIES)
+RULES = DocumentRules(tenant_from="header", keyed=False, envelope="none", bodies=READERS)
 
 BEYOND_SCHEMAS = {
     "expires-at-not-in-the-calendar",

@@ -28,6 +28,7 @@ from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
 from penstock.core.ports import Embedder, Membership, Registry, VectorStore
 from penstock.core.records import OF_DOCUMENTS, Outcome
+from penstock.events.first_ids import LOOKED_AT, FirstIds
 from penstock.events.rules import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
 from penstock.index.in_flight import InFlight
@@ -164,7 +165,8 @@ class IndexWorker:
         rules = self.stream.rules
         if rules.registry is not None:
             rules = rules.asking(around_calls(rules.registry, retries.of("registry").around))
-        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told)
+        first_ids = FirstIds(LOOKED_AT if self.settings.stop_after_invalid else 0)
+        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told, first_ids)
         complete = completer(self.chunker, self.embedder)
         return [
             Stage("prepare", prepare),
@@ -179,7 +181,13 @@ def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once
     base = epoch_base(index.epoch)
     source, letters = join_topic(kafka, base, watch, once=once)
     origin = Origin.of(kafka.topic, topic, index.epoch, index.order)
-    return Stream(source, letters, rules_for(index, base, keyed=True), origin, KafkaUpstream(kafka))
+    return Stream(
+        source,
+        letters,
+        rules_for(index, base, keyed=True, several=len(kafka.topics) != 1),
+        origin,
+        KafkaUpstream(kafka, index.needs),
+    )
 
 
 def open_file(index: IndexSettings, path: str, now_s: float) -> Stream:
@@ -197,8 +205,8 @@ def open_registry(settings: RegistrySettings) -> Registry | None:
     return ConfluentRegistry(settings)
 
 
-def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> DocumentRules:
-    """How records are read, by the settings."""
+def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool, several: bool = False) -> DocumentRules:
+    """How records are read, by the settings; ``several`` says that there is more than one topic."""
 
     def read(settings: IndexSettings) -> DocumentRules:
         return DocumentRules(
@@ -221,6 +229,7 @@ def rules_for(settings: IndexSettings, sequence_base: int, *, keyed: bool) -> Do
             record_timestamp=settings.record_timestamp,
             format=settings.format,
             bodies=BODIES,
+            scattered=several or settings.key == "ignore",
         )
 
     return replace(read(settings), own={name: read(settings.of_topic(name)) for name in settings.topics})

@@ -35,8 +35,9 @@ def check_events(
     from penstock.assembly.index import open_registry, rules_for  # noqa: PLC0415  # slow: first what can fail at once
     from penstock.events.check import check  # noqa: PLC0415
 
+    several = len(settings.kafka.topics) != 1
     in_file = source == "-" or Path(source).exists()
-    rules = rules_for(settings.index, settings.index.epoch << EPOCH_SHIFT, keyed=not in_file)
+    rules = rules_for(settings.index, settings.index.epoch << EPOCH_SHIFT, keyed=not in_file, several=several)
     rules = rules.asking(open_registry(settings.registry))
     found: Counter[str] = Counter()
     for record in _records(settings, source, limit, in_file=in_file):

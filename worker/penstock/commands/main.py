@@ -11,10 +11,9 @@ from penstock import __version__
 
 from penstock.commands import workers, search, export, models, operation, events, produce, about  # isort: skip  # noqa: F401  # as the help has them
 from penstock.commands.app import EXIT_BUG, EXIT_FORCED, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_UNAVAILABLE, app
-from penstock.core.errors import Misconfigured, OwnershipLost, Unavailable
+from penstock.core.errors import Misconfigured, OwnershipLost, Stopped, Unavailable
 from penstock.observe.log import log
 from penstock.stream.pipeline import StageFailed
-from penstock.stream.retry import Stopped
 
 FULL = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 """What a disk says that takes no more."""

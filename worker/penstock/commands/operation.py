@@ -9,10 +9,9 @@ import typer
 
 from penstock.commands.app import OPERATION, app
 from penstock.commands.process import load_settings, stop_on_signals
-from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.errors import Misconfigured, Stopped, Unavailable
 from penstock.operate import size as sizing
 from penstock.settings import IndexSettings
-from penstock.stream.retry import Stopped
 
 GIB = 1 << 30
 CHUNK = IndexSettings.model_fields

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 
 class Heading(NamedTuple):
-    """A heading: where its line begins in the text, in code points, and its level, 1 the highest."""
+    """A heading: where its line begins in the text, in code points, its level, 1 the highest, and how it begins."""
 
     start: int
     level: int
@@ -43,6 +43,9 @@ class Section(NamedTuple):
 BodyReader = Callable[[str], Body]
 """Raises InvalidEvent for what cannot be read."""
 
+LONGEST_HEADING = 200
+"""Characters of a heading that are repeated with each chunk under it."""
+
 CLOSE = frozenset(["li", "row", "dt", "dd"])
 """Kinds of blocks that follow each other without an empty line."""
 
@@ -56,7 +59,7 @@ def joined(title: str, blocks: Iterable[Block]) -> Body:
         gap = "" if not parts else "\n" if kind in CLOSE and before in CLOSE else "\n\n"
         line = f"{'  ' * (level - 1)}- {text}" if kind == "li" else text
         if kind == "h":
-            headings.append(Heading(length + len(gap), level, text))
+            headings.append(Heading(length + len(gap), level, text[:LONGEST_HEADING]))
         parts += [gap, line]
         length, before = length + len(gap) + len(line), kind
     first = next((heading.text for heading in headings if heading.level == 1), "")
@@ -75,7 +78,8 @@ def sections(text: str, headings: Sequence[Heading], title: str = "") -> list[Se
             found.append(Section(begin, end, path, bool(above)))
         if heading is not None:
             above = [one for one in above if one.level < heading.level] + [heading]
-            path = tuple(one.text for one in above if one.text.casefold() != title.casefold())
+            called = title[:LONGEST_HEADING].casefold()
+            path = tuple(one.text for one in above if one.text.casefold() != called)
             begin = end
     return found
 

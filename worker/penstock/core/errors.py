@@ -32,6 +32,10 @@ class Unavailable(Exception):
         self.retry_after_s = retry_after_s
 
 
+class Stopped(Exception):
+    """The worker was told to stop while a call was being repeated; the batch is left to the next owner."""
+
+
 class Overdue(Unavailable):
     """No answer in time: the service hangs, or this very request takes it too long."""
 

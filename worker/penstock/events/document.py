@@ -1,7 +1,5 @@
 """Bytes to events: the models that mirror ``schemas/``, and the rules that keys, tenants and versions obey."""
 
-import json
-import math
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -18,15 +16,12 @@ from penstock.events.envelope import EMPTY, NAMES, TELLING, without_data
 from penstock.events.foreign import Unpacked, Within, as_json, key_name, key_tenant, unpack
 from penstock.events.frame import enveloped, json_object, misread
 from penstock.events.keys import LONGEST_ID, check_id, check_key, header_tenant, key_text, split_key
+from penstock.events.limits import LONGEST_TITLE, check_metadata, check_size, check_title
 from penstock.events.near_miss import near_miss
 from penstock.events.redriven import first_sequence, refuse_shortened
 from penstock.events.rules import BodyFormat, DocumentRules
 from penstock.events.timestamps import since_1970
 from penstock.events.validation import parse, untrusted
-
-LONGEST_TITLE = 2000
-DEEPEST_METADATA = 16
-"""Levels; protobuf readers refuse messages nested deeper than 100, and one level of JSON takes up to three."""
 
 FORMATS: Mapping[str, BodyFormat] = {
     "text": "text",
@@ -38,8 +33,6 @@ FORMATS: Mapping[str, BodyFormat] = {
     "application/xhtml+xml": "html",
 }
 """What a text can be, by its name or its media type."""
-
-_INT64 = range(-(2**63), 2**63)
 
 
 class DocumentEvent(BaseModel):
@@ -142,7 +135,10 @@ def _completed(event: Event, rules: DocumentRules) -> Event:
     timestamp = event.timestamp
     if timestamp is None and rules.record_timestamp and event.record.timestamp_ms is not None:
         timestamp = written(since_1970(event.record.timestamp_ms))
-    return replace(event, metadata={**headers, **event.metadata}, timestamp=timestamp)
+    metadata = {**headers, **event.metadata}
+    if headers:
+        check_size(metadata, rules.max_metadata_bytes)
+    return replace(event, metadata=metadata, timestamp=timestamp)
 
 
 def _fault(value: bytes, said: str) -> str:
@@ -164,7 +160,7 @@ def _read(record: Record, rules: DocumentRules, body: DocumentEvent, given: byte
     unknown = tuple(body.model_extra or ())
     if unknown and rules.unknown_fields == "refuse_similar" and (told := _near_miss(dict(body))):
         raise InvalidEvent(told)
-    key = DocumentKey(_tenant(record, rules, body.tenant), body.id)
+    key = DocumentKey(_tenant(record, rules, body.tenant, given), body.id)
     if given is not None:
         check_key(given, key, rules.tenant_from)
     elif rules.keyed and rules.order == "offset" and rules.key == "id":
@@ -190,9 +186,11 @@ def _upsert(record: Record, rules: DocumentRules, body: DocumentEvent, key: Docu
         raise InvalidEvent('text is empty; to remove a document send "op": "delete" or a null value')
     if rules.order == "event" and body.version is None:
         raise InvalidEvent("version is missing, and index.order = event needs one in every upsert")
+    check_title(body.title or "")
     if body.metadata:
-        _check_metadata(body.metadata)
-    _check_sizes(rules, body, len(record.value or b""))
+        check_metadata(body.metadata)
+        if rules.registry is not None or len(record.value or b"") > rules.max_metadata_bytes:  # else none can be larger
+            check_size(body.metadata, rules.max_metadata_bytes)
     order, _ = _order(rules, body.version, sequence)
     return Event(
         record,
@@ -223,19 +221,6 @@ def _body(rules: DocumentRules, text: str, told: str | None) -> Body:
     return read
 
 
-def _check_sizes(rules: DocumentRules, body: DocumentEvent, size: int) -> None:
-    """Of what every chunk of the document repeats, hence a large event a hundred times; ``size`` is the event's."""
-    if len(body.title or "") > LONGEST_TITLE:
-        raise InvalidEvent(f"title has {len(body.title or '')} characters; at most {LONGEST_TITLE} are stored")
-    if body.metadata and size > rules.max_metadata_bytes:
-        measured = len(json.dumps(body.metadata, ensure_ascii=False).encode())
-        if measured > rules.max_metadata_bytes:
-            raise InvalidEvent(
-                f"metadata has {measured} bytes, and every chunk repeats it; index.max_metadata_bytes is "
-                f"{rules.max_metadata_bytes}"
-            )
-
-
 def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
     if record.key is None:
         raise InvalidEvent("neither key nor value: a null value deletes the document that its key names")
@@ -246,7 +231,7 @@ def _tombstone(record: Record, rules: DocumentRules, sequence: int) -> Event:
     document = split_key(text)[1] if rules.tenant_from == "key" else text
     check_id(document, "the key")
     named = key_tenant(record, rules) if rules.tenant_from == "field" else None
-    key = DocumentKey(_tenant(record, rules, named), document)
+    key = DocumentKey(_tenant(record, rules, named, text.encode()), document)
     order, unversioned = _order(rules, None, sequence)
     return Event(record, key, order, Op.DELETE, unversioned=unversioned)
 
@@ -255,18 +240,25 @@ def _order(rules: DocumentRules, version: int | None, sequence: int) -> tuple[Or
     """The event's order, and whether its version is still to be found."""
     if rules.order == "offset":
         return Order(sequence, sequence), False
+    if version is None and rules.scattered:
+        if rules.version_from:  # the tombstone behind a delete that had one, whose work is done
+            return Order(0, sequence), False
+        raise InvalidEvent(
+            "a delete without a version: with several topics, or index.key = ignore, nothing else says whether it is "
+            'the newest; send {"op": "delete", "version": …}'
+        )
     return Order(version or 0, sequence), version is None
 
 
-def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
-    """The tenant that the setting derives; ``named``, the one in the body, may only agree."""
+def _tenant(record: Record, rules: DocumentRules, named: str | None, key: bytes | None) -> str:
+    """The tenant that the setting derives, of the ``key`` as it was read; ``named``, the body's, may only agree."""
     match rules.tenant_from:
         case "fixed":
             tenant = rules.tenant
         case "header":
             tenant = header_tenant(record, rules.tenant_header)
         case "key":
-            tenant, _ = split_key(key_text(record.key) if record.key is not None else "")
+            tenant, _ = split_key(key_text(key) if key is not None else "")
         case "field":
             if named is None:
                 raise InvalidEvent("no tenant: index.tenant_from = field, and index.mapping.tenant finds none")
@@ -278,18 +270,3 @@ def _tenant(record: Record, rules: DocumentRules, named: str | None) -> str:
     if named is not None and named != tenant:
         raise InvalidEvent(f"the event names tenant {named!r}, its {rules.tenant_from} says {tenant!r}")
     return tenant
-
-
-def _check_metadata(value: JsonValue | Mapping[str, Any], path: str = "metadata", depth: int = 1) -> None:
-    """Qdrant's payload takes finite doubles and 64-bit integers, and no deep nesting."""
-    if isinstance(value, dict | list):
-        if depth > DEEPEST_METADATA:
-            raise InvalidEvent(f"{path[:80]} nests deeper than {DEEPEST_METADATA} levels")
-        children = value.items() if isinstance(value, dict) else enumerate(value)
-        for name, child in children:
-            if isinstance(child, dict | list | int | float):
-                _check_metadata(child, f"{path}.{name}", depth + 1)
-    elif isinstance(value, float) and not math.isfinite(value):
-        raise InvalidEvent(f"{path[:80]} is {value}, which JSON and Qdrant do not know")
-    elif isinstance(value, int) and value not in _INT64:
-        raise InvalidEvent(f"{path[:80]} does not fit into 64 bits")

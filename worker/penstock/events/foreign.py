@@ -8,9 +8,9 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.records import Record
 from penstock.events.envelope import NAMES, Opened, in_binary_mode, opened
 from penstock.events.frame import batch_of_one, json_object, schema_id
-from penstock.events.keys import BINARY, key_value
+from penstock.events.keys import BINARY, key_value, split_key
 from penstock.events.rules import DocumentRules
-from penstock.events.selectors import Seen, identifier, selector
+from penstock.events.selectors import Seen, identifier
 
 
 class Unpacked(NamedTuple):
@@ -51,7 +51,7 @@ def unpack(record: Record, rules: DocumentRules) -> Unpacked | None:
         if not isinstance(fields, dict):
             raise Within(steps).told(InvalidEvent(f"the value is {type(fields).__name__}, no record of fields"))
     else:
-        fields = json_object(value) or batch_of_one(value)
+        fields = batch_of_one(value) if (found := json_object(value)) is None else found
     try:
         held = None if fields is None else opened(fields, rules.envelope, rules.empty_data)
         if held is None and rules.envelope in ("auto", "cloudevents"):
@@ -70,6 +70,9 @@ def key_name(record: Record, rules: DocumentRules) -> str | None:
     key = None if rules.key == "ignore" else read_key(record, rules)
     if key is None:
         return None
+    if rules.mapping is not None and rules.tenant_from == "key" and not isinstance(key, Mapping):
+        tenant, document = split_key(identifier(key, "the key"))
+        return f"{tenant}/{rules.mapping.id_of_key(document, record) or document}"
     if rules.mapping is not None and (told := rules.mapping.id_of_key(key, record)) is not None:
         return told
     if isinstance(key, Mapping):
@@ -84,11 +87,10 @@ def key_name(record: Record, rules: DocumentRules) -> str | None:
 
 def key_tenant(record: Record, rules: DocumentRules) -> str | None:
     """The tenant that a field of the key names, for a record without a value."""
-    if rules.mapping is None or not rules.mapping.tenant:
+    if rules.mapping is None:
         return None
     key = read_key(record, rules)
-    told = selector(rules.mapping.tenant).get(Seen(key, key, {}, record))
-    return told if isinstance(told, str) else None
+    return rules.mapping.tenant_of(Seen(key, key, {}, record))
 
 
 def read_key(record: Record, rules: DocumentRules) -> Any:
@@ -103,8 +105,10 @@ def read_key(record: Record, rules: DocumentRules) -> Any:
 
 def _document(record: Record, rules: DocumentRules, held: Opened, steps: tuple[str, ...]) -> Unpacked:
     name = key_name(record, rules)
-    version = held.versions.get(rules.version_from) if rules.version_from else None
-    added = {} if version is None else {"version": version}
+    changes = bool(rules.version_from) and held.name == "debezium"
+    added = {"version": held.versions.get(rules.version_from)} if changes else {}
+    if changes and rules.order == "event" and added["version"] is None:
+        raise InvalidEvent(f"there is no {rules.version_from}, which index.version_from takes as the version")
     if rules.mapping is None:
         return Unpacked(_row(held, name) | added, name, steps)
     key = None if rules.key == "ignore" and "@key" not in rules.mapping.origins else read_key(record, rules)

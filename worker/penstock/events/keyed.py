@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from penstock.core.records import Headers, Message, Record
 from penstock.events.document import decode
-from penstock.events.keys import TenantFrom
+from penstock.events.keys import TenantFrom, written_key
 from penstock.events.rules import DocumentRules
 
 
@@ -20,6 +20,7 @@ def keyed(record: Record, topic: str, rules: DocumentRules, tenant_from: TenantF
     Raises InvalidEvent for a value that would be a dead letter there.
     """
     key = decode(record, rules).key
-    name = f"{key.tenant}/{key.document}" if tenant_from == "key" else key.document
+    document = key.document if rules.mapping is None else rules.mapping.key_of(key.document)
+    name = written_key(f"{key.tenant}/{document}" if tenant_from == "key" else document, rules.key_format)
     headers: Headers = ((rules.tenant_header, key.tenant.encode()),) if tenant_from == "header" else ()
-    return Message(topic, name.encode(), record.value or b"", headers)
+    return Message(topic, name, record.value or b"", headers)

@@ -58,6 +58,16 @@ def key_value(key: bytes, style: KeyFormat, *, structs: bool) -> Any:
     return key_text(key)
 
 
+def written_key(name: str, style: KeyFormat) -> bytes:
+    """A key as ``key_value`` reads it; raises InvalidEvent for an id that is no number where keys are."""
+    if size := BINARY.get(style):
+        try:
+            return int(name).to_bytes(size, signed=True)
+        except (ValueError, OverflowError):
+            raise InvalidEvent(f"the id {name[:SHOWN]!r} is no number, and index.key_format = {style}") from None
+    return json.dumps(name, ensure_ascii=False).encode() if style == "json" else name.encode()
+
+
 def check_id(text: str, what: str = "the id") -> None:
     """Raises InvalidEvent for what cannot be a document's id: no tombstone could ever name it."""
     if not text:

@@ -10,12 +10,12 @@ from penstock.core.errors import InvalidEvent
 from penstock.core.moments import written
 from penstock.core.records import Record
 from penstock.events.metadata import MetadataFrom
+from penstock.events.near_miss import NO
 from penstock.events.selectors import Seen, Selector, Template, as_text, identifier, listed, selector
 from penstock.events.timestamps import Read, duration, microseconds, reader, since_1970
 
-TEXTS = ("text", "title", "language", "tenant", "op", "format")
+TEXTS = ("text", "title", "language", "op", "format")
 MOMENTS = ("timestamp", "expires_at", "version")
-NEVER = ("", "false", "0", "null")
 
 
 class IdMissing(InvalidEvent):
@@ -33,8 +33,8 @@ class MomentFrom(_Part):
     """A path."""
     format: str = "rfc3339"
     """rfc3339, date, epoch_s, epoch_ms, epoch_us, epoch_ns, or a pattern of strptime."""
-    zone: str = "UTC"
-    """Of moments that name none."""
+    zone: str = ""
+    """Of moments that name none: UTC, but of rfc3339, which needs one, none."""
 
 
 class DeleteWhen(_Part):
@@ -43,7 +43,8 @@ class DeleteWhen(_Part):
     field: str
     """A path."""
     equals: tuple[str | bool | int | float, ...] = ()
-    """The values that mean it; none here: any value but null, false, 0 and the empty text."""
+    """The values that mean it, in any case of their letters; none here: any value but null, false, no, 0 and the empty
+    text, list and object."""
 
     def holds(self, seen: Seen) -> bool:
         """Whether it is gone."""
@@ -51,7 +52,7 @@ class DeleteWhen(_Part):
         if value is None:
             return False
         said = _said(value)
-        return said in map(_said, self.equals) if self.equals else said not in NEVER
+        return said in map(_said, self.equals) if self.equals else said not in NO
 
 
 class MappingSpec(_Part):
@@ -83,7 +84,13 @@ class MappingSpec(_Part):
 
     @model_validator(mode="after")
     def _usable(self) -> Self:
-        selector(self.id)
+        whole = selector(self.id)
+        if isinstance(whole, Template) and not whole.told_apart:
+            raise ValueError(
+                "id: something must stand between its parts, and not only digits, A to F or %, or ids run together"
+            )
+        if self.tenant and isinstance(selector(self.tenant), Template):
+            raise ValueError("tenant: a path, not a template, or tenants run together")
         for text in (self.delete_when and self.delete_when.field, isinstance(self.metadata, str) and self.metadata):
             if text:
                 selector(text)
@@ -113,11 +120,14 @@ class MappingSpec(_Part):
     def used(self) -> frozenset[str]:
         """Names of the record's own fields that are read, or that are said not to be."""
         read = [selector(self.id), *self._texts.values(), *(where for where, _ in self._moments.values())]
+        if self.tenant:
+            read.append(selector(self.tenant))
         if self.delete_when:
             read.append(selector(self.delete_when.field))
         if isinstance(self.metadata, str) and self.metadata:
             read.append(selector(self.metadata))
         named = self.metadata.named if isinstance(self.metadata, MetadataFrom) else frozenset()
+        named |= {name for name in (*TEXTS, *MOMENTS, "tenant", "metadata") if getattr(self, name) == ""}
         return named.union(*(one.names for one in read))
 
     @property
@@ -136,19 +146,48 @@ class MappingSpec(_Part):
         except InvalidEvent as error:
             raise InvalidEvent(f"mapping.id: {error}") from None
 
+    def tenant_of(self, seen: Seen) -> str | None:
+        """The tenant: a text or a whole number, and of headers the only one."""
+        if not self.tenant:
+            return None
+        where = selector(self.tenant)
+        (path,) = where.every
+        headers = seen.record.headers if path.origin == "header" and seen.record is not None else ()
+        if sum(name == path.steps[0] for name, _ in headers) > 1:
+            raise InvalidEvent(f"mapping.tenant: the record has several headers {path.steps[0]!r}")
+        value = where.get(seen)
+        return None if value is None else _named("tenant", identifier, value, repr(self.tenant))
+
     def id_of_key(self, key: Any, record: Record) -> str | None:
-        """The id by a record's key alone: of an object that has its fields, or what the one field of it is made of."""
+        """The id by a record's key alone: an object that has its fields, or what a template of one place is made of.
+
+        Raises InvalidEvent for an object that lacks some of several.
+        """
         found = selector(self.id)
-        if isinstance(key, Mapping):
-            values = [path.get(Seen(key, key, {}, record)) for path in found.every]
-            return self.id_of(Seen(key, key, {}, record)) if all(value is not None for value in values) else None
-        return found.around(identifier(key, "the key")) if isinstance(found, Template) else None
+        if not isinstance(key, Mapping):
+            return found.around(identifier(key, "the key")) if isinstance(found, Template) else None
+        seen = Seen(key, key, {}, record)
+        missing = [path.text for path in found.every if path.get(seen) is None]
+        if not missing:
+            return self.id_of(seen)
+        if len(found.every) > 1:
+            raise InvalidEvent(f"the key has no {missing[0]!r}, a part of mapping.id; it has: {listed(key)}")
+        if isinstance(found, Template) and len(key) == 1:
+            return found.around(identifier(next(iter(key.values())), "the key"))
+        return None
+
+    def key_of(self, document: str) -> str:
+        """The record key as text that ``id_of_key`` makes this id of."""
+        found = selector(self.id)
+        return found.within(document) if isinstance(found, Template) else document
 
     @cached_property
     def origins(self) -> frozenset[str]:
         """What is read of what lies around a document's fields, like @key."""
         read = [selector(self.id), *self._texts.values(), *(where for where, _ in self._moments.values())]
-        read += [selector(path) for path in (self.metadata.paths if isinstance(self.metadata, MetadataFrom) else ())]
+        others = self.metadata.paths if isinstance(self.metadata, MetadataFrom) else (self.metadata,)
+        others = (*others, self.tenant, self.delete_when.field if self.delete_when else "")
+        read += [selector(path) for path in others if path]
         return frozenset(f"@{path.origin}" for one in read for path in one.every if path.origin)
 
     def document(self, seen: Seen, name: str | None, *, gone: bool) -> dict[str, Any]:
@@ -161,7 +200,9 @@ class MappingSpec(_Part):
             raise IdMissing(f"mapping.id: there is no {self.id!r}; the record has: {listed(seen.fields)}")
         fields: dict[str, Any] = {"id": name if found is None else found}
         gone = gone or (self.delete_when is not None and self.delete_when.holds(seen))
-        for field in ("tenant", "op") if gone else TEXTS:
+        if (tenant := self.tenant_of(seen)) is not None:
+            fields["tenant"] = tenant
+        for field in ("op",) if gone else TEXTS:
             if field in self._texts and (value := self._texts[field].get(seen)) is not None:
                 fields[field] = _named(field, as_text, value, field)
         if not gone and fields.get("op") != "delete" and "text" not in fields:
@@ -215,6 +256,7 @@ def _named(field: str, read: Callable[..., Any], *given: Any) -> Any:
 
 
 def _said(value: Any) -> str:
-    if value is None:
-        return "null"
-    return as_text(value, "a value") if not isinstance(value, Mapping) else "an object"
+    """A value as others may write it, too: small letters, whole numbers without a fraction."""
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    return as_text(value, "a value").strip().lower() if not isinstance(value, Mapping) else "an object" if value else ""

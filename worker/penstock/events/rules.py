@@ -23,7 +23,9 @@ class DocumentRules:
 
     ``sequence_base`` is added to a record's offset to make its sequence: ``epoch << 48`` for a topic; for a
     file, which has no offsets of its own, the time of the run in ticks of 100 µs, so that a later run wins
-    over an earlier one and both lose to any topic. ``own`` are the rules of topics that have some of their own.
+    over an earlier one and both lose to any topic. ``scattered`` says that a document's events may
+    lie in several partitions, whose offsets cannot be compared. ``own`` are the rules of topics that have some of their
+    own.
     """
 
     tenant_from: TenantFrom = "none"
@@ -46,6 +48,7 @@ class DocumentRules:
     record_timestamp: bool = False
     format: BodyFormat = "text"
     bodies: Mapping[str, BodyReader] = field(default_factory=dict)
+    scattered: bool = False
     own: Mapping[str, "DocumentRules"] = field(default_factory=dict)
     direct: bool = field(init=False)
     """Whether a value is a document event unless its fields tell otherwise."""

@@ -27,6 +27,9 @@ SHOWN = 60
 EXTENDED = '{"$'
 """How an id begins that MongoDB writes as JSON."""
 
+SAFE = re.compile("[^%0-9A-F]")
+"""What escaped parts do not hold where it stands between them."""
+
 PART = re.compile(r"\{\{|\}\}|\{([^{}]*)\}")
 
 Fields = Mapping[str, Any]
@@ -87,7 +90,8 @@ class Template:
         values = [path.get(seen) for path in self.paths]
         if all(value is None for value in values):
             return None
-        filled = ["" if value is None else as_text(value, path.text, ", ") for value, path in self._pairs(values)]
+        between = "\n" if "\n" in self.text else ", "
+        filled = ["" if value is None else as_text(value, path.text, between) for value, path in self._pairs(values)]
         return self._joined(filled).strip()
 
     def identify(self, seen: Seen) -> str | None:
@@ -100,13 +104,21 @@ class Template:
         unsafe = "%" + "".join(self.literals[1:-1]) if len(self.paths) > 1 else ""
         return self._joined([_escaped(identifier(value, path.text), unsafe) for value, path in self._pairs(values)])
 
-    def around(self, key: str) -> str | None:
-        """The id by a key that is the only part of it, or already all of it; None where it has several parts."""
+    def around(self, part: str) -> str:
+        """The id by its only part; where it has several, what is given is all of it."""
+        return part.join(self.literals) if len(self.paths) == 1 else part
+
+    def within(self, whole: str) -> str:
+        """The other way."""
         if len(self.paths) != 1:
-            return None
+            return whole
         first, last = self.literals
-        whole = key.startswith(first) and key.endswith(last) and (first or last) != ""
-        return key if whole else first + key + last
+        return whole[len(first) : len(whole) - len(last)]
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether what stands between the places can tell their values apart: escaped ones hold no such character."""
+        return all(SAFE.search(between) for between in self.literals[1:-1])
 
     @property
     def every(self) -> tuple[Path, ...]:

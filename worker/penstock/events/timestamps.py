@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal, InvalidOperation
+from functools import partial
 from zoneinfo import ZoneInfo
 
 from penstock.core.moments import read_moment
@@ -15,27 +16,32 @@ UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400, "w": 7 * 86_400}
 DURATION = re.compile(r"([0-9]{1,9})([smhdw])")
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 SHOWN = 40
+LOCAL = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}:[0-9]{2}(\.[0-9]+)?")
 HOW = f"rfc3339, date, {', '.join(EPOCHS)}, or a pattern of strptime such as %d.%m.%Y %H:%M"
 
 Read = Callable[[object], datetime]
 """Raises ValueError for what is no moment in that format."""
 
 
-def reader(style: str, zone: str = "UTC") -> Read:
-    """What reads moments of a format; ``zone`` is that of moments that name none.
+def reader(style: str, zone: str = "") -> Read:
+    """What reads moments of a format; ``zone`` is that of moments that name none, UTC unless RFC 3339 asks for one.
 
     Raises ValueError for a format or a zone that there is not.
     """
     try:
-        where = ZoneInfo(zone)
+        where = ZoneInfo(zone or "UTC")
     except (OSError, ValueError, KeyError):
         raise ValueError(f"zone: {zone!r} is no time zone, like UTC or Europe/Berlin") from None
     if style == "rfc3339":
-        return read_moment
+        return partial(_with_zone, where) if zone else read_moment
     if style in EPOCHS:
         return lambda value: _counted(value, style)
     if style == "date":
         return lambda value: _parsed(value, "%Y-%m-%d", where)
+    try:
+        datetime.strptime(EPOCH.strftime(style), style)  # noqa: DTZ007  # only whether there are such directives
+    except ValueError:
+        raise ValueError(f"format: {style!r} is none of {HOW}") from None
     if "%" not in style:
         raise ValueError(f"format: {style!r} is none of {HOW}")
     return lambda value: _parsed(value, style, where)
@@ -55,7 +61,10 @@ def duration(text: str) -> timedelta:
     """A length of time such as 90d; raises ValueError."""
     if not (found := DURATION.fullmatch(text)):
         raise ValueError(f"{text!r} is no length of time: a number and one of {', '.join(UNITS)}, like 90d")
-    return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+    try:
+        return timedelta(seconds=int(found[1]) * UNITS[found[2]])
+    except OverflowError:
+        raise ValueError(f"{text!r} is longer than time") from None
 
 
 def _counted(value: object, style: str) -> datetime:
@@ -68,6 +77,15 @@ def _counted(value: object, style: str) -> datetime:
         return EPOCH + timedelta(microseconds=micros)
     except (InvalidOperation, ValueError, OverflowError):
         raise ValueError(f"{str(value)[:SHOWN]!r} is no moment as {style}") from None
+
+
+def _with_zone(zone: ZoneInfo, value: object) -> datetime:
+    """RFC 3339, which may be without its zone."""
+    try:
+        moment = datetime.fromisoformat(value) if isinstance(value, str) and LOCAL.fullmatch(value) else None
+    except ValueError:
+        raise ValueError(f"no moment of the calendar: {str(value)[:SHOWN]!r}") from None
+    return read_moment(value if moment is None else moment.replace(tzinfo=zone))
 
 
 def _parsed(value: object, pattern: str, zone: ZoneInfo) -> datetime:

@@ -6,7 +6,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from penstock.core.errors import InvalidEvent, Unavailable, Unforeseen
+from penstock.core.errors import InvalidEvent, Stopped, Unavailable, Unforeseen
 from penstock.core.formats import without_bom
 from penstock.events.frame import misread
 
@@ -31,7 +31,7 @@ def untrusted(read: Callable[P, T]) -> Callable[P, T]:
     def guarded(*args: P.args, **kwargs: P.kwargs) -> T:
         try:
             return read(*args, **kwargs)
-        except (InvalidEvent, Unavailable, MemoryError):  # no memory: that is about this process
+        except (InvalidEvent, Unavailable, Stopped, MemoryError):  # no memory: that is about this process
             raise
         except Exception as error:
             said = " ".join(str(error).split())[:LONGEST_NAME]

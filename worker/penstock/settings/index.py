@@ -147,5 +147,7 @@ def _check_reading(settings: IndexSettings, where: str) -> None:
         raise ValueError(f"{where}tenant and tenant_from = fixed go together")
     if settings.tenant_from == "field" and settings.mapping is None:
         raise ValueError(f"{where}tenant_from = field: mapping.tenant says which one, so there must be a mapping")
+    if settings.tenant_from == "key" and settings.key_format in ("long", "integer"):
+        raise ValueError(f"{where}tenant_from = key, and key_format = {settings.key_format}: a number holds no tenant")
     if settings.key == "ignore" and settings.tenant_from == "key":
         raise ValueError(f"{where}key = ignore, and tenant_from = key: the key cannot be both")

@@ -61,10 +61,10 @@ class KafkaSettings(Group):
 
     @property
     def pattern(self) -> str | None:
-        """A regular expression for the names of topics, those of dead letters left out."""
+        """A regular expression for the names of topics, those of dead letters and Kafka's own left out."""
         if self.topics:
             return None
-        letters = rf".*{re.escape(LETTERS)}|{re.escape(self.dead_letter_topic)}"
+        letters = rf"__.*|.*{re.escape(LETTERS)}|{re.escape(self.dead_letter_topic)}"
         return rf"(?!(?:{letters})$)(?:{self.topic[1:]})$"
 
     def follows(self, topic: str) -> bool:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing_extensions import override
 
 from penstock.core.documents import epoch_base
-from penstock.core.errors import Misconfigured, OwnershipLost
+from penstock.core.errors import Misconfigured, OwnershipLost, Stopped
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
 from penstock.core.ports import Ledger, Membership, Upstream
 from penstock.core.records import Batch, Partition
@@ -23,7 +23,6 @@ from penstock.stream.doubts import (
     lost_records,
     unfit_origin,
 )
-from penstock.stream.retry import Stopped
 
 CONFIRM_S = 1.0
 """A no is asked for twice: a broker or a node that has just come up may not know yet what the others know."""

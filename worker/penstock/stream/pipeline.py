@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
+from penstock.core.errors import Stopped
 from penstock.core.work import Interval
-from penstock.stream.retry import Stopped
 
 T = TypeVar("T")
 

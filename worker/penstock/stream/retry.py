@@ -5,16 +5,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-from penstock.core.errors import Unavailable
+from penstock.core.errors import Stopped, Unavailable
 
 T = TypeVar("T")
 
 SIGN_S = 10.0
 """Between two signs of life in a pause."""
-
-
-class Stopped(Exception):
-    """The worker was told to stop while a call was being repeated; the batch is left to the next owner."""
 
 
 def backoff(failures: int, spread: float, *, first_s: float = 0.1, most_s: float = 10.0) -> float:

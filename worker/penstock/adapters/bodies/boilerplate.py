@@ -59,7 +59,7 @@ class Boilerplate:
         if tag in DROPPED or node.mem_id in self._hidden:
             return True
         if tag == "form":  # a search box, unless all of the page is one
-            return node.css_first(MAIN) is None
+            return node.css_first(MAIN) is None and _letters(node) < FEW_OF_A_FOOTER
         tokens = _tokens(node.attributes)
         match tag:
             case "header":

@@ -4,6 +4,7 @@ One pass over the tree, without recursion: pages nest as deep as they like.
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -37,6 +38,9 @@ NEVER_DEEP = names(
     "optgroup colgroup html head body rp rt script style"
 )
 """Elements that have no end, or need none: their like ends them."""
+
+LONG_TAG, QUOTED = re.compile(r"<[a-zA-Z][^<>]{10000,}"), re.compile(r"\"[^\"]*\"|'[^']*'")
+MOST_ATTRIBUTES = 2000
 
 FORMATTING = names("a b big code em font i nobr s small strike strong tt u")
 SELF_CLOSED = re.compile(r"<(script|title|style|iframe|textarea|a|div|span|p|td|li|b|i|em)\b([^<>]*)/>", re.IGNORECASE)
@@ -223,22 +227,25 @@ def _in_line(raw: str) -> str:
 
 def _refuse_deep(html: str) -> None:
     """Raises InvalidEvent for a page that would take minutes, or all memory."""
+    for found in LONG_TAG.finditer(html):
+        if len(QUOTED.sub("", found[0]).split()) > MOST_ATTRIBUTES:
+            raise InvalidEvent(f"an element of the page has more than {MOST_ATTRIBUTES} attributes")
     tags = html.count("<")
     if tags <= DEEPEST:
         return
+    opened: Counter[str] = Counter()
     depth = formatting = deepest = 0
     for end, name in TAG.findall(html):
         tag = name.lower()
-        if tag in NEVER_DEEP:
+        if tag in NEVER_DEEP or (end and not opened[tag]):
             continue
         step = -1 if end else 1
-        depth = max(0, depth + step)
+        opened[tag] += step
+        depth += step
         if depth > DEEPEST:
             raise InvalidEvent(f"the page nests more than {DEEPEST} elements in each other")
         if tag in FORMATTING:
-            formatting = max(0, formatting + step)
+            formatting += step
             deepest = max(deepest, formatting)
     if deepest * tags > MOST_REPEATED:
-        raise InvalidEvent(
-            f"{deepest} elements of formatting are not closed, and each of {tags} elements would repeat them"
-        )
+        raise InvalidEvent(f"{deepest} elements of formatting are not closed, and each paragraph would repeat them")

@@ -28,7 +28,6 @@ class KafkaDeadLetters(DeadLetters):
         """``sequence_base`` is that of the rules by which the topics are read."""
         self._producer = producer
         self._topic_of = settings.dead_letters_of
-        self._name = f"dead letter topic {settings.dead_letters_of(settings.topic)!r}"
         self._sequence_base = sequence_base
 
     @override
@@ -40,10 +39,10 @@ class KafkaDeadLetters(DeadLetters):
         left = list(letters)
         for form in FORMS:
             sent = [(letter, self._send(letter, form)) for letter in left]
-            left = [letter for letter, future in sent if not self._fits(future)]
+            left = [letter for letter, future in sent if not self._fits(letter, future)]
         if left:
             raise Misconfigured(
-                f"{self._name} takes not even a letter without its content: raise its max.message.bytes"
+                f"{self._name(left[0])} takes not even a letter without its content: raise its max.message.bytes"
             )
 
     @override
@@ -59,9 +58,12 @@ class KafkaDeadLetters(DeadLetters):
         except TOO_LARGE as error:
             return Future().failure(error)
         except kafka_errors.KafkaError as error:
-            raise failure(error, self._name, self._name) from error
+            raise failure(error, self._name(letter), self._name(letter)) from error
 
-    def _fits(self, future: Any) -> bool:
+    def _name(self, letter: Letter) -> str:
+        return f"dead letter topic {self._topic_of(letter.record.partition.topic)!r}"
+
+    def _fits(self, letter: Letter, future: Any) -> bool:
         try:
             if isinstance(future, FutureRecordMetadata):
                 future.get(timeout=REQUEST_S)
@@ -70,7 +72,7 @@ class KafkaDeadLetters(DeadLetters):
         except TOO_LARGE:
             return False
         except kafka_errors.KafkaError as error:
-            raise failure(error, self._name, self._name) from error
+            raise failure(error, self._name(letter), self._name(letter)) from error
         return True
 
 

@@ -30,7 +30,7 @@ def check_topics(
 
 def followed(client: KafkaAdminClient, settings: KafkaSettings) -> list[str]:
     """The topics as they are named, or those that are there and that the pattern fits."""
-    return list(settings.topics) or sorted(filter(settings.follows, client.list_topics()))
+    return list(settings.topics) or sorted(name for name in client.list_topics() if settings.follows(name))
 
 
 def identity_of(settings: KafkaSettings, described: Sequence[Mapping[str, Any]]) -> TopicIdentity:
@@ -58,22 +58,33 @@ def require_topic(settings: KafkaSettings, topic: str) -> None:
 def _check_topics(settings: KafkaSettings, variable: str, needs: Callable[[str], Needs]) -> TopicIdentity:
     with admin_client(settings) as client:
         names = followed(client, settings)
-        letters = {settings.dead_letters_of(name) for name in names}
-        described = {topic["name"]: topic for topic in client.describe_topics([*names, *letters])}
-        for name in names:
-            if is_missing(described[name]):
-                raise Misconfigured(
-                    f"topic {name!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
-                )
-            needed, partitions = needs(name), len(described[name]["partitions"])
-            if needed.split and partitions > 1:
-                raise Misconfigured(f"topic {name!r} has {partitions} partitions, {needed.split}")
-            if needed.compacted:
-                _refuse_compaction(client, name, needed.compacted)
-        for name in sorted(letters):
-            if is_missing(described[name]):
-                _create(client, name, "dead letter topic")
-        return identity_of(settings, [described[name] for name in names])
+        return identity_of(settings, look_at(client, settings, names, variable, needs))
+
+
+def look_at(
+    client: KafkaAdminClient,
+    settings: KafkaSettings,
+    names: Sequence[str],
+    variable: str = "PENSTOCK_KAFKA__TOPIC",
+    needs: Callable[[str], Needs] = lambda _: Needs(),
+) -> list[Mapping[str, Any]]:
+    """The topics as they are, their dead letter topics made if need be; raises Misconfigured for what is unfit."""
+    letters = {settings.dead_letters_of(name) for name in names}
+    described = {topic["name"]: topic for topic in client.describe_topics([*names, *letters])}
+    for name in names:
+        if is_missing(described[name]):
+            raise Misconfigured(
+                f"topic {name!r} does not exist on {settings.bootstrap_servers}; create it, or set {variable}"
+            )
+        needed, partitions = needs(name), len(described[name]["partitions"])
+        if needed.split and partitions > 1:
+            raise Misconfigured(f"topic {name!r} has {partitions} partitions, {needed.split}")
+        if needed.compacted:
+            _refuse_compaction(client, name, needed.compacted)
+    for name in sorted(letters):
+        if is_missing(described[name]):
+            _create(client, name, "dead letter topic")
+    return [described[name] for name in names]
 
 
 def compacts(config: Mapping[str, Any]) -> bool | None:

@@ -1,21 +1,23 @@
 """The stream as it is now: asked of the brokers by a connection of its own, beside the consumer's."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from typing import Any
 
-from kafka import TopicPartition
+from kafka import KafkaAdminClient, TopicPartition
 from kafka import errors as kafka_errors
 from kafka.admin import OffsetSpec
 from typing_extensions import override
 
 from penstock.adapters.kafka.connection import AdminConnection, translate_errors
-from penstock.adapters.kafka.topics import followed, identity_of, is_missing
+from penstock.adapters.kafka.topics import followed, identity_of, is_missing, look_at
 from penstock.core.attempts import read_mark
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import TopicIdentity
 from penstock.core.ports import Upstream
 from penstock.core.records import Partition
-from penstock.settings import KafkaSettings
+from penstock.observe.log import log
+from penstock.settings import KafkaSettings, Needs
 
 RESTS = ("Empty", "Dead")
 """States of a group without members."""
@@ -24,15 +26,26 @@ RESTS = ("Empty", "Dead")
 class KafkaUpstream(Upstream):
     """``ports.Upstream`` of the topic and group of the settings. Connects at the first question."""
 
-    def __init__(self, settings: KafkaSettings) -> None:
-        self._settings, self._admin = settings, AdminConnection(settings)
+    def __init__(self, settings: KafkaSettings, needs: Callable[[str], Needs] = lambda _: Needs()) -> None:
+        """``needs`` says what each topic may not be: those of a pattern may come later."""
+        self._settings, self._admin, self._needs = settings, AdminConnection(settings), needs
+        self._seen: set[str] = set()
 
     @override
     def identity(self) -> TopicIdentity | None:
-        described = self._admin.ask(lambda admin: admin.describe_topics(followed(admin, self._settings)))
+        described = self._admin.ask(self._described)
         if any(translate_errors(partial(is_missing, topic), self._settings) for topic in described):
             return None
         return identity_of(self._settings, described)
+
+    def _described(self, admin: KafkaAdminClient) -> list[Mapping[str, Any]]:
+        names = followed(admin, self._settings)
+        if self._settings.pattern and (new := set(names) - self._seen):
+            look_at(admin, self._settings, sorted(new), needs=self._needs)
+            self._seen |= new
+            log.info("topics", found=sorted(new))
+        described: list[Mapping[str, Any]] = admin.describe_topics(names)
+        return described
 
     @override
     def committed(self) -> Mapping[Partition, int]:

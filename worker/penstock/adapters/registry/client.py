@@ -1,6 +1,7 @@
 """Schemas by their ids, asked of a registry once each; and values read by them."""
 
 import json
+import subprocess
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -41,6 +42,7 @@ class ConfluentRegistry(Registry):
             raise Misconfigured(f"registry: {error}") from error
         self._url = settings.url
         self._readers: dict[int, tuple[str, Read]] = {}
+        self._refused: dict[int, str] = {}
         self._lock = threading.Lock()
 
     @override
@@ -61,6 +63,8 @@ class ConfluentRegistry(Registry):
 
     def _reader(self, number: int) -> tuple[str, Read]:
         with self._lock:
+            if number in self._refused:
+                raise InvalidEvent(f"the registry's schema {number} cannot be read: {self._refused[number]}")
             if number not in self._readers:
                 self._readers[number] = self._make(
                     number, self._ask(f"schema {number}", self._client.get_schema, number)
@@ -68,7 +72,7 @@ class ConfluentRegistry(Registry):
             return self._readers[number]
 
     def _make(self, number: int, schema: Schema) -> tuple[str, Read]:
-        if not schema.schema_str:
+        if not isinstance(schema.schema_str, str) or not schema.schema_str:
             raise Unavailable(f"the registry at {self._url} answered for schema {number}, and named no schema")
         try:
             match schema.schema_type:
@@ -80,20 +84,26 @@ class ConfluentRegistry(Registry):
                     return "protobuf", protobuf_reader(schema.schema_str, self._references(schema))
         except (Unavailable, InvalidEvent):
             raise
+        except (OSError, subprocess.TimeoutExpired) as error:  # of this machine, and of no record
+            raise Unavailable(f"the registry's schema {number} cannot be compiled: {error}") from error
         except Exception as error:  # noqa: BLE001  # a schema that its own library does not take
-            said = " ".join(str(error).split())[:160]
-            raise InvalidEvent(f"the registry's schema {number} cannot be read: {said}") from None
+            self._refused[number] = " ".join(str(error).split())[:160]
+            raise InvalidEvent(f"the registry's schema {number} cannot be read: {self._refused[number]}") from None
         raise InvalidEvent(f"the registry's schema {number} is {schema.schema_type}, none of AVRO, JSON and PROTOBUF")
 
-    def _references(self, schema: Schema) -> dict[str, str]:
+    def _references(self, schema: Schema, known: dict[str, str] | None = None) -> dict[str, str]:
         """The texts of what a schema refers to, by name; each after what it needs itself."""
-        found: dict[str, str] = {}
+        found: dict[str, str] = {} if known is None else known
         for reference in schema.references or ():
+            if reference.name in found:
+                continue
+            found[str(reference.name)] = ""
             what = f"version {reference.version} of {reference.subject}"
             inner = self._ask(
                 what, self._client.get_version, reference.subject, reference.version, True
             ).schema  # deleted, too
-            found |= self._references(inner)
+            self._references(inner, found)
+            del found[str(reference.name)]
             found[str(reference.name)] = inner.schema_str or ""
         return found
 
@@ -104,7 +114,7 @@ class ConfluentRegistry(Registry):
             if error.http_status_code == 404 and error.error_code in UNKNOWN:  # noqa: PLR2004
                 raise InvalidEvent(f"{what} is not in the registry at {self._url}") from None
             raise Unavailable(f"the registry at {self._url}: {error}") from error
-        except (httpx2.HTTPError, OSError, ValueError) as error:
+        except (httpx2.HTTPError, OSError, ValueError, AttributeError, TypeError, KeyError) as error:
             raise Unavailable(f"the registry at {self._url}: {type(error).__name__}: {error}") from error
 
 

@@ -9,6 +9,7 @@ import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeAlias
 
@@ -19,7 +20,14 @@ from google.protobuf.message import DecodeError, Message
 from google.protobuf.message_factory import GetMessageClass
 
 MAIN = "penstock_main.proto"
+PROTOC = "grpc_tools.protoc"
+if find_spec(PROTOC.partition(".")[0]) is None:
+    raise ImportError(f"no module {PROTOC}")
+
 COMPILE_S = 60.0
+DEEPEST, LONGEST_SHIFT = 64, 28
+"""Levels of messages in each other, and bits of their numbers."""
+
 KNOWN = (
     *(
         f"google.protobuf.{name}_pb2"
@@ -49,9 +57,11 @@ def protobuf_reader(schema: str, references: Mapping[str, str]) -> Callable[[byt
 
     def read(payload: bytes) -> Any:
         path, rest = indexes(payload)
-        found = messages[path[0]]
-        for index in path[1:]:
-            found = found.nested_types[index]
+        found, there = None, messages
+        for index in path:
+            if not 0 <= index < len(there):
+                raise ValueError(f"the schema has no message number {index}")
+            found, there = there[index], there[index].nested_types
         return as_json(GetMessageClass(found).FromString(rest))
 
     return read
@@ -67,6 +77,8 @@ def indexes(payload: bytes) -> tuple[list[int], bytes]:
     count, at = _number(payload, 0)
     if count == 0:
         return [0], payload[at:]
+    if not 0 < count <= DEEPEST:
+        raise ValueError(f"{count} levels of messages")
     path = []
     for _ in range(count):
         index, at = _number(payload, at)
@@ -78,6 +90,8 @@ def _number(payload: bytes, at: int) -> tuple[int, int]:
     """A variable-length integer in zigzag, and where it ends."""
     value = shift = 0
     while True:
+        if shift > LONGEST_SHIFT:
+            raise ValueError("a number that does not end")
         byte = payload[at]
         value, at, shift = value | (byte & 0x7F) << shift, at + 1, shift + 7
         if byte < 0x80:  # noqa: PLR2004  # the last one
@@ -86,8 +100,14 @@ def _number(payload: bytes, at: int) -> tuple[int, int]:
 
 def as_json(message: Message) -> Any:
     """A message by its fields' names; numbers stay numbers, where the standard JSON of Protobuf has texts."""
-    if message.DESCRIPTOR.full_name.startswith("google.protobuf."):
-        return json_format.MessageToDict(message)
+    name = message.DESCRIPTOR.full_name
+    if name.startswith("google.protobuf."):
+        wrapped = name.endswith("Value") and "value" in message.DESCRIPTOR.fields_by_name
+        return (
+            _value(message.DESCRIPTOR.fields_by_name["value"], message.value)
+            if wrapped
+            else json_format.MessageToDict(message)
+        )
     fields: dict[str, Any] = {}
     for field in message.DESCRIPTOR.fields:
         value = getattr(message, field.name)
@@ -96,7 +116,7 @@ def as_json(message: Message) -> Any:
             fields[field.name] = {str(key): _value(inner, value[key]) for key in value}
         elif _repeated(field):
             fields[field.name] = [_value(field, one) for one in value]
-        elif not field.has_presence or message.HasField(field.name):
+        elif message.HasField(field.name) if field.has_presence else _is_said(field, value):
             fields[field.name] = _value(field, value)
     return fields
 
@@ -108,6 +128,11 @@ def _value(field: FieldDescriptor, value: Any) -> Any:
         known = field.enum_type.values_by_number.get(value)
         return known.name if known else value
     return base64.b64encode(value).decode() if isinstance(value, bytes) else value
+
+
+def _is_said(field: FieldDescriptor, value: Any) -> bool:
+    """Whether a field without presence was set, as far as one can tell: numbers and truth values may mean their 0."""
+    return bool(value) or (field.type != FieldDescriptor.TYPE_ENUM and not isinstance(value, str | bytes))
 
 
 def _repeated(field: FieldDescriptor) -> bool:
@@ -145,10 +170,11 @@ def _compiled(texts: Mapping[str, str], known: list[File]) -> list[File]:
             f"--descriptor_set_in={folder / 'known'}",
             f"--descriptor_set_out={folder / 'out'}",
         ]
-        command = [sys.executable, "-m", "grpc_tools.protoc", *options, *texts]
+        command = [sys.executable, "-m", PROTOC, *options, *texts]
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=COMPILE_S)  # noqa: S603
         if done.returncode:
-            raise ValueError(done.stderr.strip() or "protoc refused it")
+            said = [line for line in done.stderr.splitlines() if MAIN in line or ".proto" in line]
+            raise ValueError("; ".join(said) or done.stderr.strip() or "protoc refused it")
         return list(descriptor_pb2.FileDescriptorSet.FromString((folder / "out").read_bytes()).file)
 
 
