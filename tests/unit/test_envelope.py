@@ -98,6 +98,11 @@ def test_what_a_flattened_row_says_is_heard_whatever_becomes_of_unknown_fields()
         assert read({**row, "__deleted": "false", "specversion": "1.0"}, envelope=envelope).op is Op.UPSERT
 
 
+def test_a_key_of_tenant_and_id_names_the_document_of_a_row_that_does_not() -> None:
+    for value in (changed("u", after={"text": "A weir."}), changed("d")):
+        assert read(value, "acme/19", tenant_from="key").key == ("acme", "19")
+
+
 @pytest.mark.parametrize("version_from", ["lsn", "ts_ms"])
 def test_a_change_is_as_new_as_the_log_says(version_from: str) -> None:
     for op, sides in (("u", {"after": ROW}), ("d", {"before": {"id": 19}})):

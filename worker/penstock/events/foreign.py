@@ -109,11 +109,12 @@ def _document(record: Record, rules: DocumentRules, held: Opened, steps: tuple[s
     added = {"version": held.versions.get(rules.version_from)} if changes else {}
     if changes and rules.order == "event" and added["version"] is None:
         raise InvalidEvent(f"there is no {rules.version_from}, which index.version_from takes as the version")
+    document = split_key(name)[1] if name is not None and rules.tenant_from == "key" else name
     if rules.mapping is None:
-        return Unpacked(_row(held, name) | added, name, steps)
+        return Unpacked(_row(held, document) | added, name, steps)
     key = None if rules.key == "ignore" and "@key" not in rules.mapping.origins else read_key(record, rules)
     seen = Seen(held.fields, key, held.around, record)
-    fields = rules.mapping.document(seen, name, gone=held.gone)
+    fields = rules.mapping.document(seen, document, gone=held.gone)
     unread = {field: value for field, value in held.fields.items() if field not in rules.mapping.used}
     return Unpacked(fields | added, name, steps, unread, rules.mapping.keeps_all)
 
