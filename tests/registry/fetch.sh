@@ -10,6 +10,6 @@ for tool in java mvn; do
   }
 done
 echo "penstock: fetching a schema registry with Maven ..." >&2
-rm -rf lib
+rm -rf lib target
 mvn -q -B dependency:unpack-dependencies
 touch lib/.fetched
