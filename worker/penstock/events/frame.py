@@ -15,7 +15,7 @@ MOST_SCHEMAS = 1 << 24
 WIDE_BYTES = 9
 """Apicurio's own: a zero, then the id in eight bytes."""
 
-REGISTRY = "set PENSTOCK_REGISTRY__URL, or use a plain JSON or string serializer"
+NO_REGISTRY = "set PENSTOCK_REGISTRY__URL, or use a plain JSON or string serializer"
 
 GLUE, GLUE_BYTES = (b"\x03\x00", b"\x03\x05"), 18
 SHOWN = 20
@@ -55,7 +55,7 @@ def framed(value: bytes) -> str | None:
         form = (
             "JSON Schema" if without_bom(value[FRAME_BYTES:]).lstrip().startswith((b"{", b'"')) else "Avro or Protobuf"
         )
-        return f"in a schema registry's frame (schema {number}, {form}): {REGISTRY}"
+        return f"in a schema registry's frame (schema {number}, {form}): {NO_REGISTRY}"
     if len(value) > WIDE_BYTES and value.startswith(bytes(FRAME_BYTES)) and int.from_bytes(value[1:WIDE_BYTES]) > 0:
         return "in Apicurio's frame of eight bytes: set the serializer's id-handler to Legacy4ByteIdHandler"
     if len(value) > GLUE_BYTES and value.startswith(GLUE):
