@@ -91,10 +91,7 @@ class MappingSpec(_Part):
             )
         if self.tenant and isinstance(selector(self.tenant), Template):
             raise ValueError("tenant: a path, not a template, or tenants run together")
-        for text in (self.delete_when and self.delete_when.field, isinstance(self.metadata, str) and self.metadata):
-            if text:
-                selector(text)
-        _ = self._moments, self._texts
+        _ = self._selectors  # each of them, or the error of one that is none
         if self.ttl and isinstance(self.expires_at, str) and self.expires_at not in ("", "expires_at"):
             raise ValueError("ttl and expires_at: one of the two says when a document is no longer found")
         if self.ttl:
@@ -117,18 +114,19 @@ class MappingSpec(_Part):
         return {name: selector(getattr(self, name)) for name in TEXTS if getattr(self, name)}
 
     @cached_property
+    def _selectors(self) -> tuple[Selector, ...]:
+        """All that is read, wherever it stands."""
+        metadata = self.metadata.paths if isinstance(self.metadata, MetadataFrom) else (self.metadata,)
+        others = (self.id, self.tenant, self.delete_when.field if self.delete_when else "", *metadata)
+        moments = (where for where, _ in self._moments.values())
+        return (*self._texts.values(), *moments, *(selector(path) for path in others if path))
+
+    @cached_property
     def used(self) -> frozenset[str]:
         """Names of the record's own fields that are read, or that are said not to be."""
-        read = [selector(self.id), *self._texts.values(), *(where for where, _ in self._moments.values())]
-        if self.tenant:
-            read.append(selector(self.tenant))
-        if self.delete_when:
-            read.append(selector(self.delete_when.field))
-        if isinstance(self.metadata, str) and self.metadata:
-            read.append(selector(self.metadata))
         named = self.metadata.named if isinstance(self.metadata, MetadataFrom) else frozenset()
         named |= {name for name in (*TEXTS, *MOMENTS, "tenant", "metadata") if getattr(self, name) == ""}
-        return named.union(*(one.names for one in read))
+        return named.union(*(one.names for one in self._selectors))
 
     @property
     def keeps_all(self) -> bool:
@@ -184,11 +182,7 @@ class MappingSpec(_Part):
     @cached_property
     def origins(self) -> frozenset[str]:
         """What is read of what lies around a document's fields, like @key."""
-        read = [selector(self.id), *self._texts.values(), *(where for where, _ in self._moments.values())]
-        others = self.metadata.paths if isinstance(self.metadata, MetadataFrom) else (self.metadata,)
-        others = (*others, self.tenant, self.delete_when.field if self.delete_when else "")
-        read += [selector(path) for path in others if path]
-        return frozenset(f"@{path.origin}" for one in read for path in one.every if path.origin)
+        return frozenset(f"@{path.origin}" for one in self._selectors for path in one.every if path.origin)
 
     def document(self, seen: Seen, name: str | None, *, gone: bool) -> dict[str, Any]:
         """The fields of the document event. ``name`` is the id that the record's key says, for where no other is.

@@ -38,13 +38,18 @@ def reader(style: str, zone: str = "") -> Read:
         return lambda value: _counted(value, style)
     if style == "date":
         return lambda value: _parsed(value, "%Y-%m-%d", where)
-    try:
-        datetime.strptime(EPOCH.strftime(style), style)  # noqa: DTZ007  # only whether there are such directives
-    except ValueError:
-        raise ValueError(f"format: {style!r} is none of {HOW}") from None
-    if "%" not in style:
+    if not _is_pattern(style):
         raise ValueError(f"format: {style!r} is none of {HOW}")
     return lambda value: _parsed(value, style, where)
+
+
+def _is_pattern(style: str) -> bool:
+    """Whether strptime knows its directives."""
+    try:
+        datetime.strptime(EPOCH.strftime(style), style)  # noqa: DTZ007  # what it reads does not matter
+    except ValueError:
+        return False
+    return "%" in style
 
 
 def microseconds(moment: datetime) -> int:

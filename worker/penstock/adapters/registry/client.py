@@ -64,7 +64,7 @@ class ConfluentRegistry(Registry):
     def _reader(self, number: int) -> tuple[str, Read]:
         with self._lock:
             if number in self._refused:
-                raise InvalidEvent(f"the registry's schema {number} cannot be read: {self._refused[number]}")
+                raise InvalidEvent(self._refused[number])
             if number not in self._readers:
                 self._readers[number] = self._make(
                     number, self._ask(f"schema {number}", self._client.get_schema, number)
@@ -87,8 +87,9 @@ class ConfluentRegistry(Registry):
         except (OSError, subprocess.TimeoutExpired) as error:  # of this machine, and of no record
             raise Unavailable(f"the registry's schema {number} cannot be compiled: {error}") from error
         except Exception as error:  # noqa: BLE001  # a schema that its own library does not take
-            self._refused[number] = " ".join(str(error).split())[:160]
-            raise InvalidEvent(f"the registry's schema {number} cannot be read: {self._refused[number]}") from None
+            said = " ".join(str(error).split())[:160]
+            self._refused[number] = f"the registry's schema {number} cannot be read: {said}"
+            raise InvalidEvent(self._refused[number]) from None
         raise InvalidEvent(f"the registry's schema {number} is {schema.schema_type}, none of AVRO, JSON and PROTOBUF")
 
     def _references(self, schema: Schema, known: dict[str, str] | None = None) -> dict[str, str]:
