@@ -54,6 +54,7 @@ def test_the_file_can_be_elsewhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
         ("PENSTOCK_KAFKA__TOPIC", "notes,notes", "kafka.topic: a topic is named twice"),
         ("PENSTOCK_KAFKA__TOPIC", "notes,notes.dlq", "the dead letters of 'notes' would be read as documents"),
         ("PENSTOCK_INDEX__TOPICS", '{"memos": {}}', r"index\.topics: 'memos' is none of kafka\.topic \(documents\)"),
+        ("PENSTOCK_INDEX__MAPPING", "[]", r"index\.mapping: Input should be a valid dictionary \(PENSTOCK_INDEX"),
         ("PENSTOCK_INDEX__MAPPING", '{"id": "a..b"}', r"index\.mapping: .*has an empty name in it"),
         ("PENSTOCK_INDEX__MAPPING", '{"identity": "a"}', r"index\.mapping\.identity: no such setting"),
         ("PENSTOCK_INDEX__TENANT_FROM", "field", "tenant_from = field: mapping.tenant says which one"),

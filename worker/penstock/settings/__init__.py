@@ -242,7 +242,8 @@ def _fault(place: tuple[int | str, ...], message: str) -> str:
     if message == "Extra inputs are not permitted":
         group = _groups().get(str(place[0]))
         message = "no such setting" + _suggest(str(place[-1]), list(group.model_fields) if group else [])
-    told = f"{name}: {message.removeprefix('Value error, ')}" if name else message.removeprefix("Value error, ")
+    message = message.removeprefix("Value error, ").partition(" or instance of")[0]
+    told = f"{name}: {message}" if name else message
     variables = [one for one in _named(place, message) if one not in told]
     return f"{told} ({', '.join(variables)})" if variables else told
 
