@@ -5,7 +5,7 @@ BIN := .venv/bin
 BROKER := tests/broker
 PYTEST := $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo check test lint format docs lock bench clean
+.PHONY: demo check test cluster lint format docs lock bench clean
 
 demo: .venv/.demo
 	@$(BIN)/penstock demo $(ARGS)
@@ -14,8 +14,13 @@ demo: .venv/.demo
 check: .venv/.check lint
 	@$(PYTEST) -m "not broker and not torch" tests/unit tests/contracts $(ARGS)
 
-test: .venv/.dev broker registry helm
+test: .venv/.dev broker registry helm kubernetes
 	@$(PYTEST) -rs $(ARGS)
+
+# A cluster of its own, with what takes minutes, too; as root, on Linux.
+cluster: .venv/.dev broker helm kubernetes
+	@sh tests/cluster/fetch.sh keda
+	@PENSTOCK_TEST_ALL=1 $(PYTEST) -n 0 -rs tests/cluster $(ARGS)
 
 lint: .venv/.check
 	@$(BIN)/ruff check .
@@ -41,7 +46,7 @@ bench: .venv/.dev broker
 	@PYTHON=$(PYTHON) sh requirements/install.sh $*
 
 # A missing broker is no error here: the tests say what they skip, and in CI they fail.
-.PHONY: broker registry helm
+.PHONY: broker registry helm kubernetes
 broker:
 	@sh $(BROKER)/fetch.sh
 
@@ -51,17 +56,20 @@ registry:
 helm:
 	@sh tests/helm/fetch.sh
 
+kubernetes:
+	@sh tests/cluster/fetch.sh
+
 # Each lock holds for Python 3.11 to 3.13 and names hashes, no addresses.
 LOCK := $(BIN)/uv pip compile -q --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header pyproject.toml
 lock: .venv/.dev
-	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra mcp --extra otel --extra registry --extra stem --extra train --group dev -o requirements/dev.txt
-	@$(LOCK) --extra cpu --extra export --extra evaluate --extra mcp --extra otel --extra registry --extra stem --group check -c requirements/dev.txt -o requirements/check.txt
+	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate --extra fetch --extra mcp --extra msk --extra otel --extra registry --extra stem --extra train --group dev -o requirements/dev.txt
+	@$(LOCK) --extra cpu --extra export --extra evaluate --extra fetch --extra mcp --extra msk --extra otel --extra registry --extra stem --group check -c requirements/dev.txt -o requirements/check.txt
 	@$(LOCK) --extra cpu --extra evaluate --group build -c requirements/dev.txt -o requirements/demo.txt
 	@$(LOCK) --extra cpu --extra export --extra optimum --extra evaluate -c requirements/dev.txt -o requirements/optimum.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate --extra train -c requirements/dev.txt -o requirements/train.txt
 	@$(LOCK) --extra cpu --extra export --extra evaluate -c requirements/dev.txt -o requirements/export.txt
-	@$(LOCK) --extra cpu --extra evaluate --extra mcp --extra otel --extra registry --extra stem -c requirements/dev.txt -o requirements/cpu.txt
-	@$(LOCK) --extra cuda --extra evaluate --extra mcp --extra otel --extra registry --extra stem -o requirements/cuda.txt
+	@$(LOCK) --extra cpu --extra evaluate --extra fetch --extra mcp --extra msk --extra otel --extra registry --extra stem -c requirements/dev.txt -o requirements/cpu.txt
+	@$(LOCK) --extra cuda --extra evaluate --extra fetch --extra mcp --extra msk --extra otel --extra registry --extra stem -o requirements/cuda.txt
 	@$(subst pyproject.toml,--group pyproject.toml:image,$(LOCK)) -c requirements/dev.txt -o requirements/image.txt
 	@$(subst pyproject.toml,--group pyproject.toml:clients,$(LOCK)) -o requirements/clients.txt
 

@@ -23,7 +23,7 @@ def binary(name: str) -> str:
 
 def template(*options: object) -> "subprocess.CompletedProcess[str]":
     """What Helm says of a release named release."""
-    return run(binary("helm"), "template", "release", CHART, "--kube-version", "1.33.0", *options)
+    return run(binary("helm"), "template", "release", CHART, "--kube-version", "1.37.0", *options)
 
 
 def run(*command: object) -> "subprocess.CompletedProcess[str]":

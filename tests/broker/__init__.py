@@ -30,19 +30,27 @@ def missing() -> str | None:
 class Broker:
     """A broker process; ``stop`` and ``start`` model an outage, with the same port and data."""
 
-    def __init__(self, folder: Path) -> None:
-        """Prepare its folder: ports, configuration, formatted storage."""
-        self._folder = folder
-        port, secure, expired, controller = _free_ports(4)
-        self.bootstrap_servers = f"127.0.0.1:{port}"
-        self.secure_servers, self.expired_servers = f"localhost:{secure}", f"localhost:{expired}"
+    def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
+        """Prepare its folder: ports, configuration, formatted storage. ``host`` is where others reach it."""
+        self._folder, self._host = folder, host
+        port, secure, expired, controller = _free_ports(host, 4)
+        self.bootstrap_servers = f"{host}:{port}"
+        named = "localhost" if host == "127.0.0.1" else host
+        self.secure_servers, self.expired_servers = f"{named}:{secure}", f"{named}:{expired}"
         self.ca_file = folder / "ca.pem"
         certificates = (
             self._make_certificate("keys"),
             self._make_certificate("expired", "-startdate", "-3d", "-validity", "1"),
         )
         self.ca_file.write_bytes(b"".join(certificates))
-        ports = {"port": port, "secure": secure, "expired": expired, "controller": controller}
+        ports = {
+            "host": host,
+            "named": named,
+            "port": port,
+            "secure": secure,
+            "expired": expired,
+            "controller": controller,
+        }
         self._config = folder / "server.properties"
         self._config.write_text(_CONFIG.format(**ports, folder=folder))
         users = [f"{kind}=[name=alice,password=wonder-land]" for kind in ("SCRAM-SHA-256", "SCRAM-SHA-512")]
@@ -77,7 +85,7 @@ class Broker:
     def _make_certificate(self, name: str, *valid: str) -> bytes:
         """A key pair that is its own authority, for localhost; its certificate for clients."""
         store = ["-keystore", str(self._folder / f"{name}.p12"), "-storepass", "changeit", "-alias", "broker"]
-        names = ["-dname", f"CN={name}", "-ext", "san=dns:localhost,ip:127.0.0.1", "-ext", "bc=ca:true"]
+        names = ["-dname", f"CN={name}", "-ext", f"san=dns:localhost,ip:{self._host}", "-ext", "bc=ca:true"]
         make = ["keytool", "-genkeypair", "-keyalg", "EC", "-storetype", "PKCS12", *valid, *names, *store]
         export = ["keytool", "-exportcert", "-rfc", *store]
         return [subprocess.run(command, check=True, capture_output=True).stdout for command in (make, export)][-1]
@@ -95,10 +103,10 @@ class Broker:
             return subprocess.Popen(command, stdout=log, stderr=log)  # arguments are ours
 
 
-def _free_ports(count: int) -> list[int]:
+def _free_ports(host: str, count: int) -> list[int]:
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
-        one.bind(("127.0.0.1", 0))
+        one.bind((host, 0))
     ports = [one.getsockname()[1] for one in sockets]
     for one in sockets:
         one.close()
@@ -108,9 +116,9 @@ def _free_ports(count: int) -> list[int]:
 _CONFIG = """
 process.roles=broker,controller
 node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller}
-listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://127.0.0.1:{secure},EXPIRED://127.0.0.1:{expired},CONTROLLER://127.0.0.1:{controller}
-advertised.listeners=PLAINTEXT://127.0.0.1:{port},SASL_SSL://localhost:{secure},EXPIRED://localhost:{expired}
+controller.quorum.voters=1@{host}:{controller}
+listeners=PLAINTEXT://{host}:{port},SASL_SSL://{host}:{secure},EXPIRED://{host}:{expired},CONTROLLER://{host}:{controller}
+advertised.listeners=PLAINTEXT://{host}:{port},SASL_SSL://{named}:{secure},EXPIRED://{named}:{expired}
 listener.security.protocol.map=PLAINTEXT:PLAINTEXT,SASL_SSL:SASL_SSL,EXPIRED:SSL,CONTROLLER:PLAINTEXT
 authorizer.class.name=org.apache.kafka.metadata.authorizer.StandardAuthorizer
 super.users=User:ANONYMOUS;User:alice
