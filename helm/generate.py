@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, get_args
 
+import kubernetes_validate
 import yaml
 from pydantic import SecretStr
 
@@ -19,27 +20,76 @@ HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE.parent / "worker"))
 
 from penstock.observe.index_metrics import FRESH_S  # noqa: E402
+from penstock.observe.query_metrics import WAITED_S  # noqa: E402
 from penstock.settings import Settings  # noqa: E402
+
+KUBERNETES = "v1.37.0"
+"""Whose types are taken for what is passed on to it."""
 
 CHOICES = {
     "image.pullPolicy": ["Always", "IfNotPresent", "Never"],
     "model.accelerator": ["cpu", "cuda", "tensorrt"],
-    "model.source": ["image", "claim", "shipped"],
+    "model.source": ["image", "claim", "fetch", "shipped"],
+    "dnsPolicy": ["", "ClusterFirst", "ClusterFirstWithHostNet", "Default", "None"],
     "index.autoscaling.by": ["none", "keda", "hpa"],
+    "query.autoscaling.by": ["none", "cpu", "hpa", "keda"],
     "secrets.external.storeKind": ["SecretStore", "ClusterSecretStore"],
     "query.service.type": ["ClusterIP", "NodePort", "LoadBalancer"],
     "monitoring.freshnessObjectiveSeconds": [int(bound) for bound in FRESH_S if bound >= 1 and bound == int(bound)],
+    "monitoring.queryObjectiveSeconds": [int(bound) for bound in WAITED_S if bound >= 1 and bound == int(bound)],
+} | {
+    f"{kind}.autoscaling.authentication.kind": ["TriggerAuthentication", "ClusterTriggerAuthentication"]
+    for kind in ("index", "query")
 }
-OPEN = {
-    *("podLabels", "podAnnotations", "nodeSelector", "affinity", "serviceAccount.annotations", "monitoring.labels"),
-    "secrets.external.data",
-    *(f"{worker}.resources.{kind}" for worker in ("index", "query") for kind in ("requests", "limits")),
+TEXTS = {
+    *("commonLabels", "podLabels", "podAnnotations", "deploymentAnnotations", "nodeSelector", "monitoring.labels"),
+    *("serviceAccount.annotations", "query.service.annotations", "query.ingress.annotations"),
+    "query.httpRoute.annotations",
 }
-"""Maps whose names are Kubernetes' or yours."""
+"""Maps from names of yours to text."""
+OPEN = {"secrets.external.data", "index.autoscaling.metadata", "query.autoscaling.metadata"}
+"""Maps whose names are another program's."""
+PASSED_ON = {
+    "strategy": "io.k8s.api.apps.v1.DeploymentStrategy",
+    "affinity": "io.k8s.api.core.v1.Affinity",
+    "dnsConfig": "io.k8s.api.core.v1.PodDNSConfig",
+    **{f"{kind}.resources": "io.k8s.api.core.v1.ResourceRequirements" for kind in ("index", "query")},
+    **{
+        f"{kind}.autoscaling.behavior": "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior"
+        for kind in ("index", "query")
+    },
+}
+"""Maps that are Kubernetes', by its types."""
+LISTED = {
+    "tolerations": "io.k8s.api.core.v1.Toleration",
+    "topologySpreadConstraints": "io.k8s.api.core.v1.TopologySpreadConstraint",
+    "extraEnv": "io.k8s.api.core.v1.EnvVar",
+    "extraEnvFrom": "io.k8s.api.core.v1.EnvFromSource",
+    "extraVolumes": "io.k8s.api.core.v1.Volume",
+    "extraVolumeMounts": "io.k8s.api.core.v1.VolumeMount",
+    "initContainers": "io.k8s.api.core.v1.Container",
+    "extraContainers": "io.k8s.api.core.v1.Container",
+    "hostAliases": "io.k8s.api.core.v1.HostAlias",
+    "query.ingress.tls": "io.k8s.api.networking.v1.IngressTLS",
+    "networkPolicy.extraEgress": "io.k8s.api.networking.v1.NetworkPolicyEgressRule",
+    **{
+        f"networkPolicy.{peer}": "io.k8s.api.networking.v1.NetworkPolicyPeer"
+        for peer in ("kafka", "qdrant", "collector", "registry", "fetch", "clients", "monitoring")
+    },
+}
+"""Lists of what is Kubernetes'."""
+OF_SECRETS = {"secrets.variables": r"^PENSTOCK_[A-Z0-9_]+$", "secrets.files": r"^[-._a-zA-Z0-9]+$"}
+"""Names in them, and what they come from."""
+SHARED = (
+    "model", "gpu", "strategy", "deploymentAnnotations", "podLabels", "podAnnotations", "nodeSelector", "tolerations",
+    "affinity", "priorityClassName", "spread", "topologySpreadConstraints", "disruptionBudget", "extraEnv",
+    "extraEnvFrom", "extraVolumes", "extraVolumeMounts", "initContainers", "extraContainers", "hostAliases",
+    "dnsPolicy", "dnsConfig", "serviceAccount",
+)  # fmt: skip
+"""What a worker may say for itself."""
 FIXED = {"http": ("enabled", "host", "port"), "monitor": ("host", "port")}
 """Settings that probes, services and policies rely on: the chart's own."""
-FILLED = {f"networkPolicy.{service}Ports" for service in ("kafka", "qdrant")}
-"""Lists that mean everything where they are empty."""
+REFERENCE = re.compile(r'"#/\$defs/(io\.k8s[^"]+)"')
 KEY = re.compile(r"^(\s*)([A-Za-z_]+):\s*(.*)$")
 
 
@@ -72,17 +122,25 @@ def _holds_secret(annotation: Any) -> bool:
     return annotation is SecretStr or any(map(_holds_secret, get_args(annotation)))
 
 
-def pipelines_schema() -> dict[str, Any]:
-    """Streams by a name that Kubernetes takes as part of another."""
+def workers_schema(values: Mapping[str, Any], kind: str) -> dict[str, Any]:
+    """Streams, or deployments, by a name that Kubernetes takes as part of another; each may say all but them."""
+    own = {**{name: values[name] for name in SHARED}, **values[kind]}
+    parts = {name: schema_of(part, name if name in SHARED else f"{kind}.{name}") for name, part in own.items()}
+    for left_out in ("enabled", "streams", "deployments"):
+        parts.pop(left_out, None)
+    one = {"type": ["object", "null"], "additionalProperties": False, "properties": parts}
     name = {"pattern": "^[a-z0-9]([-a-z0-9]{0,30}[a-z0-9])?$"}
-    return {"type": "object", "additionalProperties": settings_schema(), "propertyNames": name}
+    return {"type": "object", "additionalProperties": one, "propertyNames": name}
 
 
 def schema_of(value: Any, path: str = "") -> dict[str, Any]:
     """What a value like this one must be."""
-    special = {"index.pipelines": pipelines_schema()}
-    special |= {name: settings_schema() for name in ("settings", "query.settings")}
+    special = {name: settings_schema() for name in ("settings", "index.settings", "query.settings")}
     special |= {name: {"enum": known} for name, known in CHOICES.items()} | {key: {"type": "object"} for key in OPEN}
+    special |= {name: {"type": "object", "additionalProperties": {"type": "string"}} for name in TEXTS}
+    special |= {name: {"$ref": f"#/$defs/{kind}"} for name, kind in PASSED_ON.items()}
+    special |= {name: {"type": "array", "items": {"$ref": f"#/$defs/{kind}"}} for name, kind in LISTED.items()}
+    special |= {name: from_secrets(pattern) for name, pattern in OF_SECRETS.items()}
     if path in special:
         return special[path]
     match value:
@@ -90,7 +148,7 @@ def schema_of(value: Any, path: str = "") -> dict[str, Any]:
             parts = {name: schema_of(part, f"{path}.{name}".strip(".")) for name, part in value.items()}
             return {"type": "object", "additionalProperties": False, "properties": parts}
         case list():
-            return {"type": "array", "minItems": 1} if path in FILLED else {"type": "array"}
+            return {"type": "array"}
         case bool():
             return {"type": "boolean"}
         case int():
@@ -99,10 +157,52 @@ def schema_of(value: Any, path: str = "") -> dict[str, Any]:
             return {"type": "string"}
 
 
+def from_secrets(pattern: str) -> dict[str, Any]:
+    """A map to keys of Secrets."""
+    text = {"type": "string", "minLength": 1}
+    key = {"type": "object", "additionalProperties": False, "required": ["name", "key"]}
+    return {
+        "type": "object",
+        "additionalProperties": key | {"properties": {"name": text, "key": text}},
+        "propertyNames": {"pattern": pattern},
+    }
+
+
+def kubernetes_types() -> dict[str, Any]:
+    """What is passed on, and what that is made of; without the descriptions, which are long."""
+    folder = Path(kubernetes_validate.__file__).parent / "kubernetes-json-schema" / f"{KUBERNETES}-local-strict"
+    known = json.loads((folder / "_definitions.json").read_text())["$defs"]
+    found: dict[str, Any] = {}
+    wanted = [*PASSED_ON.values(), *LISTED.values()]
+    while wanted:
+        name = wanted.pop()
+        if name not in found:
+            found[name] = _bare(known[name])
+            wanted += REFERENCE.findall(json.dumps(found[name]))
+    return dict(sorted(found.items()))
+
+
+def _bare(schema: Any) -> Any:
+    if isinstance(schema, list):
+        return [_bare(part) for part in schema]
+    if not isinstance(schema, dict):
+        return schema
+    kept = {name: part for name, part in schema.items() if not (name == "description" and isinstance(part, str))}
+    made = {name: _bare(part) for name, part in kept.items()}
+    if isinstance(reference := made.get("$ref"), str):
+        made["$ref"] = f"#/$defs/{reference.rsplit('/', 1)[-1]}"
+    return made
+
+
 def schema(values: Mapping[str, Any]) -> str:
     """values.schema.json."""
-    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": group_schemas(), **schema_of(values)}
+    types = group_schemas() | kubernetes_types()
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": types, **schema_of(values)}
     made["properties"]["global"] = {"type": "object"}  # Helm's own
+    for kind, workers in (("index", "streams"), ("query", "deployments")):
+        parts = made["properties"][kind]["properties"]
+        parts |= {name: schema_of(values[name], name) for name in SHARED}
+        parts[workers] = workers_schema(values, kind)
     return json.dumps(made, indent=1) + "\n"
 
 

@@ -1,52 +1,52 @@
-{{- /* The pod of every kind of worker. (dict "root" $ "worker" name "kind" "index"|"query" "command" [...] "environment" text
-"resources" … "grace" seconds, "serves" {name, number} where it has a port beside that of its monitor) */ -}}
+{{- /* The pod of every worker. (dict "root" $ "worker" component "kind" "index"|"query" "workload" $w "environment" text) */ -}}
 {{- define "penstock.pod" -}}
-{{- $values := .root.Values -}}
-{{- $gpu := ne $values.model.accelerator "cpu" -}}
+{{- $w := .workload -}}
+{{- $gpu := ne $w.model.accelerator "cpu" -}}
 metadata:
-  labels:
-    {{- include "penstock.labels" . | nindent 4 }}
-    {{- with $values.podLabels }}{{ toYaml . | nindent 4 }}{{ end }}
+  labels: {{- include "penstock.podLabels" (dict "root" .root "worker" .worker "podLabels" $w.podLabels) | nindent 4 }}
   annotations:
     checksum/settings: {{ .environment | sha256sum }}
-    {{- with $values.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
+    {{- with $w.podAnnotations }}{{ toYaml . | nindent 4 }}{{ end }}
 spec:
-  serviceAccountName: {{ include "penstock.name" .root }}
+  serviceAccountName: {{ include "penstock.account" . }}
   automountServiceAccountToken: false
   enableServiceLinks: false
-  terminationGracePeriodSeconds: {{ .grace }}
+  terminationGracePeriodSeconds: {{ $w.terminationGracePeriodSeconds }}
   securityContext: {{- include "penstock.user" . | nindent 4 }}
-  {{- with include "penstock.placement" .root | trim }}{{ . | nindent 2 }}{{ end }}
-  {{- if and $gpu $values.gpu.runtimeClassName }}
-  runtimeClassName: {{ $values.gpu.runtimeClassName }}
+  {{- with include "penstock.placement" . | trim }}{{ . | nindent 2 }}{{ end }}
+  {{- if and $gpu $w.gpu.runtimeClassName }}
+  runtimeClassName: {{ $w.gpu.runtimeClassName }}
   {{- end }}
-  {{- if $values.spread }}
-  topologySpreadConstraints:
-    {{- $selector := dict "matchLabels" (include "penstock.selector" . | fromYaml) }}
-    {{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
-    - maxSkew: 1
-      topologyKey: {{ . }}
-      whenUnsatisfiable: ScheduleAnyway
-      labelSelector: {{- toYaml $selector | nindent 8 }}
-    {{- end }}
+  {{- with include "penstock.spread" . | trim }}
+  topologySpreadConstraints: {{- . | nindent 4 }}
+  {{- end }}
+  {{- with include "penstock.initContainers" . | trim }}
+  initContainers: {{- . | nindent 4 }}
   {{- end }}
   containers:
-    - name: {{ .kind }}
-      image: {{ include "penstock.image" .root }}
-      imagePullPolicy: {{ $values.image.pullPolicy }}
-      args: {{ toJson .command }}
+    - name: {{ $w.kind }}
+      {{- include "penstock.container" (merge (dict "command" (list $w.kind)) .) | nindent 6 }}
+      env:
+        {{- /* a limit of processors slows down threads that do not know of it, and without one the node's would all be taken */}}
+        {{- range $group, $name := dict "model" "PENSTOCK_MODEL__THREADS" "rerank" "PENSTOCK_RERANK__THREADS" }}
+        {{- if not (hasKey (get $w.settings $group | default dict) "threads") }}
+        - {name: {{ $name }}, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
+        {{- end }}
+        {{- end }}
+        - {name: RAYON_NUM_THREADS, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
+        {{- with $w.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       envFrom:
         - configMapRef: {name: {{ include "penstock.name" .root }}-{{ .worker }}}
-      securityContext: {{- include "penstock.security" . | nindent 8 }}
+        {{- with $w.extraEnvFrom }}{{ toYaml . | nindent 8 }}{{ end }}
       ports:
         - {name: monitor, containerPort: 9464}
-        {{- with .serves }}
-        - {name: {{ .name }}, containerPort: {{ .number }}}
+        {{- if eq $w.kind "query" }}
+        - {name: http, containerPort: 8080}
         {{- end }}
       startupProbe:
         httpGet: {path: /startz, port: monitor}
         periodSeconds: 5
-        failureThreshold: {{ div (add $values.model.startupSeconds 4) 5 }}
+        failureThreshold: {{ div (add $w.model.startupSeconds 4) 5 }}
       readinessProbe:
         httpGet: {path: /readyz, port: monitor}
         periodSeconds: 5
@@ -57,42 +57,139 @@ spec:
         timeoutSeconds: 5
         failureThreshold: 3
         terminationGracePeriodSeconds: 10 # one that hangs does not drain
-      {{- if .pause }}
+      {{- if $w.pause }}
       lifecycle:
-        preStop: {exec: {command: ["sleep", "{{ .pause }}"]}}
+        preStop: {exec: {command: ["sleep", "{{ $w.pause }}"]}}
       {{- end }}
       resources:
-        requests: {{- .resources.requests | default dict | toYaml | nindent 10 }}
-        {{- $gpus := ternary (dict $values.gpu.resource $values.gpu.count) dict $gpu }}
-        limits: {{- merge $gpus (.resources.limits | default dict) | toYaml | nindent 10 }}
-      volumeMounts: {{- include "penstock.mounts" .root | nindent 8 }}
-  volumes: {{- include "penstock.volumes" .root | nindent 4 }}
+        {{- $gpus := ternary (dict $w.gpu.resource $w.gpu.count) dict $gpu }}
+        {{- $resources := deepCopy $w.resources }}
+        {{- $_ := set $resources "limits" (merge $gpus ($resources.limits | default dict)) }}
+        {{- toYaml $resources | nindent 8 }}
+    {{- with $w.extraContainers }}{{ toYaml . | nindent 4 }}{{ end }}
+  volumes: {{- include "penstock.volumes" . | nindent 4 }}
 {{- end }}
 
-{{- /* The spec of a pod that runs one command to its end. (dict "root" $ "kind" name "account" name "environment" text
-"command" [...]) */ -}}
+{{- /* The spec of a pod that runs one command to its end. (dict "root" $ "workload" $w "kind" name "account" name
+"environment" text "command" [...]) */ -}}
 {{- define "penstock.once" -}}
 restartPolicy: Never
 serviceAccountName: {{ .account }}
 automountServiceAccountToken: false
 enableServiceLinks: false
 securityContext: {{- include "penstock.user" . | nindent 2 }}
-{{- with include "penstock.placement" .root | trim }}{{ . | nindent 0 }}{{ end }}
+{{- with include "penstock.placement" . | trim }}{{ . | nindent 0 }}{{ end }}
+{{- with include "penstock.initContainers" . | trim }}
+initContainers: {{- . | nindent 2 }}
+{{- end }}
 containers:
   - name: {{ .kind }}
-    image: {{ include "penstock.image" .root }}
-    imagePullPolicy: {{ .root.Values.image.pullPolicy }}
-    args: {{ toJson .command }}
-    env:
-      {{- range $key, $value := .environment | fromYaml }}
-      - {name: {{ $key }}, value: {{ $value | quote }}}
-      {{- end }}
-    securityContext: {{- include "penstock.security" . | nindent 6 }}
+    {{- include "penstock.container" . | nindent 4 }}
+    {{- include "penstock.variables" . | nindent 4 }}
     resources:
       requests: {cpu: 100m, memory: 256Mi}
       limits: {memory: 1Gi}
-    volumeMounts: {{- include "penstock.mounts" .root | nindent 6 }}
-volumes: {{- include "penstock.volumes" .root | nindent 2 }}
+volumes: {{- include "penstock.volumes" . | nindent 2 }}
+{{- end }}
+
+{{- /* What all containers of penstock's image have. (… "command" [...]) */ -}}
+{{- define "penstock.container" -}}
+image: {{ include "penstock.image" . }}
+imagePullPolicy: {{ .root.Values.image.pullPolicy }}
+args: {{ toJson .command }}
+terminationMessagePolicy: FallbackToLogsOnError
+securityContext: {{- include "penstock.security" . | nindent 2 }}
+volumeMounts: {{- include "penstock.mounts" . | nindent 2 }}
+{{- end }}
+
+{{- /* Settings of a pod that has no ConfigMap of its own. (… "environment" text) */ -}}
+{{- define "penstock.variables" -}}
+env:
+  {{- range $key, $value := .environment | fromYaml }}
+  - {name: {{ $key }}, value: {{ $value | quote }}}
+  {{- end }}
+  {{- with .workload.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- with .workload.extraEnvFrom }}
+envFrom: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "penstock.initContainers" -}}
+{{- $fetch := .workload.model.fetch }}
+{{- if and (eq .workload.model.source "fetch") (include "penstock.hasModels" .) }}
+{{- $dot := . }}
+{{- range $name, $source := dict "embedding" (required "model.fetch.embedding says where the embedding model's bundle is" $fetch.embedding) "reranker" $fetch.reranker }}
+{{- if and $source (or (eq $name "embedding") (eq $dot.kind "query")) }}
+- name: fetch-{{ $name }}
+  {{- include "penstock.container" (merge (dict "command" (list "fetch" $source (printf "/models/%s" $name)) "writes" true) $dot) | nindent 2 }}
+  env:
+    {{- range $field, $value := $dot.workload.settings.fetch }}
+    - {name: {{ printf "PENSTOCK_FETCH__%s" (upper $field) }}, value: {{ include "penstock.value" $value | quote }}}
+    {{- end }}
+    {{- if include "penstock.secretFiles" $dot.root }}
+    - {name: PENSTOCK_SECRETS, value: /etc/penstock/secrets}
+    {{- end }}
+    {{- with $dot.workload.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
+  {{- with $fetch.secret }}
+  envFrom:
+    - secretRef: {name: {{ . | quote }}}
+  {{- end }}
+  resources:
+    requests: {cpu: 100m, memory: 256Mi}
+    limits: {memory: 1Gi}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- if has .kind (list "index" "query") }}
+{{- with .workload.initContainers }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Where pods may run. */ -}}
+{{- define "penstock.placement" -}}
+{{- $w := .workload -}}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets: {{- range . }}
+  - name: {{ . | quote }}
+  {{- end }}
+{{- end }}
+{{- range $name := list "priorityClassName" "dnsPolicy" }}
+{{- with get $w $name }}
+{{ $name }}: {{ . | quote }}
+{{- end }}
+{{- end }}
+{{- range $name := list "nodeSelector" "affinity" "hostAliases" "dnsConfig" }}
+{{- with get $w $name }}
+{{ $name }}: {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+{{- $taint := and (ne $w.model.accelerator "cpu") $w.gpu.taint }}
+{{- if or $w.tolerations $taint }}
+tolerations:
+  {{- if $taint }}
+  - {key: {{ $w.gpu.taint }}, operator: Exists, effect: NoSchedule}
+  {{- end }}
+  {{- with $w.tolerations }}{{ toYaml . | nindent 2 }}{{ end }}
+{{- end }}
+{{- end }}
+
+{{- define "penstock.spread" -}}
+{{- $selector := dict "matchLabels" (include "penstock.selector" . | fromYaml) }}
+{{- $constraints := .workload.topologySpreadConstraints }}
+{{- if and .workload.spread (not $constraints) }}
+{{- range list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+{{- $constraints = append $constraints (dict "maxSkew" 1 "topologyKey" . "whenUnsatisfiable" "ScheduleAnyway") }}
+{{- end }}
+{{- end }}
+{{- range $constraints }}
+- {{ toYaml (merge (deepCopy .) (dict "labelSelector" $selector)) | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+
+{{- define "penstock.account" -}}
+{{- .workload.serviceAccount.name | default (include "penstock.name" .root) }}
 {{- end }}
 
 {{- define "penstock.user" -}}
@@ -104,52 +201,10 @@ fsGroupChangePolicy: OnRootMismatch
 seccompProfile: {type: RuntimeDefault}
 {{- end }}
 
-{{- define "penstock.mounts" -}}
-- {name: tmp, mountPath: /tmp}
-{{- if ne .Values.model.source "shipped" }}
-- {name: models, mountPath: /models, readOnly: true}
-{{- end }}
-{{- if eq .Values.model.accelerator "tensorrt" }}
-- {name: engines, mountPath: /engines}
-{{- end }}
-{{- if include "penstock.secret" . }}
-- {name: secrets, mountPath: /etc/penstock/secrets, readOnly: true}
-{{- end }}
-{{- if .Values.secrets.existingTlsSecret }}
-- {name: tls, mountPath: /etc/penstock/tls, readOnly: true}
-{{- end }}
-{{- if .Values.secrets.tokenAudience }}
-- {name: token, mountPath: /var/run/penstock, readOnly: true}
-{{- end }}
-{{- end }}
-
-{{- define "penstock.volumes" -}}
-- {name: tmp, emptyDir: {}}
-{{- if eq .Values.model.source "image" }}
-- name: models
-  image: {reference: {{ required "model.image is the image that holds the bundles" .Values.model.image | quote }}, pullPolicy: IfNotPresent}
-{{- else if eq .Values.model.source "claim" }}
-- name: models
-  persistentVolumeClaim: {claimName: {{ required "model.claim is the claim that holds the bundles" .Values.model.claim | quote }}, readOnly: true}
-{{- end }}
-{{- if eq .Values.model.accelerator "tensorrt" }}
-- name: engines
-  {{- if .Values.model.engineCache.claim }}
-  persistentVolumeClaim: {claimName: {{ .Values.model.engineCache.claim | quote }}}
-  {{- else }}
-  emptyDir: {sizeLimit: {{ .Values.model.engineCache.size | quote }}}
-  {{- end }}
-{{- end }}
-{{- with include "penstock.secret" . }}
-- {name: secrets, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
-{{- end }}
-{{- with .Values.secrets.existingTlsSecret }}
-- {name: tls, secret: {secretName: {{ . | quote }}, defaultMode: 0440}}
-{{- end }}
-{{- with .Values.secrets.tokenAudience }}
-- name: token
-  projected:
-    sources:
-      - serviceAccountToken: {path: token, audience: {{ . | quote }}, expirationSeconds: 3600}
-{{- end }}
+{{- define "penstock.security" -}}
+allowPrivilegeEscalation: false
+readOnlyRootFilesystem: true
+runAsNonRoot: true
+capabilities: {drop: [ALL]}
+seccompProfile: {type: RuntimeDefault}
 {{- end }}

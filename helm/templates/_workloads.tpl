@@ -1,0 +1,92 @@
+{{- /* What a worker may say for itself, over what index or query say, over what the values say for all. */ -}}
+{{- define "penstock.shared" -}}
+{{- pick .Values "model" "gpu" "strategy" "deploymentAnnotations" "podLabels" "podAnnotations" "nodeSelector" "tolerations" "affinity"
+    "priorityClassName" "spread" "topologySpreadConstraints" "disruptionBudget" "extraEnv" "extraEnvFrom" "extraVolumes"
+    "extraVolumeMounts" "initContainers" "extraContainers" "hostAliases" "dnsPolicy" "dnsConfig" "serviceAccount" | toYaml }}
+{{- end }}
+
+{{- /* Every Deployment of workers by its component, whole: with `kind`, and `settings` that are all of its own. */ -}}
+{{- define "penstock.workloads" -}}
+{{- $all := dict }}
+{{- if .Values.index.enabled }}
+{{- range $name, $own := default (dict "documents" dict) .Values.index.streams }}
+{{- $_ := set $all (printf "index-%s" $name) (include "penstock.workload" (dict "root" $ "kind" "index" "own" $own) | fromYaml) }}
+{{- end }}
+{{- end }}
+{{- if .Values.query.enabled }}
+{{- range $name, $own := default (dict "" dict) .Values.query.deployments }}
+{{- $_ := set $all (printf "query-%s" $name | trimSuffix "-") (include "penstock.workload" (dict "root" $ "kind" "query" "own" $own) | fromYaml) }}
+{{- end }}
+{{- end }}
+{{- toYaml $all }}
+{{- end }}
+
+{{- /* (dict "root" $ "kind" "index"|"query" "own" $values) */ -}}
+{{- define "penstock.workload" -}}
+{{- $of := get .root.Values .kind }}
+{{- $own := deepCopy (.own | default dict) }}
+{{- $made := include "penstock.shared" .root | fromYaml }}
+{{- $made = mergeOverwrite $made (deepCopy (omit $of "enabled" "streams" "deployments" "settings")) (omit $own "settings") }}
+{{- $settings := mergeOverwrite (deepCopy (.root.Values.settings | default dict)) (deepCopy ($of.settings | default dict)) ($own.settings | default dict) }}
+{{- $drain := (get $settings .kind | default dict).drain_timeout_s | default 25 | int }}
+{{- $pause := ternary 5 0 (eq .kind "query") }}
+{{- $grace := $made.terminationGracePeriodSeconds | int | default (add $drain $pause 10 | int) }}
+{{- if le $grace (add $drain $pause | int) }}
+{{- fail (printf "%s: terminationGracePeriodSeconds is %d, and a worker may take %d s to drain (settings.%s.drain_timeout_s) after %d s in which it is still found: it would be killed before" .kind $grace $drain .kind $pause) }}
+{{- end }}
+{{- toYaml (mergeOverwrite $made (dict "kind" .kind "settings" $settings "terminationGracePeriodSeconds" $grace "pause" $pause)) }}
+{{- end }}
+
+{{- /* The collection that a workload fills or searches. */ -}}
+{{- define "penstock.collection" -}}
+{{- (.settings.qdrant | default dict).collection | default "documents" }}
+{{- end }}
+
+{{- /* The component that fills what a query workload searches; fails where there is none. (dict "root" $ "workload" $w "name" component) */ -}}
+{{- define "penstock.filledBy" -}}
+{{- $searched := include "penstock.collection" .workload }}
+{{- $found := list }}
+{{- range $component, $one := include "penstock.workloads" .root | fromYaml }}
+{{- if and (eq $one.kind "index") (eq $searched (include "penstock.collection" $one)) }}{{ $found = append $found $component }}{{ end }}
+{{- end }}
+{{- if not $found }}{{ fail (printf "no stream of index.streams fills collection %q, which %s searches: set settings.qdrant.collection there" $searched .name) }}{{ end }}
+{{- first $found }}
+{{- end }}
+
+{{- /* How a Deployment goes over to new pods. (dict "root" $ "workload" $w "replicas" now) */ -}}
+{{- define "penstock.strategy" -}}
+{{- if .workload.strategy }}{{ toYaml .workload.strategy }}
+{{- else if eq .workload.model.accelerator "cpu" }}{type: RollingUpdate, rollingUpdate: {maxSurge: 1, maxUnavailable: 0}}
+{{- else if gt (int .replicas) 1 }}{type: RollingUpdate, rollingUpdate: {maxSurge: 0, maxUnavailable: 1}}
+{{- else }}{type: Recreate}
+{{- end }}
+{{- end }}
+
+{{- /* How many pods there are, where something else scales them: none said, unless the cluster tells of some.
+(dict "root" $ "name" deployment) */ -}}
+{{- define "penstock.present" -}}
+{{- $found := lookup "apps/v1" "Deployment" .root.Release.Namespace .name }}
+{{- if $found }}{{ $found.spec.replicas }}{{ end }}
+{{- end }}
+
+{{- /* Ports that workloads reach at the addresses of a setting. (dict "root" $ "what" "kafka"|"qdrant"|"trace"|"registry"|"fetch") */ -}}
+{{- define "penstock.ports" -}}
+{{- $ports := dict }}
+{{- $what := .what }}
+{{- range $_, $one := include "penstock.workloads" .root | fromYaml }}
+{{- $of := get $one.settings $what | default dict }}
+{{- $urls := list }}
+{{- if eq $what "kafka" }}{{ $urls = splitList "," ($of.bootstrap_servers | default "localhost:9092") }}
+{{- else if eq $what "qdrant" }}{{ $_ := set $ports ($of.grpc_port | default 6334 | int | toString) true }}
+{{- else if eq $what "trace" }}{{ with $of.endpoint }}{{ $urls = list . }}{{ end }}
+{{- else if eq $what "registry" }}{{ with $of.url }}{{ $urls = splitList "," . }}{{ end }}
+{{- else if eq $one.model.source "fetch" }}{{ $urls = append (compact (list $one.model.fetch.embedding $one.model.fetch.reranker)) "http://any" }}
+{{- end }}
+{{- range $urls }}
+{{- $url := urlParse (ternary . (printf "kafka://%s" .) (contains "://" .) | trim) }}
+{{- $default := dict "http" "80" "kafka" "9092" }}
+{{- $_ := set $ports (regexFind "[0-9]+$" (regexFind ":[0-9]+$" $url.host) | default (get $default $url.scheme | default "443")) true }}
+{{- end }}
+{{- end }}
+{{- keys $ports | sortAlpha | join "," }}
+{{- end }}
