@@ -28,7 +28,7 @@ from penstock.index.stages import IndexWork, Prepare, completer
 from penstock.observe.live import Reporter
 from penstock.settings import IndexSettings
 from penstock.stream.pipeline import StageFailed
-from penstock.stream.worker import cut
+from penstock.stream.worker import first_of
 
 CHUNKS = Chunker(WordTokenizer(), ChunkRules(16, 4, title=True, prompt="", most=6))
 SMALL = IndexSettings(batch_bytes=200, drain_timeout_s=5.0)
@@ -367,6 +367,30 @@ def test_a_stop_finishes_what_is_in_hand() -> None:
     assert len(store.points) == source.committed[Partition("documents", 0)] == 50
 
 
+def test_a_stop_throws_no_work_away_however_slow_the_model_is() -> None:
+    source, store, stop = MemorySource(once=False, most=1000), MemoryStore(), threading.Event()
+    for n in range(1000):
+        source.append(str(n).encode(), body(str(n), " ".join(f"word{i}" for i in range(30))))
+    seen = []
+
+    class Slow(HashEmbedder):
+        def embed(self, texts: Sequence[Sequence[int]]) -> Vector:
+            seen.append(len(texts))
+            if len(seen) == 12:
+                stop.set()
+            time.sleep(0.003 * sum(map(len, texts)))
+            return super().embed(texts)
+
+    stream, quick = Stream(source, MemoryDeadLetters(), DocumentRules()), IndexSettings(drain_timeout_s=2.0)
+    whole = Chunker(WordTokenizer(), ChunkRules(64, 4, title=True, prompt="", most=6))
+    worker = IndexWorker(quick, stream, unchanging, store, whole, 1, Slow())
+    stopping = threading.Timer(0, stop.wait)
+    stopping.start()
+    worker.run(stop)
+    assert 0 < sum(seen) < 1000
+    assert source.committed[Partition("documents", 0)] == len(store.points) == sum(seen)
+
+
 def test_while_the_pipe_is_full_the_source_is_held_and_still_asked() -> None:
     source, store, gate = MemorySource(most=1), MemoryStore(), threading.Event()
     for n in range(12):
@@ -425,8 +449,10 @@ def test_a_revoked_partition_is_not_committed() -> None:
 RECORDS = st.lists(st.tuples(st.integers(0, 2), st.integers(0, 50)), max_size=20)
 
 
-@given(RECORDS, st.integers(1, 100))
-def test_slices_keep_the_records_and_each_commits_exactly_what_is_done(shape: list[tuple[int, int]], most: int) -> None:
+@given(RECORDS, st.integers(1, 100), st.floats(0.1, 10))
+def test_slices_keep_the_records_and_each_commits_exactly_what_is_done(
+    shape: list[tuple[int, int]], most: int, most_s: float
+) -> None:
     counts: Counter[int] = Counter()
     records = []
     for partition, size in shape:
@@ -434,14 +460,19 @@ def test_slices_keep_the_records_and_each_commits_exactly_what_is_done(shape: li
         counts[partition] += 1
     markers = {Partition("t", 9): Position(4, 1)}
     positions = {Partition("t", p): Position(n + 2, 1) for p, n in counts.items()} | markers
-    slices = list(cut(Batch(tuple(records), positions), most))
+    slices: list[Batch] = []
+    rest: Batch | None = Batch(tuple(records), positions)
+    while rest is not None:
+        one, rest = first_of(rest, most, lambda record: len(record.value or b"") / 10, most_s)
+        slices.append(one)
     assert [r for one in slices for r in one.records] == records
     done: dict[Partition, int] = {}
     for one in slices:
-        assert len(one.records) <= 1 or sum(len(r.value or b"") for r in one.records) <= most
+        size = sum(len(r.value or b"") for r in one.records)
+        assert len(one.records) <= 1 or (size <= most and size / 10 <= most_s + 1e-9)
         done |= {partition: position.offset for partition, position in one.positions.items()}
-        rest = records[sum(len(s.records) for s in slices[: slices.index(one) + 1]) :]
-        assert all(done.get(r.partition, 0) <= r.offset for r in rest)
+        left = records[sum(len(s.records) for s in slices[: slices.index(one) + 1]) :]
+        assert all(done.get(r.partition, 0) <= r.offset for r in left)
     assert done == {partition: position.offset for partition, position in positions.items()}
 
 

@@ -38,6 +38,7 @@ from penstock.observe.log import NamedOnce, log, traces_lost
 from penstock.observe.watch import Watch
 from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, RegistrySettings, Settings
 from penstock.stream.breaker import Breaker
+from penstock.stream.pace import Pace
 from penstock.stream.pipeline import Stage
 
 INVALID_WINDOW = 1000
@@ -147,6 +148,8 @@ class IndexWorker:
             turned=self.monitor.health.turn,
             lag=watch.lag,
             ask_s=ASK_S,
+            pace=Pace(),
+            together=LOOKED_AT if self.stream.rules.maps else 0,
         ).run(stop, bar=bar)
 
     def _breaker(self) -> Breaker:

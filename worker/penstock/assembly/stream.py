@@ -22,6 +22,7 @@ from penstock.observe.live import Reporter
 from penstock.observe.log import log, outage
 from penstock.observe.watch import Watch
 from penstock.settings import KafkaSettings
+from penstock.stream.pace import Pace
 from penstock.stream.pipeline import Pipeline, Stage
 from penstock.stream.retry import Retry, backoff
 from penstock.stream.worker import CLOSE_SHARE, StreamWorker
@@ -74,7 +75,7 @@ class Loop(Generic[W]):
     """A source's records through a pipeline, with a live line or sums in the log.
 
     ``stages`` makes them, given the retries of their services, which end with the pipeline. ``begin`` makes of a batch
-    what goes through it, cut to ``batch_bytes``. ``started`` hears of the pipeline, ``finished`` of every batch that is
+    what goes through it, cut as in StreamWorker. ``started`` hears of the pipeline, ``finished`` of every batch that is
     done, ``turned`` of every turn, ``retried`` of every call of a service that is made again, by the service's name.
     ``outcomes`` are those that a record can have; ``lag`` says how many records are left where the source has no end;
     while nothing comes, an empty batch goes through the stages every ``ask_s``.
@@ -92,6 +93,8 @@ class Loop(Generic[W]):
     retried: Callable[[str], None] = lambda _: None
     turned: Callable[[], None] = lambda: None
     lag: Callable[[], int | None] = lambda: None
+    pace: Pace | None = None
+    together: int = 0
     ask_s: float = math.inf
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
@@ -119,6 +122,8 @@ class Loop(Generic[W]):
                 ending=lambda: log.info("draining", stopped=stop.is_set()),
                 turned=self.turned,
                 ask_s=self.ask_s,
+                pace=self.pace,
+                together=self.together,
             ).run(stop)
         return reporter
 

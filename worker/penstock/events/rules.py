@@ -59,6 +59,11 @@ class DocumentRules:
         """Those of a topic."""
         return self.own.get(topic, self)
 
+    @property
+    def maps(self) -> bool:
+        """Whether ids are looked for where somebody said they would be, in any topic."""
+        return self.mapping is not None or any(rules.maps for rules in self.own.values())
+
     def asking(self, registry: Registry | None) -> "DocumentRules":
         """The same, for all topics, with another registry."""
         own = {topic: replace(rules, registry=registry) for topic, rules in self.own.items()}

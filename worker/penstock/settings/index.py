@@ -77,7 +77,8 @@ class IndexSettings(Group):
     stop_at_invalid_share: Annotated[float, Field(ge=0, le=1)] = 0.0
     """End when that share of the latest 1,000 records of a topic cannot be decoded. 0: never."""
     batch_bytes: Count = 2_000_000
-    """A poll is cut into batches of about so many bytes."""
+    """A poll is cut into batches of at most about so many bytes, and of as many seconds of work as drain_timeout_s has
+    room for, by the measured speed of the model."""
     max_event_bytes: Count = 4_000_000
     """Larger values become dead letters."""
     max_metadata_bytes: Count = 65_536
