@@ -19,6 +19,7 @@ sys.path.insert(0, str(HERE.parent / "worker"))
 from penstock.commands import app as command_line  # noqa: E402
 from penstock.commands import main as _every_command  # noqa: E402, F401
 from penstock.observe.index_metrics import IndexMetrics  # noqa: E402
+from penstock.observe.lag_metrics import LagMetrics  # noqa: E402
 from penstock.observe.metrics import Metrics  # noqa: E402
 from penstock.observe.query_metrics import QueryMetrics  # noqa: E402
 from penstock.observe.watch import Watch  # noqa: E402
@@ -56,24 +57,28 @@ def _group(name: str) -> type[BaseModel]:
 
 
 def metrics_page() -> str:
-    """Every metric of both workers, each where it is told."""
-    index, query, both = IndexMetrics("documents"), QueryMetrics(), Metrics()
-    for metrics in (index, query, both):
+    """Every metric of all workers, each where it is told."""
+    index, query, lag, every = IndexMetrics(["documents"]), QueryMetrics(), LagMetrics(), Metrics()
+    for metrics in (index, query, every):
         metrics.models([])
         metrics.gpu(lambda: (0.0, 0.0, 0.0))
     index.watch(Watch(), {}, {})
     query.watch({})
-    shared = dict(_families(both.registry))
+    query.follow(Watch())
+    shared = dict(_families(every.registry))
     about = (
-        "The query worker answers `/metrics` on its own port, the index worker on `PENSTOCK_MONITOR__PORT`. "
-        "[Operating](../operating.md) says what to watch and which alerts there are.\n"
+        "The query worker answers `/metrics` on its own port, the index worker and the lag exporter on "
+        "`PENSTOCK_MONITOR__PORT`: as plain text, or as OpenMetrics with exemplars for who asks for that. "
+        "[Operating](../operating.md) says what to watch and which alerts there are. Beside these all tell of their "
+        "process (`process_resident_memory_bytes`, `process_cpu_seconds_total`, …) and of Python's garbage collector.\n"
     )
     return "".join(
         (
             f"# Metrics\n\n{NOTICE}\n{about}",
             _metrics_table("Index worker", {n: r for n, r in _families(index.registry) if n not in shared}),
             _metrics_table("Query worker", {n: r for n, r in _families(query.registry) if n not in shared}),
-            _metrics_table("Both", shared),
+            _metrics_table("Lag exporter", {n: r for n, r in _families(lag.registry) if n not in shared}),
+            _metrics_table("All", shared),
         )
     )
 
@@ -87,6 +92,8 @@ def _families(registry: CollectorRegistry) -> Iterator[tuple[str, str]]:
     collectors: list[Any] = list(registry._collector_to_names)
     for collector in collectors:
         for family in collector.collect():
+            if not family.name.startswith("penstock_"):
+                continue  # of the process, by the machine that it runs on
             labels = getattr(collector, "_labelnames", ()) or getattr(family, "_labelnames", ())
             name = f"{family.name}_total" if family.type == "counter" else family.name
             named = ", ".join(f"`{label}`" for label in labels)

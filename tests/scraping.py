@@ -14,7 +14,7 @@ import httpx
 
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.conftest import running, unavailable, wait_until
-from tests.workers import environment, worker
+from tests.workers import Worker, environment, worker
 
 
 def variables(kafka: KafkaSettings, bundle: Path, **more: object) -> dict[str, str]:
@@ -46,6 +46,16 @@ def monitored(
 
 
 @contextmanager
+def exporting(env: Mapping[str, str], *options: str) -> Iterator[tuple[Worker, httpx.Client]]:
+    """A lag exporter that asks often."""
+    with (
+        worker("lag-exporter", "--every-s", "0.2", *options, env=env) as started,
+        started.client("monitored") as client,
+    ):
+        yield started, client
+
+
+@contextmanager
 def searching(env: Mapping[str, str]) -> Iterator[httpx.Client]:
     """A query worker, as its client; its metrics are where its searches are."""
     own = {name: value for name, value in env.items() if name != "PENSTOCK_MONITOR__PORT"}
@@ -63,18 +73,25 @@ def value(client: httpx.Client, series: str) -> float:
 def prometheus(
     folder: Path, ports: Mapping[str, int], rules: Mapping[str, object] | None = None
 ) -> Iterator[httpx.Client]:
-    """Scrapes the workers every second, with a port per component; ``rules`` are looked at as often."""
+    """Scrapes the workers every second, with a port per component; ``rules`` are looked at as often.
+
+    Labels are those that the chart gives to a release named release.
+    """
     if (binary := shutil.which("prometheus")) is None:
         unavailable("no prometheus: it is a package of Debian's")
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-    targets = [{"targets": [f"127.0.0.1:{one}"], "labels": {"component": name}} for name, one in ports.items()]
+    of = {"namespace": "default", "release": "release"}
+    targets = [
+        {"targets": [f"127.0.0.1:{one}"], "labels": {**of, "component": name, "pod": name}}
+        for name, one in ports.items()
+    ]
     (folder / "rules.yaml").write_text(json.dumps(rules or {"groups": []}))
     config = {"global": {"scrape_interval": "1s", "evaluation_interval": "1s"}, "rule_files": ["rules.yaml"],
               "scrape_configs": [{"job_name": "penstock", "static_configs": targets}]}  # fmt: skip
     (folder / "prometheus.yaml").write_text(json.dumps(config))
     command = [str(binary), f"--config.file={folder}/prometheus.yaml", f"--storage.tsdb.path={folder}/data",
-               f"--web.listen-address=127.0.0.1:{port}"]  # fmt: skip
+               f"--web.listen-address=127.0.0.1:{port}", "--enable-feature=exemplar-storage"]  # fmt: skip
     with running(command, stderr=subprocess.DEVNULL), httpx.Client(base_url=f"http://127.0.0.1:{port}") as client:
         wait_until(lambda: ready(client))
         yield client

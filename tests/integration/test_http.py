@@ -887,6 +887,7 @@ def test_metrics_count_requests_steps_and_batches(here: ServedWorker) -> None:
         'penstock_query_batches_total{step="embed"} 1.0',
         'penstock_query_batch_items_total{step="rerank"} 3.0',
         "penstock_query_under_way 0.0",
+        'penstock_query_seconds_count{endpoint="search"} 1.0',  # what the client did wrong is no time of ours
     ):
         assert line in text
 

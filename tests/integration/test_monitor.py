@@ -5,13 +5,15 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import closing
 from pathlib import Path
 
+from penstock.adapters.kafka.connection import connect_producer
 from penstock.settings import QdrantSettings
 from tests.broker import Broker
 from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import document, new_topic, produce, read_all
-from tests.scraping import monitored, prometheus, searching, shows, stored_in, value, variables
+from tests.scraping import exporting, monitored, prometheus, searching, shows, stored_in, value, variables
 from tests.workers import PENSTOCK
 
 
@@ -28,7 +30,8 @@ def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
         wait_until(lambda: value(client, "penstock_index_lag_records") == 0)
         assert value(client, "penstock_index_lag_seconds") == 0
         assert value(client, "penstock_index_freshness_seconds_count") == 50
-        assert value(client, 'penstock_index_freshness_seconds_bucket{le="60.0"') == 50
+        bucket = 'penstock_index_freshness_seconds_bucket{{kind="{}",le="60.0"'
+        assert sum(max(0.0, value(client, bucket.format(kind))) for kind in ("live", "backlog")) == 50
         assert value(client, 'penstock_index_commits_total{result="done"}') >= 1
         assert value(client, 'penstock_index_rebalances_total{event="assigned"}') == 1
         assert value(client, 'penstock_model_info{precision="fp32",provider="cpu"') == 1
@@ -38,11 +41,30 @@ def test_a_worker_tells_how_fresh_and_how_far_behind_it_is(
         assert process.wait(30) == 0
 
 
+def test_what_lay_on_the_topic_before_is_told_apart_from_what_comes(
+    broker: str, qdrant_process: QdrantSettings, minilm: Path
+) -> None:
+    topic = new_topic(broker, partitions=2)
+    produce(topic, [document(f"old/{n}") for n in range(20)])
+    with monitored(variables(topic, minilm, **stored_in(qdrant_process, topic.topic))) as (_, client):
+        backlog, live = (f'penstock_index_freshness_seconds_count{{kind="{kind}"' for kind in ("backlog", "live"))
+        wait_until(lambda: value(client, backlog) == 20)
+        produce(topic, [document(f"new/{n}") for n in range(7)])
+        wait_until(lambda: value(client, live) == 7)
+        assert value(client, backlog) == 20
+
+
 def panels(name: str) -> dict[str, list[str]]:
-    """The expressions of a dashboard's panels."""
+    """The expressions of a dashboard's panels, of all that its variables can choose."""
     board = json.loads((ROOT / "helm/monitoring" / f"{name}.json").read_text())
-    exprs = {panel["title"]: [target["expr"] for target in panel["targets"]] for panel in board["panels"]}
-    return {title: [expr.replace("$__rate_interval", "30s") for expr in given] for title, given in exprs.items()}
+    chosen = {one["name"]: one["allValue"] for one in board["templating"]["list"] if "allValue" in one}
+
+    def filled(expr: str) -> str:
+        for variable, choice in {"__rate_interval": "30s", **chosen}.items():
+            expr = expr.replace(f"${variable}", choice)
+        return expr
+
+    return {panel["title"]: [filled(target["expr"]) for target in panel["targets"]] for panel in board["panels"]}
 
 
 SHIPPED = ROOT / "worker/penstock/data/models"
@@ -57,7 +79,8 @@ def test_a_real_prometheus_fills_every_panel_of_the_index_dashboard(
     store = stored_in(qdrant_process, topic.topic)
     with (
         monitored(variables(topic, minilm, **store)) as (_, worker),
-        prometheus(tmp_path, {"index": worker.base_url.port or 0}) as scraped,
+        exporting(variables(topic, minilm)) as (_, lag),
+        prometheus(tmp_path, {"index": worker.base_url.port or 0, "lag-exporter": lag.base_url.port or 0}) as scraped,
     ):
         wait_until(lambda: worker.get("/readyz").status_code == 200)
         wait_until(lambda: bool(shows(scraped, "penstock_build_info")))
@@ -101,6 +124,30 @@ def test_a_real_prometheus_fills_every_panel_of_the_query_dashboard(
             return filled >= expected
 
         wait_until(all_filled)
+
+
+TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
+
+
+def test_a_real_prometheus_keeps_the_trace_of_a_record_that_was_slow_to_be_searchable(
+    broker: str, qdrant_process: QdrantSettings, minilm: Path, tmp_path: Path
+) -> None:
+    topic = new_topic(broker)
+    env = variables(topic, minilm, **stored_in(qdrant_process, topic.topic), TRACE__ENDPOINT="http://127.0.0.1:9/")
+    with monitored(env) as (_, worker), prometheus(tmp_path, {"index": worker.base_url.port or 0}) as scraped:
+        wait_until(lambda: bool(shows(scraped, "penstock_build_info")))
+        key, body = document("doc")
+        with closing(connect_producer(topic)) as producer:
+            header = ("traceparent", f"00-{TRACE}-00f067aa0ba902b7-01".encode())
+            producer.send(topic.topic, key=key.encode(), value=body, headers=[header])
+            producer.flush()
+
+        def traces() -> set[str]:
+            asked = {"query": "penstock_index_freshness_seconds_bucket", "start": "0", "end": str(time.time() + 60)}
+            found = scraped.get("/api/v1/query_exemplars", params=asked).json()["data"]
+            return {exemplar["labels"]["trace_id"] for series in found for exemplar in series["exemplars"]}
+
+        wait_until(lambda: traces() == {TRACE})
 
 
 def test_a_worker_without_qdrant_is_alive_but_not_ready(broker: str, minilm: Path) -> None:

@@ -19,11 +19,12 @@ from penstock.core.records import Place
 from penstock.demo import corpus
 from penstock.settings import KafkaSettings, QdrantSettings
 from tests.broker import Broker
+from tests.conftest import wait_until
 from tests.integration.test_cli import one_line
 from tests.integration.test_query import answers, query_worker
 from tests.kafka_tools import committed, document, new_topic, produce, read_all
-from tests.scraping import stored_in
-from tests.workers import penstock
+from tests.scraping import exporting, stored_in, value
+from tests.workers import environment, penstock
 
 
 class Right(NamedTuple):
@@ -49,6 +50,9 @@ FOLLOW = (
     Right(ResourceType.GROUP, "{}", ACLOperation.DESCRIBE),
 )
 """What ``after`` needs beside, on the documents' topic and the index workers' group."""
+
+EXPORTER = (Right(ResourceType.TOPIC, "{}", ACLOperation.READ), Right(ResourceType.GROUP, "{}", ACLOperation.DESCRIBE))
+"""``penstock lag-exporter``; it reads a record for its time."""
 
 SETUP = tuple(
     Right(ResourceType.TOPIC, name, operation)
@@ -155,6 +159,24 @@ def test_a_query_worker_needs_four_rights_and_two_to_follow(
         produce(queries, [("q", json.dumps(body | {"id": "q"}).encode())])
         assert len(answers(queries, f"{queries.topic}.replies", 3)) == 3
         assert worker.stop() == 0
+
+
+def test_the_lag_exporter_needs_two_rights(own_broker: Broker) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, EXPORTER)
+    with exporting(environment(None, MONITOR__PORT=0, **login(own_broker, kafka))) as (_, client):
+        wait_until(lambda: value(client, "penstock_lag_records") == 2)
+        assert value(client, "penstock_lag_seconds") > 0
+
+
+@pytest.mark.parametrize("missing", range(len(EXPORTER)))
+def test_the_lag_exporter_without_one_of_them_says_so(own_broker: Broker, tmp_path: Path, missing: int) -> None:
+    kafka = with_topics(own_broker)
+    grant(kafka, [right for n, right in enumerate(EXPORTER) if n != missing])
+    grant(kafka, [Right(ResourceType.TOPIC, "{}", ACLOperation.DESCRIBE)])
+    variables = login(own_broker, kafka) | {"MONITOR__PORT": 0}
+    said = one_line(penstock(tmp_path, "lag-exporter", variables=variables), 2)
+    assert f"{EXPORTER[missing].kind.name.title()}AuthorizationFailedError" in said
 
 
 def test_setup_needs_to_see_and_make_its_topics(own_broker: Broker, tmp_path: Path) -> None:

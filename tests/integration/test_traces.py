@@ -1,6 +1,7 @@
 """Traces of both workers, as a collector receives them."""
 
 import json
+import re
 import socket
 import subprocess
 import sys
@@ -91,6 +92,8 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
             assert refused.status_code == 400
             names = ("POST /v1/search", f"process {queries.topic}")
             wait_until(lambda: all(len(named(came, name)) == 2 for name in names))
+            told = query.get("/metrics", headers={"accept": "application/openmetrics-text;version=1.0.0"}).text
+            assert kept(told, "penstock_query_seconds") == {"search": {TRACE}, "topic": {TRACE}}
             process.terminate()
             assert process.stderr is not None
             letters = [line for line in map(json.loads, process.stderr) if line["event"] == "dead_letter"]
@@ -106,6 +109,15 @@ def test_batches_are_linked_to_their_producers_and_answers_belong_to_their_calle
         assert {"embed", "retrieve"} <= steps
         assert {text(span, "error.type") for span in spans if span.status.code == Status.STATUS_CODE_ERROR} == errors
         assert all(span.end_time_unix_nano > span.start_time_unix_nano for span in spans)
+
+
+def kept(told: str, histogram: str) -> dict[str, set[str]]:
+    """Trace ids of its exemplars, by endpoint."""
+    found: dict[str, set[str]] = {}
+    lines = rf'^{histogram}_bucket{{endpoint="(\w+)".* # {{trace_id="(\w+)"}}'
+    for endpoint, trace in re.findall(lines, told, re.MULTILINE):
+        found.setdefault(endpoint, set()).add(trace)
+    return found
 
 
 def named(came: dict[str, list[Span]], name: str) -> list[Span]:

@@ -1,7 +1,7 @@
-"""Health, metrics and traces of the index worker, and the port that they are served on."""
+"""Health, metrics and traces of the index worker."""
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -9,19 +9,16 @@ from typing import Any
 from penstock import observe
 from penstock.adapters.nvml import Gpu
 from penstock.assembly.models import EmbeddingModel
+from penstock.assembly.serve import served
 from penstock.core.work import Work
 from penstock.observe.health import Health
 from penstock.observe.index_metrics import IndexMetrics
-from penstock.observe.log import log
-from penstock.observe.metrics import CONTENT_TYPE, Metrics, ModelInfo
+from penstock.observe.metrics import Metrics, ModelInfo
 from penstock.observe.page import assembled
 from penstock.observe.spans import NoTracer, Tracer, batch_span
 from penstock.observe.watch import Watch
-from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.settings import MonitorSettings
 from penstock.stream.pipeline import Pipeline, StageTimer
-
-LEAVE_S = 1.0
 
 FRESHNESS = Path(observe.__file__).parent / "static"
 
@@ -41,7 +38,7 @@ class Monitor:
         """For a worker that reads these topics; nothing is served yet."""
         metrics = IndexMetrics(topics)
         page = assembled(FRESHNESS, "freshness", ["freshness"])
-        health = Health(settings.stall_s, settings.hang_s, lambda: (metrics.text(), CONTENT_TYPE), page=page)
+        health = Health(settings.stall_s, settings.hang_s, metrics.exposed, page=page)
         return cls(metrics, health, tracer=tracer or NoTracer())
 
     def loaded(self, model: EmbeddingModel) -> None:
@@ -64,29 +61,17 @@ class Monitor:
 
     def finished(self, work: Work) -> None:
         """A batch is done: counted and, if somebody collects traces, told as a span."""
-        self.metrics.batch(work)
-        if isinstance(self.tracer, NoTracer):
+        traced = not isinstance(self.tracer, NoTracer)
+        self.metrics.batch(work, traced=traced)
+        if not traced:
             return  # nobody waits for what it costs to look through all headers
         outcomes = {str(outcome): count for outcome, count in work.outcomes.items()}
         if span := batch_span(work.batch.records, work.stages, outcomes):
             self.tracer.emit(span)
 
-    @contextmanager
-    def served(self, settings: MonitorSettings) -> Iterator[None]:
+    def served(self, settings: MonitorSettings) -> AbstractContextManager[None]:
         """Answer on the port, if there is to be one; raises Misconfigured where it cannot be had."""
-        if settings.port is None:
-            yield
-            return
-        event_loop = EventLoopThread()
-        try:
-            server = HttpServer(event_loop, self.health, settings.host, settings.port, LEAVE_S)
-            log.info("monitored", host=settings.host, port=server.port)
-            try:
-                yield
-            finally:
-                server.close()
-        finally:
-            event_loop.close()
+        return served(self.health, settings)
 
 
 def count_models(metrics: Metrics, models: list[ModelInfo]) -> None:

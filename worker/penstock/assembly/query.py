@@ -214,7 +214,7 @@ def _follow_topic(
 ) -> None:
     rules = QueryRules(service.limits, query.replies, query.tenant_from, query.tenant, query.tenant_header)
     watch = Watch()
-    service.metrics.lag = watch.lag
+    service.metrics.follow(watch)
     with ExitStack() as opened:
         topics = partial(_open_topics, kafka, rules, watch, once=once)
         source, letters, replies, known = Retries(stop).of("kafka").call(topics)

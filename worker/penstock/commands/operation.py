@@ -1,4 +1,4 @@
-"""For whoever runs Penstock: ``penstock setup | probe | size``."""
+"""For whoever runs Penstock: ``penstock setup | probe | size | lag-exporter``."""
 
 import json
 import threading
@@ -97,3 +97,29 @@ def size(
     typer.echo(f"{needed.catch_up_s / 60:,.0f} minutes to catch up after an hour's outage")
     if documents:
         typer.echo(f"{needed.memory_bytes / GIB:,.1f} GiB in Qdrant for the vectors and their graph")
+
+
+@app.command(
+    "lag-exporter",
+    rich_help_panel=OPERATION,
+    epilog="Examples: `PENSTOCK_MONITOR__PORT=9465 penstock lag-exporter` · "
+    "`PENSTOCK_MONITOR__PORT=9465 penstock lag-exporter --watch another-group=documents --every-s 5`",
+)
+def export_lag(
+    watch: Annotated[
+        list[str] | None,
+        typer.Option("--watch", metavar="GROUP=TOPIC", help="Another group, and what it reads; may be repeated."),
+    ] = None,
+    every_s: Annotated[float, typer.Option(min=0.1, max=30, help="How often Kafka is asked, in seconds.")] = 15.0,
+) -> None:
+    """Serve to Prometheus how far consumer groups are behind, seen from outside: also while no worker runs.
+
+    Of PENSTOCK_KAFKA__GROUP on its topics and, where PENSTOCK_QUERY__TOPIC names one, of PENSTOCK_QUERY__GROUP: records
+    that are not committed, the age of the first of them, and how many consumers there are. /metrics, /healthz and
+    /readyz are on PENSTOCK_MONITOR__PORT. It joins no group and commits nothing; its rights are Describe on groups and
+    topics, and Read on topics. Runs until SIGTERM or SIGINT.
+    """
+    settings, stop = load_settings(), stop_on_signals()
+    from penstock.assembly.lag import run_lag_exporter  # noqa: PLC0415  # slow: first what can fail at once
+
+    run_lag_exporter(settings, watch or (), every_s, stop)

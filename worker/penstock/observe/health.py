@@ -21,13 +21,13 @@ class Health:
 
     An outage of a service is no reason for a restart: the loop turns while it waits. One that does not turn is
     stuck, and so is one whose forward pass does not end. ``silent`` tells what has given no sign of life for
-    longest, and how many seconds. ``page`` is at the root, if there is one. ``started`` is set once the models are
-    loaded, ``ready`` once the collection is open, too.
+    longest, and how many seconds. ``metrics`` makes body and content type from an Accept header. ``page`` is at the
+    root, if there is one. ``started`` is set once the models are loaded, ``ready`` once the collection is open, too.
     """
 
     stall_s: float = 45.0
     hang_s: float = 300.0
-    metrics: Callable[[], tuple[bytes, str]] = lambda: (b"", TEXT.decode())
+    metrics: Callable[[str], tuple[bytes, str]] = lambda _: (b"", TEXT.decode())
     clock: Callable[[], float] = time.monotonic
     silent: Callable[[], tuple[str, float]] = lambda: ("", 0.0)
     page: Page | None = None
@@ -48,7 +48,8 @@ class Health:
         self, scope: Any, _: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]
     ) -> None:
         """An ASGI application."""
-        status, body, kind = self.answer(scope["path"])
+        accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
+        status, body, kind = self.answer(scope["path"], accept.decode("latin-1"))
         headers = [(b"content-type", kind), (b"content-length", str(len(body)).encode())]
         if self.page and kind == HTML:
             headers += [
@@ -58,7 +59,7 @@ class Health:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body})
 
-    def answer(self, path: str) -> tuple[int, bytes, bytes]:
+    def answer(self, path: str, accept: str = "") -> tuple[int, bytes, bytes]:
         """Status, body and content type."""
         match path:
             case "/healthz":
@@ -67,7 +68,7 @@ class Health:
                 word, true = ("started", self.started) if path == "/startz" else ("ready", self.ready)
                 return 200 if true else 503, f'{{"{word}":{str(true).lower()}}}'.encode(), JSON
             case "/metrics":
-                body, kind = self.metrics()
+                body, kind = self.metrics(accept)
                 return 200, body, kind.encode()
             case "/" if self.page:
                 return 200, self.page.html.encode(), HTML

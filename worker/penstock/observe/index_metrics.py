@@ -9,15 +9,22 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
-from penstock.core.records import Outcome, Record
+from penstock.core.records import OF_DOCUMENTS, Partition, Record
 from penstock.core.work import Work
-from penstock.observe.metrics import SECONDS, Metrics
-from penstock.observe.watch import Watch
+from penstock.observe.metrics import SECONDS, Metrics, lag_families
+from penstock.observe.spans import context_of, exemplar
+from penstock.observe.watch import Watch, kind_of
 
 T = TypeVar("T")
 
 FRESH_S = (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 900, 3600, 14400)
 RECORDS = (1, 3, 10, 30, 100, 300, 1000)
+
+LETTERS = (
+    ("decode", "InvalidEvent"), ("decode", "Unforeseen"), ("chunk", "InvalidEvent"), ("embed", "InvalidEvent"),
+    ("write", "InvalidEvent"), ("write", "Refused"),
+)  # fmt: skip
+"""Who gives up a record, and why."""
 
 
 class IndexMetrics(Metrics):
@@ -41,8 +48,10 @@ class IndexMetrics(Metrics):
         )
         self._chunks = self._counter("chunks", "Chunks of documents, embedded or kept as stored.", "result")
         self._fresh = Histogram(
-            "penstock_index_freshness_seconds", "From a record's time on the topic to when it is done: searchable.",
-            ["topic"], buckets=FRESH_S, registry=self.registry,
+            "penstock_index_freshness_seconds",
+            "From a record's time on the topic to when it is done: searchable. Backlog is what lay in its partition "
+            "when that was assigned; live came later.",
+            ["topic", "kind"], buckets=FRESH_S, registry=self.registry,
         )  # fmt: skip
         self._newest = Gauge(
             "penstock_index_newest_record_timestamp_seconds", "Time of the newest record that is done, since 1970.",
@@ -57,13 +66,25 @@ class IndexMetrics(Metrics):
             "Time of each call of the store: read, upsert, patch, sweep; failed ones are left out.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
+        self._assigned_ends: Callable[[], Mapping[Partition, int]] = dict
+        self._known = set[str]()
         for topic in topics:
-            for outcome in (Outcome.INDEXED, Outcome.DEAD_LETTERED):
-                self._records.labels(topic, outcome.value)
-            self._gaps.labels(topic)
+            self.follow(topic)
 
-    def batch(self, work: Work) -> None:
-        """A batch is done and may be committed."""
+    def follow(self, topic: str) -> None:
+        """From now on it is counted, at nought: what comes first must be a change."""
+        if topic in self._known:
+            return
+        self._known.add(topic)
+        for outcome in OF_DOCUMENTS:
+            self._records.labels(topic, outcome.value)
+        for stage, reason in LETTERS:
+            self._letters.labels(topic, stage, reason)
+        self._gaps.labels(topic)
+        self._fresh.labels(topic, "live")
+
+    def batch(self, work: Work, *, traced: bool = False) -> None:
+        """A batch is done and may be committed; where it is ``traced``, freshness tells its records' trace ids."""
         now_s, records = self._clock(), work.batch.records
         self._batches.observe(len(records))
         for (topic, outcome), count in work.by_topic.items():
@@ -74,19 +95,22 @@ class IndexMetrics(Metrics):
             self._letters.labels(topic, letter.stage, type(letter.error).__name__).inc()
         for gap in work.batch.gaps:
             self._gaps.labels(gap.partition.topic).inc(gap.found - gap.expected)
-        for topic in {record.partition.topic for record in records}:
-            self._timed(topic, [record for record in records if record.partition.topic == topic], now_s)
+        self._timed(records, now_s, traced=traced)
         self._chunks.labels("embedded").inc(work.chunks)
         self._chunks.labels("kept").inc(work.kept)
 
-    def _timed(self, topic: str, records: Sequence[Record], now_s: float) -> None:
-        times_s = [record.timestamp_ms / 1000 for record in records if record.timestamp_ms is not None]
-        if times_s:
-            self._newest_s[topic] = max(self._newest_s.get(topic, 0.0), *times_s)
-            self._newest.labels(topic).set(self._newest_s[topic])
-        fresh = self._fresh.labels(topic)
-        for time_s in times_s:
-            fresh.observe(max(0.0, now_s - time_s))
+    def _timed(self, records: Sequence[Record], now_s: float, *, traced: bool) -> None:
+        ends = self._assigned_ends()
+        for record in records:
+            if record.timestamp_ms is None:
+                continue
+            topic, time_s = record.partition.topic, record.timestamp_ms / 1000
+            self._newest_s[topic] = max(self._newest_s.get(topic, 0.0), time_s)
+            kind = kind_of(record.offset, ends.get(record.partition, 0))
+            trace = exemplar(context_of(record.headers)) if traced else None
+            self._fresh.labels(topic, kind).observe(max(0.0, now_s - time_s), trace)
+        for topic, newest_s in self._newest_s.items():
+            self._newest.labels(topic).set(newest_s)
 
     def store_timed(self, operation: str, call: Callable[[], T]) -> T:
         """A call of the store; what it takes is counted, unless it fails."""
@@ -97,6 +121,8 @@ class IndexMetrics(Metrics):
 
     def watch(self, watch: Watch, busy_s: Mapping[str, float], waited_s: Mapping[str, float]) -> None:
         """Read lag, commits and rebalances here, and the seconds that stages worked and were waited for."""
+        self._assigned_ends = watch.assigned_ends
+        watch.topic = self.follow
         self.registry.register(_Stream(watch, busy_s, waited_s, self._clock))
 
     def _counter(self, name: str, about: str, *labels: str) -> Counter:
@@ -111,18 +137,7 @@ class _Stream(Collector):
 
     @override
     def collect(self) -> Iterator[Metric]:
-        place = ["topic", "partition"]
-        records = GaugeMetricFamily(
-            "penstock_index_lag_records", "Records of a partition that are not committed, as of the latest answer.",
-            labels=place,
-        )  # fmt: skip
-        seconds = GaugeMetricFamily(
-            "penstock_index_lag_seconds", "Age of the oldest record that was read and is not committed.", labels=place
-        )
-        for (topic, number), behind in self._watch.behind(self._clock()).items():
-            records.add_metric([topic, str(number)], behind.records)
-            seconds.add_metric([topic, str(number)], behind.seconds)
-        yield from (records, seconds)
+        yield from lag_families("penstock_index_lag", self._watch.behind(self._clock()))
         yield GaugeMetricFamily(
             "penstock_index_kafka_silent_seconds",
             "Since Kafka last answered a heartbeat of the worker's consumer.",

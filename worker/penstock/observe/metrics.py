@@ -1,20 +1,31 @@
-"""What both workers tell Prometheus: their version, their models, the services they wait for, and the GPU."""
+"""What every worker tells Prometheus: their version, their models, the services they wait for, and the GPU."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, disable_created_metrics, generate_latest
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    PlatformCollector,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.openmetrics import exposition as openmetrics
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from penstock import __version__
 from penstock.core.errors import Unforeseen
-from penstock.core.records import Letter
+from penstock.core.records import Letter, Partition
+from penstock.observe.watch import Lag
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nobody asks for
 
-CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+PLAIN = "text/plain; version=0.0.4; charset=utf-8"
 SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
 
 
@@ -37,6 +48,8 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        for collector in (ProcessCollector, GCCollector, PlatformCollector):
+            collector(registry=self.registry)
         self._info = Gauge(
             "penstock_model_info", "The models that are loaded, and what they really run on; always 1.",
             ["task", "source", "revision", "provider", "precision"], registry=self.registry,
@@ -48,7 +61,7 @@ class Metrics:
             "penstock_retries", "Calls that are made again because a service was away, by service.", ["service"],
             registry=self.registry,
         )  # fmt: skip
-        for service in ("kafka", "qdrant"):  # there from the start: the first of them must be a change
+        for service in ("kafka", "qdrant", "registry"):  # there from the start: the first of them must be a change
             self._retries.labels(service)
         self._unforeseen = Counter(
             "penstock_unforeseen",
@@ -82,8 +95,15 @@ class Metrics:
         self._unforeseen.labels(where).inc()
 
     def text(self) -> bytes:
-        """Everything, as Prometheus reads it."""
+        """Everything, as any Prometheus reads it."""
         return generate_latest(self.registry)
+
+    def exposed(self, accept: str = "") -> tuple[bytes, str]:
+        """Everything and its content type: in OpenMetrics, with exemplars, for who asks for that; else plain text."""
+        if "application/openmetrics-text" in accept:
+            encoded: bytes = openmetrics.generate_latest(self.registry)  # type: ignore[no-untyped-call]
+            return encoded, openmetrics.CONTENT_TYPE_LATEST
+        return self.text(), PLAIN
 
 
 class _Models(Collector):
@@ -121,3 +141,18 @@ class _Gpu(Collector):
         yield GaugeMetricFamily("penstock_gpu_memory_used_bytes", "Memory of the GPU in use, by all processes.", used)
         yield GaugeMetricFamily("penstock_gpu_memory_total_bytes", "Memory of the GPU.", total)
         yield GaugeMetricFamily("penstock_gpu_utilization_ratio", "Share of the last moments it was busy.", busy)
+
+
+def lag_families(name: str, behind: Mapping[Partition, Lag]) -> Iterator[Metric]:
+    """How far a consumer is from the end of each of its partitions."""
+    place = ["topic", "partition"]
+    records = GaugeMetricFamily(
+        f"{name}_records", "Records of a partition that are not committed, as of the latest answer.", labels=place
+    )
+    seconds = GaugeMetricFamily(
+        f"{name}_seconds", "Age of the oldest record that was read and is not committed.", labels=place
+    )
+    for (topic, number), lag in behind.items():
+        records.add_metric([topic, str(number)], lag.records)
+        seconds.add_metric([topic, str(number)], lag.seconds)
+    yield from (records, seconds)

@@ -1,6 +1,7 @@
 """What the query worker tells Prometheus."""
 
 import threading
+import time
 from collections import Counter as Counts
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -12,10 +13,15 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from penstock.core.queries import Answer
-from penstock.core.records import Outcome
-from penstock.observe.metrics import SECONDS, Metrics
+from penstock.core.records import OF_QUERIES, Outcome, Partition, Record
+from penstock.observe.metrics import SECONDS, Metrics, lag_families
+from penstock.observe.spans import context_of, exemplar
+from penstock.observe.watch import Lag, Watch
 
 MOVED = (0, 1, 2, 5, 10, 20, 50, 100)
+WAITED_S = (0.05, 0.1, 0.25, 0.5, 1, 2, 5, 10, 30, 60, 300)
+FAILURES = ("500", "503", "504")
+ENDPOINTS = ("search", "embeddings", "rerank", "overview")
 
 
 class Batcher(Protocol):
@@ -34,6 +40,12 @@ class QueryMetrics(Metrics):
             "penstock_query_requests", "Requests, by endpoint and HTTP status.", ["endpoint", "status"],
             registry=self.registry,
         )  # fmt: skip
+        self._whole = Histogram(
+            "penstock_query_seconds",
+            "From a request's arrival to its answer, by endpoint, what the client did wrong left out; endpoint topic: "
+            "from the record's time on the topic of queries to its answer, or to when that would be too late.",
+            ["endpoint"], buckets=WAITED_S, registry=self.registry,
+        )  # fmt: skip
         self._seconds = Histogram(
             "penstock_query_step_seconds", "Time of each step of a query, waiting included.", ["step"],
             buckets=SECONDS, registry=self.registry,
@@ -50,6 +62,11 @@ class QueryMetrics(Metrics):
             "penstock_query_records", "Queries of the topic: answered, too_late, dead_lettered.", ["outcome"],
             registry=self.registry,
         )  # fmt: skip
+        for outcome in OF_QUERIES:
+            self._records.labels(outcome.value)
+        for endpoint in ENDPOINTS:
+            for status in ("200", *FAILURES):
+                self._requests.labels(endpoint, status)
         self.answered, self._spent_ms, self._lock = 0, Counts[str](), threading.Lock()
         self.lag: Callable[[], int] | None = None
         """Queries on the topic that are not answered, where there is a topic."""
@@ -70,6 +87,20 @@ class QueryMetrics(Metrics):
     def request(self, endpoint: str, status: int) -> None:
         """A request is done."""
         self._requests.labels(endpoint, str(status)).inc()
+
+    def took(self, endpoint: str, seconds: float, traceparent: str = "") -> None:
+        """The whole of it, from arrival; ``traceparent`` is a valid one where it is traced."""
+        self._whole.labels(endpoint).observe(max(0.0, seconds), exemplar(traceparent))
+
+    def took_on_topic(self, record: Record, now_s: float, *, traced: bool = False) -> None:
+        """The query of a record has its answer, or gets none any more; ``now_s`` in seconds since 1970."""
+        if record.timestamp_ms is not None:
+            self.took("topic", now_s - record.timestamp_ms / 1000, context_of(record.headers) if traced else "")
+
+    def follow(self, watch: Watch) -> None:
+        """Tell how far the topic of queries is behind."""
+        self.lag = watch.lag
+        self.registry.register(_Topic(lambda: watch.behind(time.time())))
 
     def answer(self, answer: Answer) -> None:
         """A query is answered."""
@@ -100,6 +131,15 @@ class QueryMetrics(Metrics):
     def watch(self, steps: Mapping[str, Batcher]) -> None:
         """Count these steps' batches."""
         self.registry.register(_Batches(steps))
+
+
+class _Topic(Collector):
+    def __init__(self, behind: Callable[[], Mapping[Partition, Lag]]) -> None:
+        self._behind = behind
+
+    @override
+    def collect(self) -> Iterator[Metric]:
+        yield from lag_families("penstock_query_lag", self._behind())
 
 
 class _Batches(Collector):

@@ -82,6 +82,12 @@ def trace_id(traceparent: str) -> str:
     return traceparent.split("-")[1] if traceparent else ""
 
 
+def exemplar(traceparent: str) -> dict[str, str] | None:
+    """What a histogram keeps beside a value, of a valid traceparent whose trace is recorded; None for any other."""
+    recorded = traceparent and int(traceparent[-2:], 16) & 1
+    return {"trace_id": trace_id(traceparent)} if recorded else None
+
+
 def batch_span(records: Sequence[Record], stages: Mapping[str, Interval], counts: Mapping[str, int]) -> Span | None:
     """A batch of the topic on its way through the stages, linked to whoever produced its records."""
     if not records or not stages:

@@ -5,10 +5,21 @@ Written by the thread that polls, read by whoever asks for metrics.
 
 import threading
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from typing import Literal, NamedTuple
 
 from penstock.core.records import Partition, Record
+
+Kind = Literal["live", "backlog"]
+"""Of a record: whether it came while its partition was followed, or lay there before."""
+
+
+def kind_of(offset: int, end: int) -> Kind:
+    """``end`` is where the partition ended when it was assigned: what lay behind it then has an age of its own.
+
+    Such are the records of a re-index, and what came while nobody read: how old they are says nothing of a worker.
+    """
+    return "backlog" if offset < end else "live"
 
 
 class Lag(NamedTuple):
@@ -29,6 +40,8 @@ class _Partition:
         """The first record of each poll that is not committed, and when it was produced."""
         self.known = False
         """Whether the broker has told of the end: not before the first fetch has been answered."""
+        self.told = False
+        """Whether it has told of it by itself, beside what was read."""
 
 
 class Watch:
@@ -37,15 +50,19 @@ class Watch:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._partitions: dict[Partition, _Partition] = {}
+        self._assigned_ends: dict[Partition, int] = {}
         self.commits = Counter(done=0, refused=0)
         """By result: done, or refused and sent again."""
         self.rebalances = Counter(assigned=0, revoked=0, lost=0)
         """Assigned, revoked, lost."""
+        self.topic: Callable[[str], None] = lambda _: None
+        """Hears of a partition's topic before its first records are handed out: with a pattern, topics come later."""
         self.silent_s = 0.0
         """How long the broker that keeps the group has not answered, as of the latest poll."""
 
     def polled(self, partition: Partition, first: int, position: int, records: Iterable[Record]) -> None:
         """These came, in order; ``first`` is the first of them, ``position`` the next to read."""
+        self.topic(partition.topic)
         with self._lock:
             state = self._partitions.setdefault(partition, _Partition(first))
             if state.done >= state.read:  # what was read before is no part of the lag
@@ -62,6 +79,8 @@ class Watch:
             for partition, end in ends.items():
                 if (state := self._partitions.get(partition)) is not None:
                     state.known, state.end = True, max(state.end, end)
+                    if not state.told:
+                        state.told, self._assigned_ends[partition] = True, end
 
     def committed(self, partition: Partition, offset: int) -> None:
         """Everything before this offset is done."""
@@ -77,6 +96,11 @@ class Watch:
         with self._lock:
             for partition in partitions:
                 self._partitions.pop(partition, None)
+
+    def assigned_ends(self) -> dict[Partition, int]:
+        """Where each partition ended when it was last assigned, also of those that are no longer this consumer's."""
+        with self._lock:
+            return dict(self._assigned_ends)
 
     def lag(self) -> int:
         """Records that are not committed, of all partitions."""

@@ -20,7 +20,7 @@ from penstock.core.work import Interval, Work
 from penstock.events.keys import header_tenant
 from penstock.events.validation import untrusted
 from penstock.observe.query_metrics import QueryMetrics
-from penstock.observe.spans import Tracer, answer_span, context_of, record_failure
+from penstock.observe.spans import NoTracer, Tracer, answer_span, context_of, record_failure
 from penstock.query.replies import ModelBody, ReplyBody, to_json, to_reply
 from penstock.query.requests import Limits, read_query, to_query
 from penstock.query.search import Retrieved, Search, TooLate
@@ -209,8 +209,11 @@ class Reply:
         if work.letters:
             self.retry.call(lambda: self.dead_letters.put(work.letters))
         self._trace(work)
+        now_s, traced = time.time(), not isinstance(self.tracer, NoTracer)
         for _, answer in answered:
             self.metrics.answer(answer)
+        for record in (*(pending.record for pending, _ in answered), *work.late):
+            self.metrics.took_on_topic(record, now_s, traced=traced)
         self.metrics.records(work.outcomes)
         self.metrics.given_up(work.letters)
         self.joined.advance(work.batch)

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from penstock.core.errors import Unforeseen
 from penstock.core.work import Interval
 from penstock.observe.query_metrics import QueryMetrics
-from penstock.observe.spans import HEADER, Tracer, request_failure
+from penstock.observe.spans import HEADER, NoTracer, Tracer, request_failure, valid
 from penstock.query.http.errors import Rejected, rejection, too_large
 from penstock.query.http.places import Places
 
@@ -75,9 +75,12 @@ class Admission:
 
         An answer tells its own span, with its steps.
         """
-        came_ns = time.time_ns()
+        came_ns, came_s = time.time_ns(), time.perf_counter()
         response = await self._admitted(request, endpoint, most_bytes, work)
         self.metrics.request(endpoint, response.status_code)
+        if response.status_code < HTTPStatus.BAD_REQUEST or response.status_code >= CLIENT_GONE:
+            parent = "" if isinstance(self.tracer, NoTracer) else valid(request.headers.get(HEADER, ""))
+            self.metrics.took(endpoint, time.perf_counter() - came_s, parent)
         if response.status_code >= HTTPStatus.BAD_REQUEST:
             took = Interval(came_ns, time.time_ns())
             self.tracer.emit(request_failure(endpoint, request.headers.get(HEADER, ""), took, response.status_code))

@@ -6,7 +6,6 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from penstock import __version__
-from penstock.observe.metrics import CONTENT_TYPE
 from penstock.query.http.description import ALIVE, INFO, READINESS, STARTED, TEXT
 from penstock.query.http.errors import Rejected
 from penstock.query.http.service import Service
@@ -43,9 +42,10 @@ def add_metrics(app: FastAPI, service: Service) -> None:
         response_class=PlainTextResponse,
         responses=TEXT,
     )
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """Counters and histograms."""
-        return Response(service.metrics.text(), media_type=CONTENT_TYPE)
+        body, kind = service.metrics.exposed(request.headers.get("accept", ""))
+        return Response(body, headers={"content-type": kind})
 
 
 def add_info(app: FastAPI, service: Service, *, keyed: bool) -> None:
