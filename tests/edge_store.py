@@ -58,6 +58,9 @@ class EdgeQdrant(Services):
     def collections(self) -> Any:
         return self._collections
 
+    def version(self) -> str:
+        return "1.20.0"
+
     def shard(self, name: str) -> Any:
         return self.collection(name).shard
 

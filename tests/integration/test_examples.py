@@ -42,6 +42,15 @@ ELSEWHERE = {
     "penstock train training/": "takes hours; plan.toml is trained here",
     "for kind in ": "exports what that has trained",
     "penstock export training/run": "exports what that has trained",
+    "printf 'FROM scratch": "needs a container engine",
+    "sh image/build.sh ": "needs a container engine; test_dockerfile.py runs it with a stand-in",
+    "BASE=": "as image/build.sh",
+    "cd bundles/qwen3 && oras ": "needs a registry, and the tool",
+    "aws ": "needs a store, and the tool",
+    "hf ": "needs a hub, and the tool",
+    "penstock fetch oci://": "test_fetch.py has a registry of its own",
+    "penstock fetch s3://": "test_fetch.py has a store of its own",
+    "penstock fetch hf://": "test_fetch.py has a hub of its own",
     "penstock demo": "test_demo.py and test_own_demo.py run it, read what it prints and open the page that it serves",
 }
 """How examples begin that cannot run here, and why."""
@@ -53,6 +62,8 @@ STAYS = {
     "penstock index": "started",
     "penstock index --from-beginning": "started",
     "penstock query": "listening",
+    "penstock lag-exporter": "monitored",
+    "penstock lag-exporter --watch another-group=documents --every-s 5": "monitored",
 }
 """Commands that run until they are stopped, and the line of their log that says they are ready."""
 
@@ -200,7 +211,7 @@ def test_an_example_works_as_it_is_written(place: Place, example: Example) -> No
 
 
 def test_every_command_has_an_example_that_runs() -> None:
-    named = {found[1] for example in examples() if (found := re.search(r"penstock (\w+)", example.text))}
+    named = {found[1] for example in examples() if (found := re.search(r"penstock ([\w-]+)", example.text))}
     commands = set(typer.main.get_command(app).commands)  # type: ignore[attr-defined]
     assert commands == named | {"demo"}, "which is run elsewhere"
 

@@ -6,9 +6,7 @@ The root is read-only, /tmp is empty, and nothing of this checkout's environment
 import json
 import os
 import re
-import shutil
 import subprocess
-import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -20,8 +18,10 @@ import pytest
 import yaml
 
 from penstock import settings
+from penstock.adapters.qdrant import version
+from penstock.models.bundle import load
 from penstock.settings import KafkaSettings, QdrantSettings
-from tests.conftest import ROOT, unavailable, wait_until
+from tests.conftest import ROOT, wait_until
 from tests.kafka_tools import committed, document, ends, produce
 from tests.workers import worker
 
@@ -32,26 +32,21 @@ mount --make-rprivate / && mount --rbind "$TREE" /mnt && mount -o remount,bind,r
 cd /tmp && exec setpriv --reuid={USER} --regid={USER} --clear-groups --no-new-privs --bounding-set=-all "$@"
 """
 PYTHON = "/usr/bin/python3"
+EPOCH = 315532800
+"""Of all files: the beginning of 1980, the first that archives of every kind can tell."""
 
 
 @pytest.fixture(scope="session")
-def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tree(image_tree: Path) -> Path:
     """What the image holds beside Python."""
-    if os.geteuid() != 0 or not all(map(shutil.which, ("unshare", "setpriv", PYTHON))):
-        unavailable("the image's tree is run by root with unshare, setpriv and Debian's Python")
-    folder = tmp_path_factory.mktemp("image") / "penstock"
-    folder.mkdir()
-    built = ["sh", str(ROOT / "image/tree.sh"), "cpu", str(folder)]
-    subprocess.run(built, check=True, timeout=600)
-    folder.chmod(0o755)
-    return folder
+    return image_tree
 
 
 def jailed(variables: Mapping[str, object], *command: str) -> list[str]:
     """The command, in the jail that TREE names."""
     own = [f"PENSTOCK_{name}={value}" for name, value in variables.items()]
-    inside = ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=/mnt/lib", "PYTHONDONTWRITEBYTECODE=1", "HOME=/tmp",
-              "XDG_CACHE_HOME=/tmp/cache", *own, *command]  # fmt: skip
+    inside = ["env", "-i", "PATH=/usr/bin:/bin", "PYTHONPATH=/mnt/code:/mnt/lib", "PYTHONDONTWRITEBYTECODE=1",
+              "HOME=/tmp", "XDG_CACHE_HOME=/tmp/cache", *own, *command]  # fmt: skip
     return ["/usr/bin/unshare", "--mount", "sh", "-c", JAIL, "jail", *inside]
 
 
@@ -82,16 +77,38 @@ def series(client: httpx.Client, name: str) -> dict[str, float]:
 
 def test_the_tree_runs_as_a_user_without_rights_on_a_root_that_cannot_be_written(tree: Path) -> None:
     assert done(tree, {}, "id", "-u").strip() == str(USER)
-    assert "refused" in done(tree, {}, "sh", "-c", "touch /x /mnt/lib/x 2>/dev/null || echo refused")
+    assert "refused" in done(tree, {}, "sh", "-c", "touch /x /mnt/lib/x /mnt/code/x 2>/dev/null || echo refused")
     assert done(tree, {}, PYTHON, "-m", "penstock", "--version").startswith("penstock ")
-    shown = done(tree, {}, "sh", "-c", "ls /mnt/lib")
-    assert not {"torch", "pytest", "hatchling"} & set(shown.split())
+    shown = set(done(tree, {}, "sh", "-c", "ls /mnt/lib /mnt/code").split())
+    assert {"penstock", "onnxruntime"} <= shown
+    assert not {"torch", "pytest", "hatchling", "bin"} & shown
+
+
+def test_packages_models_and_code_are_apart(tree: Path) -> None:
+    """So that a layer is pushed only where its own content changed."""
+    assert {path.name for path in tree.iterdir()} == {"lib", "code", "shipped", "sbom.cdx.json"}
+    assert not list((tree / "lib").glob("penstock*"))
+    own = {path.name.partition("-")[0] for path in (tree / "code").iterdir()}
+    assert own == {"penstock", "penstock_worker"}
+    weights = [path for path in tree.rglob("*.weights") if not path.is_relative_to(tree / "code/penstock/data/models")]
+    assert {path.relative_to(tree).parts[0] for path in weights} == {"shipped"}
+    assert load(tree / "code/penstock/data/models/embedding").manifest.task == "embedding"
+
+
+def test_nothing_in_the_tree_tells_when_it_was_made(tree: Path) -> None:
+    """What was installed before the settling is as old as all else, and byte code does not hold its source's time."""
+    assert {path.lstat().st_mtime for part in ("lib", "code", "shipped") for path in (tree / part).rglob("*")} == {
+        EPOCH
+    }
+    compiled = list((tree / "code").rglob("*.pyc"))
+    assert compiled
+    assert {path.read_bytes()[4] for path in compiled} == {0b01}, "by hash, unchecked"
 
 
 def test_the_tree_lists_every_package_that_it_holds(tree: Path) -> None:
     listed = json.loads((tree / "sbom.cdx.json").read_text())
     assert listed["bomFormat"] == "CycloneDX"
-    held = {(one.name, one.version) for one in distributions(path=[str(tree / "lib")])}
+    held = {(one.name, one.version) for one in distributions(path=[str(tree / "lib"), str(tree / "code")])}
     assert {(one["name"], one["version"]) for one in listed["components"]} == held
     addresses = {one["name"]: one.get("purl") for one in listed["components"]}
     assert [name for name, address in addresses.items() if address is None] == ["penstock-worker"]
@@ -138,14 +155,9 @@ def test_workers_from_the_tree_share_a_topic_and_a_third_joins_without_loss(
         )
 
 
-def test_the_dockerfile_is_linted() -> None:
-    linted = subprocess.run(
-        [str(Path(sys.executable).parent / "hadolint"), str(ROOT / "Dockerfile")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert linted.returncode == 0, linted.stdout
+def test_compose_runs_a_qdrant_that_penstock_takes() -> None:
+    image = yaml.safe_load((ROOT / "compose.yaml").read_text())["services"]["qdrant"]["image"]
+    assert not version.fault(image.partition(":")[2])
 
 
 def test_what_compose_sets_is_known_to_penstock(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

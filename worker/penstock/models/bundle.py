@@ -193,6 +193,13 @@ def load(folder: Path | None, variable: str = "PENSTOCK_MODEL__BUNDLE") -> Bundl
     """Read and verify a bundle; raises Misconfigured that says what is wrong, and where. ``variable`` names it."""
     if folder is None:
         raise Misconfigured(f"no model: set {variable} to a folder made by penstock export, or to shipped (small)")
+    manifest = read(folder)
+    _verify(folder, manifest)
+    return Bundle(folder, manifest)
+
+
+def read(folder: Path) -> Manifest:
+    """The manifest alone, which names all that a bundle holds; raises Misconfigured."""
     path = folder / MANIFEST
     try:
         manifest = Manifest.model_validate_json(path.read_bytes())
@@ -207,8 +214,10 @@ def load(folder: Path | None, variable: str = "PENSTOCK_MODEL__BUNDLE") -> Bundl
     for name in (TOKENIZER, *(graph.file for graph in manifest.graphs)):
         if name not in manifest.files:
             raise Misconfigured(f"{path}: {name} is not among the files; export the model again")
-    _verify(folder, manifest)
-    return Bundle(folder, manifest)
+    for name in manifest.files:
+        if ".." in Path(name).parts or Path(name).is_absolute() or not name.isprintable() or Path(name) == Path():
+            raise Misconfigured(f"{path}: {name!r} leads out of the bundle")
+    return manifest
 
 
 def _verify(folder: Path, manifest: Manifest) -> None:
@@ -222,8 +231,6 @@ def _verify(folder: Path, manifest: Manifest) -> None:
             raise Misconfigured(f"{path} does not belong to the bundle; remove it, or export the model again")
     for name, expected in manifest.files.items():
         path = folder / name
-        if ".." in Path(name).parts or Path(name).is_absolute():
-            raise Misconfigured(f"{folder / MANIFEST}: {name} leads out of the bundle")
         if not path.is_file():
             raise Misconfigured(f"{path} is missing; export the model again")
         if fingerprint(path) != expected:

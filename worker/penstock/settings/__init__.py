@@ -28,19 +28,18 @@ from penstock.core.errors import Misconfigured
 from penstock.settings import dotenv
 from penstock.settings.group import Group
 from penstock.settings.index import IndexSettings, Needs
-from penstock.settings.models import ModelSettings, RerankSettings, RuntimeSettings
+from penstock.settings.models import FetchSettings, ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
     KafkaSettings,
-    LogSettings,
-    MonitorSettings,
     QdrantSettings,
     RegistrySettings,
     SetupSettings,
-    TraceSettings,
 )
+from penstock.settings.telemetry import LogSettings, MonitorSettings, TraceSettings
 from penstock.settings.workers import HttpSettings, QuerySettings, SearchSettings
 
 __all__ = [
+    "FetchSettings",
     "HttpSettings",
     "IndexSettings",
     "KafkaSettings",
@@ -100,6 +99,7 @@ class Settings(BaseSettings):
     qdrant: QdrantSettings = QdrantSettings()
     model: ModelSettings = ModelSettings()
     rerank: RerankSettings = RerankSettings()
+    fetch: FetchSettings = FetchSettings()
     index: IndexSettings = IndexSettings()
     query: QuerySettings = QuerySettings()
     http: HttpSettings = HttpSettings()

@@ -1,11 +1,11 @@
-"""The models, and what they run on."""
+"""The models, what they run on, and where they are fetched from."""
 
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import Field, field_validator
+from pydantic import Field, SecretStr, field_validator, model_validator
 
-from penstock.settings.group import Count, Group, PathAtHome
+from penstock.settings.group import Count, Group, PathAtHome, Seconds
 
 PROVIDER = "(tensorrt|cuda|cpu)"
 
@@ -70,3 +70,27 @@ class RerankSettings(RuntimeSettings):
     """How much the reranker says in the order of an answer, the search says the rest; 1: the reranker alone."""
     max_tokens: Annotated[int, Field(ge=128)] = 4096
     """Most tokens of a query with a document in the reranker's template; longer documents are cut at their end."""
+
+
+class FetchSettings(Group):
+    """How penstock fetch reaches registries and stores; clouds and hubs read variables of their own, too."""
+
+    username: str = ""
+    """User name for a registry."""
+    password: SecretStr = SecretStr("")
+    """Password or token for a registry."""
+    docker_config: PathAtHome | None = None
+    """A file with logins by registry, as docker login and oras login write it, and kubectl create secret
+    docker-registry; where there is a username, that is used."""
+    ca_file: PathAtHome | None = None
+    """PEM file of authorities to trust, beside the system's, in registries and object stores."""
+    timeout_s: Seconds = 60.0
+    """Longest wait for the next bytes."""
+    allow_insecure: bool = False
+    """Permit http to other machines, where anyone on the way reads passwords."""
+
+    @model_validator(mode="after")
+    def _whole(self) -> Self:
+        if bool(self.username) != bool(self.password.get_secret_value()):
+            raise ValueError("username and password go together")
+        return self

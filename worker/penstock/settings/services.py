@@ -1,4 +1,4 @@
-"""Kafka, Qdrant, and what a worker tells of itself."""
+"""Kafka, Qdrant and a schema registry, and what penstock setup makes there."""
 
 import re
 from collections.abc import Mapping
@@ -41,6 +41,11 @@ class KafkaSettings(Group):
     """Password for SASL."""
     sasl_token_file: PathAtHome | None = None
     """File that holds the token for OAUTHBEARER; read anew at each login, so that whoever renews it is followed."""
+    sasl_provider: Literal["file", "msk"] = "file"
+    """Who gives the token for OAUTHBEARER: sasl_token_file; or, for Amazon MSK and with the extra msk, a signature
+    with the IAM credentials of this pod or machine, which are found as AWS's own tools find them."""
+    sasl_region: Annotated[str, Field(pattern="^[a-z0-9-]*$")] = ""
+    """The AWS region of the cluster, with sasl_provider = msk."""
     ssl_ca_file: PathAtHome | None = None
     """PEM file of the authorities to trust; the system's when empty."""
     ssl_certificate_file: PathAtHome | None = None
@@ -95,9 +100,11 @@ class KafkaSettings(Group):
     @model_validator(mode="after")
     def _safe(self) -> Self:
         sasl = self.security_protocol.startswith("SASL")
-        if sasl and self.sasl_mechanism == "OAUTHBEARER":
+        if self.sasl_provider == "msk":
+            self._signed()
+        elif sasl and self.sasl_mechanism == "OAUTHBEARER":
             if self.sasl_token_file is None:
-                raise ValueError("sasl_mechanism = OAUTHBEARER needs sasl_token_file")
+                raise ValueError("sasl_mechanism = OAUTHBEARER needs sasl_token_file, or sasl_provider = msk")
         elif sasl and not (self.sasl_username and self.sasl_password.get_secret_value()):
             raise ValueError(f"security_protocol = {self.security_protocol} needs sasl_username and sasl_password")
         if self.security_protocol == "SASL_PLAINTEXT" and not self.allow_insecure:
@@ -107,6 +114,14 @@ class KafkaSettings(Group):
                 "without ssl_check_hostname anyone may pose as the broker: leave it, or set allow_insecure"
             )
         return self
+
+    def _signed(self) -> None:
+        if self.security_protocol != "SASL_SSL" or self.sasl_mechanism != "OAUTHBEARER":
+            raise ValueError("sasl_provider = msk needs security_protocol = SASL_SSL and sasl_mechanism = OAUTHBEARER")
+        if not self.sasl_region:
+            raise ValueError("sasl_provider = msk needs sasl_region, like eu-central-1")
+        if self.sasl_token_file is not None:
+            raise ValueError("sasl_provider = msk: sasl_token_file would not be read; leave one of them away")
 
 
 class QdrantSettings(Group):
@@ -120,6 +135,8 @@ class QdrantSettings(Group):
     """A folder for an embedded store in this process, instead of a server: for trying things out. Or :memory:."""
     api_key: SecretStr = SecretStr("")
     """API key or token of the server."""
+    ca_file: PathAtHome | None = None
+    """PEM file of the authorities to trust, with https; those that gRPC comes with when empty."""
     collection: str = Field(default="documents", pattern=r"^[A-Za-z0-9._-]{1,200}$")
     """The name that readers use: an alias of the collection that belongs to this model."""
     timeout_s: Seconds = 30.0
@@ -223,45 +240,3 @@ class SetupSettings(Group):
     def cleanup_for(self, needs: Needs) -> str:
         """The cleanup.policy of a topic."""
         return self.cleanup or ("delete" if needs.compacted else "compact")
-
-
-class MonitorSettings(Group):
-    """Health and metrics. The query worker has them on the port of its searches, unless this says another."""
-
-    port: Annotated[int, Field(ge=0, le=65535)] | None = None
-    """Serve /healthz, /startz, /readyz and /metrics on this port; 0 for any that is free. Empty: do not. A query worker
-    then has metrics, /docs and all of /v1/info there only, without a key."""
-    host: str = "127.0.0.1"
-    """The address to listen on; 0.0.0.0 for all."""
-    stall_s: Seconds = 45.0
-    """A worker of either kind whose loop takes longer for a turn is stuck: /healthz says so, for a restart."""
-    hang_s: Seconds = 300.0
-    """And so is one whose forward pass, or other work that waits for no service, takes longer."""
-
-
-class TraceSettings(Group):
-    """OpenTelemetry traces, with the extra otel: a span per batch and per answered query."""
-
-    endpoint: str = ""
-    """Where a collector takes OTLP over HTTP, such as http://collector:4318/v1/traces. Empty: no traces."""
-    ratio: Annotated[float, Field(ge=0, le=1)] = 1.0
-    """Share of batches and queries that are traced; a query that comes with a traceparent follows its flag instead."""
-
-    @model_validator(mode="after")
-    def _usable(self) -> Self:
-        if self.endpoint:
-            url = urlsplit(self.endpoint)
-            if url.scheme not in {"http", "https"} or not url.hostname:
-                raise ValueError("endpoint must be a URL, such as http://collector:4318/v1/traces")
-            if url.username or url.password:
-                raise ValueError("endpoint is no place for a password: use the variable OTEL_EXPORTER_OTLP_HEADERS")
-        return self
-
-
-class LogSettings(Group):
-    """What is logged, on stderr."""
-
-    level: Literal["debug", "info", "warning", "error"] = "info"
-    """Least level shown."""
-    format: Literal["auto", "json", "text"] = "auto"
-    """auto means text on a terminal, JSON elsewhere."""

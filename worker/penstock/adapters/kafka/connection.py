@@ -11,6 +11,7 @@ from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssi
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
 from penstock.adapters.kafka import internals
+from penstock.adapters.kafka.msk import SignedToken
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.records import Message
 from penstock.settings import KafkaSettings
@@ -144,7 +145,9 @@ def client_options(settings: KafkaSettings) -> dict[str, Any]:
     }
     if settings.security_protocol.startswith("SASL"):
         options["sasl_mechanism"] = settings.sasl_mechanism
-        if settings.sasl_mechanism == "OAUTHBEARER" and settings.sasl_token_file is not None:
+        if settings.sasl_provider == "msk":
+            options["sasl_oauth_token_provider"] = SignedToken(settings.sasl_region)
+        elif settings.sasl_mechanism == "OAUTHBEARER" and settings.sasl_token_file is not None:
             options["sasl_oauth_token_provider"] = TokenFile(settings.sasl_token_file)
         else:
             options["sasl_plain_username"] = settings.sasl_username

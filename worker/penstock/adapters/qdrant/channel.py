@@ -3,13 +3,15 @@
 import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import grpc as rpc
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 
 from penstock.core.errors import Misconfigured, Missing, Overdue, Refused, Unavailable
+
+T = TypeVar("T")
 
 OPTIONS: Mapping[str, Any] = {
     # else a connection that is made anew finds the old one's socket in the library's pool, and with it the black hole
@@ -34,9 +36,18 @@ WRONG_REQUEST = (
 
 KEY_REFUSED = (rpc.StatusCode.UNAUTHENTICATED, rpc.StatusCode.PERMISSION_DENIED)
 
+HEALTH_CHECK = "HealthCheck"
+
+UNTRUSTED = {
+    "CERTIFICATE_VERIFY_FAILED": "the server's certificate has expired, or is of no authority that is trusted: correct "
+    "PENSTOCK_QDRANT__CA_FILE, or the certificate",
+    "Hostname Verification": "the server's certificate is for another name than that in PENSTOCK_QDRANT__URL",
+}
+"""What TLS says, within the details of UNAVAILABLE, of a certificate that no waiting will mend, and what to do."""
+
 
 class Services(Protocol):
-    """The two services, over the network or in this process."""
+    """The services, over the network or in this process."""
 
     @property
     def points(self) -> Any:
@@ -45,6 +56,9 @@ class Services(Protocol):
     @property
     def collections(self) -> Any:
         """The Collections service."""
+
+    def version(self) -> str:
+        """As the server tells it."""
 
     def renew(self) -> None:
         """Make the connection anew."""
@@ -69,6 +83,10 @@ class Remote(Services):
     def collections(self) -> Any:
         """Of the connection of the moment."""
         return self._client.grpc_collections
+
+    def version(self) -> str:
+        """Asked anew each time."""
+        return self._client.info().version
 
     def renew(self) -> None:
         """A new one first, so that no call finds none."""
@@ -95,16 +113,26 @@ class Channel:
 
     def call(self, service: str, method: str, request: Any) -> Any:
         """The answer; raises what ``failure`` makes of an error."""
+        during = f"{method} on {getattr(request, 'collection_name', '')}".removesuffix(" on ")
+        return self._make(
+            lambda: getattr(getattr(self._services, service), method)(request, timeout=self._timeout_s), during
+        )
+
+    def version(self) -> str:
+        """The server's; raises as ``call``, but Misconfigured where what answers is no Qdrant."""
+        return self._make(self._services.version, HEALTH_CHECK)
+
+    def _make(self, call: Callable[[], T], during: str) -> T:
         try:
-            answer = getattr(getattr(self._services, service), method)(request, timeout=self._timeout_s)
+            answer = call()
         except (rpc.RpcError, ResourceExhaustedResponse) as error:
-            meant = failure(error, f"{method} on {getattr(request, 'collection_name', '')}".removesuffix(" on "))
+            meant = failure(error, during)
             self._count(overdue=isinstance(meant, Overdue))
             raise meant from error
         except (ValueError, RuntimeError) as error:
             if "closed" not in str(error):
                 raise
-            raise Unavailable(f"Qdrant: {method}: the connection is being made anew") from error
+            raise Unavailable(f"Qdrant: {during}: the connection is being made anew") from error
         self._count(overdue=False)
         return answer
 
@@ -131,13 +159,22 @@ def failure(error: Any, during: str) -> Exception:
         return Unavailable(f"Qdrant: {during}: rate limit: {error}", error.retry_after_s)
     code, details = error.code(), (error.details() or "").splitlines() or [""]
     line = f"Qdrant: {during}: {code.name.lower()}: {details[0][:300]}"
-    if code in KEY_REFUSED:
-        return Misconfigured(f"{line}: correct PENSTOCK_QDRANT__API_KEY, or what that key may do")
+    if remedy := _remedy(code, error.details() or "", during):
+        return Misconfigured(f"{line}: {remedy}")
     if code == rpc.StatusCode.DEADLINE_EXCEEDED:
         return Overdue(line)
     if code == rpc.StatusCode.NOT_FOUND:
         return Missing(line)
     return Refused(line) if code in WRONG_REQUEST else Unavailable(line)
+
+
+def _remedy(code: rpc.StatusCode, details: str, during: str) -> str:
+    """What to correct, where waiting will not mend it."""
+    if code in KEY_REFUSED:
+        return "correct PENSTOCK_QDRANT__API_KEY, or what that key may do"
+    if code == rpc.StatusCode.UNIMPLEMENTED and during == HEALTH_CHECK:
+        return "what answers there is no Qdrant: correct PENSTOCK_QDRANT__URL or PENSTOCK_QDRANT__GRPC_PORT"
+    return next((remedy for said, remedy in UNTRUSTED.items() if said in details), "")
 
 
 @contextmanager

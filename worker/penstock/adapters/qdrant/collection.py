@@ -30,6 +30,7 @@ class NoCollection(Misconfigured):
 def exists(connection: Connection, name: str) -> bool:
     """Whether there is a collection or an alias of that name; raises Unavailable, or Misconfigured when refused."""
     with about_no_document():
+        connection.check_version()
         return resolve(connection.collections, name) is not None
 
 
@@ -41,6 +42,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
     """
     service = connection.collections
     with about_no_document():
+        connection.check_version()
         actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
@@ -81,6 +83,7 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
 def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
     """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
     with about_no_document():
+        connection.check_version()
         actual = resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")

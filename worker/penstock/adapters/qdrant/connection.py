@@ -7,12 +7,15 @@ from typing import Any, NamedTuple
 
 from qdrant_client import QdrantClient, grpc
 
+from penstock.adapters.certificates import certificates
+from penstock.adapters.qdrant import version
 from penstock.adapters.qdrant.channel import OPTIONS, Channel, Remote, Services
 from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.filters import keys
 from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.adapters.stems import stemmed
+from penstock.core.errors import Misconfigured
 from penstock.core.filters import FieldType
 from penstock.core.terms import Weighting
 from penstock.settings import QdrantSettings
@@ -58,7 +61,7 @@ class Collection(NamedTuple):
 
 
 class Connection:
-    """A Qdrant server, or the embedded one, as the two services of its gRPC API: ``points`` and ``collections``."""
+    """A Qdrant server, or the embedded one, as services of its gRPC API: ``points`` and ``collections``."""
 
     def __init__(self, settings: QdrantSettings, services: Services | None = None) -> None:
         """Does not reach out yet, but for an embedded folder, which may be taken (Misconfigured).
@@ -72,6 +75,7 @@ class Connection:
         )
         channel = Channel(self._services, settings.timeout_s)
         self.points, self.collections = channel.service("points"), channel.service("collections")
+        self._version = channel.version
 
     @property
     def terms(self) -> Weighting | None:
@@ -89,6 +93,11 @@ class Connection:
             "replication_factor": self._settings.replication_factor,
         }
         return {name: value for name, value in chosen.items() if value is not None}
+
+    def check_version(self) -> None:
+        """Raises Misconfigured for a server older than the protocol of writes needs, Unavailable on an outage."""
+        if fault := version.fault(self._version()):
+            raise Misconfigured(f"Qdrant at {self._settings.url} {fault}")
 
     def store(self, collection: "Collection") -> QdrantStore:
         """The store port on a collection."""
@@ -127,6 +136,7 @@ class Connection:
 
 
 def _connect(settings: QdrantSettings) -> QdrantClient:
+    """A client; its calls are all gRPC, so that nothing else has to know whom to trust."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that a key over http is readable is the settings' business
         return QdrantClient(
@@ -136,6 +146,15 @@ def _connect(settings: QdrantSettings) -> QdrantClient:
             api_key=settings.api_key.get_secret_value() or None,
             timeout=max(1, round(settings.timeout_s)),
             check_compatibility=False,
-            grpc_options=dict(OPTIONS),
+            grpc_options=dict(OPTIONS) | _trusted(settings),
             pool_size=1,  # of several, a dead one would be met by some calls only, never often enough in a row
         )
+
+
+def _trusted(settings: QdrantSettings) -> dict[str, bytes]:
+    """Read anew for each connection, so that whoever renews the file is followed."""
+    if settings.ca_file is None:
+        return {}
+    if not settings.url.startswith("https://"):
+        raise Misconfigured("PENSTOCK_QDRANT__CA_FILE is for https: PENSTOCK_QDRANT__URL begins with http://")
+    return {"root_certificates": certificates("PENSTOCK_QDRANT__CA_FILE", settings.ca_file)}

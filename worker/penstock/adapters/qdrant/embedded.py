@@ -7,6 +7,7 @@ name ids or documents are answered here by looking at those only, which is what 
 import threading
 import warnings
 from collections.abc import Callable, Iterator
+from importlib import metadata
 from pathlib import Path
 from typing import TypeVar
 
@@ -66,6 +67,10 @@ class LocalQdrant:
                 missing = "not found" in str(error)
                 code = rpc.StatusCode.NOT_FOUND if missing else rpc.StatusCode.INVALID_ARGUMENT
                 raise LocalError(code, str(error)) from error
+
+    def version(self) -> str:
+        """Local mode is of the client's."""
+        return metadata.version("qdrant-client")
 
     def renew(self) -> None:
         """Nothing is between this and its caller."""
@@ -196,26 +201,26 @@ class LocalCollections:
     def Create(self, request: grpc.CreateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
         vectors = GrpcToRest.convert_vectors_config(request.vectors_config)
         sparse = GrpcToRest.convert_sparse_vector_config(request.sparse_vectors_config)
-        metadata = GrpcToRest.convert_payload(request.metadata)
+        remembered = GrpcToRest.convert_payload(request.metadata)
         self._local.run(
-            lambda client: client.create_collection(request.collection_name, vectors, sparse, metadata=metadata)
+            lambda client: client.create_collection(request.collection_name, vectors, sparse, metadata=remembered)
         )
         return grpc.CollectionOperationResponse(result=True)
 
     def Update(self, request: grpc.UpdateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
-        metadata = GrpcToRest.convert_payload(request.metadata)
-        self._local.run(lambda client: client.update_collection(request.collection_name, metadata=metadata))
+        remembered = GrpcToRest.convert_payload(request.metadata)
+        self._local.run(lambda client: client.update_collection(request.collection_name, metadata=remembered))
         return grpc.CollectionOperationResponse(result=True)
 
     def Get(
         self, request: grpc.GetCollectionInfoRequest, timeout: float | None = None
     ) -> grpc.GetCollectionInfoResponse:
         info = self._local.run(lambda client: client.get_collection(request.collection_name))
-        metadata = payload_to_grpc(dict(info.config.metadata or {}))
+        remembered = payload_to_grpc(dict(info.config.metadata or {}))
         vectors = RestToGrpc.convert_vectors_config(info.config.params.vectors or {})
         sparse = RestToGrpc.convert_sparse_vector_config(info.config.params.sparse_vectors or {})
         params = grpc.CollectionParams(vectors_config=vectors, sparse_vectors_config=sparse)
-        config = grpc.CollectionConfig(metadata=metadata, params=params)
+        config = grpc.CollectionConfig(metadata=remembered, params=params)
         return grpc.GetCollectionInfoResponse(result=grpc.CollectionInfo(config=config))
 
     def UpdateAliases(

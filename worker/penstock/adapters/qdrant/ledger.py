@@ -31,12 +31,14 @@ class QdrantLedger(Ledger):
     def __init__(self, connection: Connection, name: str, collection: Collection) -> None:
         """``name`` is what readers use, ``collection`` what is written."""
         self._collections, self._points = connection.collections, connection.points
+        self._check_version = connection.check_version
         self._name, self._collection = name, collection.name
 
     @override
     def state(self) -> CollectionState | None:
         try:
             with about_no_document():
+                self._check_version()  # the server may be another than the one that was joined
                 actual = resolve(self._collections, self._name)
                 return None if actual is None else state_of(actual, describe(self._collections, actual)[0])
         except Missing:  # it went between the two questions

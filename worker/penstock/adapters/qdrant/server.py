@@ -5,8 +5,10 @@ from concurrent import futures
 from typing import Any
 
 import grpc as rpc
+from qdrant_client import grpc
 from qdrant_client.grpc.collections_service_pb2_grpc import CollectionsServicer, add_CollectionsServicer_to_server
 from qdrant_client.grpc.points_service_pb2_grpc import PointsServicer, add_PointsServicer_to_server
+from qdrant_client.grpc.qdrant_pb2_grpc import QdrantServicer, add_QdrantServicer_to_server
 
 from penstock.adapters.qdrant.embedded import LocalError, LocalQdrant
 
@@ -17,15 +19,22 @@ LARGEST = [("grpc.max_receive_message_length", 64 << 20), ("grpc.max_send_messag
 class QdrantServer:
     """A server in this process. What the embedded Qdrant lacks is answered as unimplemented."""
 
-    def __init__(self, local: LocalQdrant, port: int = 0) -> None:
-        """Listens from now on; ``port`` 0 takes any that is free."""
+    def __init__(self, local: LocalQdrant, port: int = 0, credentials: rpc.ServerCredentials | None = None) -> None:
+        """Listens from now on; ``port`` 0 takes any that is free. ``credentials`` are those of TLS."""
         self.local = local
         self._server = rpc.server(futures.ThreadPoolExecutor(THREADS), options=LARGEST)
         points = self._service(PointsServicer, local.points)
         collections = self._service(CollectionsServicer, local.collections)
         add_PointsServicer_to_server(points, self._server)  # type: ignore[no-untyped-call]
         add_CollectionsServicer_to_server(collections, self._server)  # type: ignore[no-untyped-call]
-        self.port: int = self._server.add_insecure_port(f"127.0.0.1:{port}")
+        root = self._service(QdrantServicer, _Root(local))
+        add_QdrantServicer_to_server(root, self._server)  # type: ignore[no-untyped-call]
+        address = f"127.0.0.1:{port}"
+        self.port: int = (
+            self._server.add_secure_port(address, credentials)
+            if credentials
+            else self._server.add_insecure_port(address)
+        )
         self._server.start()
 
     def stop(self) -> None:
@@ -45,3 +54,13 @@ class QdrantServer:
 
     def _method(self, name: str, action: Callable[[Any], Any]) -> Callable[[Any, Any, Any], Any]:
         return lambda _service, request, context: self.call(name, action, request, context)
+
+
+class _Root:
+    """Qdrant's own service, which tells the version."""
+
+    def __init__(self, local: LocalQdrant) -> None:
+        self._local = local
+
+    def HealthCheck(self, _request: Any) -> grpc.HealthCheckReply:  # noqa: N802  # named as in Qdrant's API
+        return grpc.HealthCheckReply(title="penstock", version=self._local.version())
