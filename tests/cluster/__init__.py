@@ -23,13 +23,12 @@ Done = subprocess.CompletedProcess[str]
 
 
 class Cluster:
-    """Started with two nodes. ``images`` and ``claims`` may be added to."""
+    """Started with two nodes. ``images`` may be added to."""
 
     def __init__(self, folder: Path, flags: Mapping[str, str] | None = None) -> None:
         """Returns when it takes what is asked of it; ``flags`` are the API server's."""
         self._opened, self._folder = ExitStack(), folder
         self.images: dict[str, Image] = {}
-        self.claims: dict[str, Path] = {}
         try:
             self.network = Network()
             self._opened.callback(self.network.close)
@@ -55,7 +54,7 @@ class Cluster:
         """Another one."""
         folder = self._folder / name
         folder.mkdir()
-        node = Kubelet(name, self.api, self.network, folder, self.images, self.claims, self._services.hosts, resources)
+        node = Kubelet(name, self.api, self.network, folder, self.images, self._services.hosts, resources)
         self._opened.callback(node.close)
         return node
 
@@ -112,6 +111,19 @@ class Namespace:
     def path(self, kind: str, group: str = "api/v1") -> str:
         """Of a kind (plural) in the API."""
         return f"/{group}/namespaces/{self.name}/{kind}"
+
+    def claim(self, name: str, folder: Path) -> None:
+        """A claim that is bound to a folder of this machine."""
+        size, modes = {"storage": "1Gi"}, ["ReadOnlyMany"]
+        self.cluster.api.post("/api/v1/persistentvolumes", {
+            "metadata": {"name": f"{self.name}-{name}"},
+            "spec": {"capacity": size, "accessModes": modes, "hostPath": {"path": str(folder)}},
+        })  # fmt: skip
+        wanted = {"accessModes": modes, "storageClassName": "", "volumeName": f"{self.name}-{name}"}
+        self.cluster.api.post(
+            self.path("persistentvolumeclaims"),
+            {"metadata": {"name": name}, "spec": {**wanted, "resources": {"requests": size}}},
+        )
 
     def outside(self, name: str, port: int, to: int) -> None:
         """A service for what runs on this machine beside the cluster: its port, and where that leads."""

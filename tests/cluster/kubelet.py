@@ -26,7 +26,7 @@ STRATEGIC = "application/strategic-merge-patch+json"
 
 
 class Kubelet:
-    """One node of the cluster. ``images`` and ``claims`` may be added to while it runs."""
+    """One node of the cluster. ``images`` may be added to while it runs."""
 
     def __init__(
         self,
@@ -35,14 +35,11 @@ class Kubelet:
         network: Network,
         folder: Path,
         images: Mapping[str, Image],
-        claims: dict[str, Path],
-        hosts: Callable[[], str],
+        hosts: Callable[[str], str],
         resources: Mapping[str, str] | None = None,
     ) -> None:
         """Register it. ``resources`` are those beside processors, memory and pods, such as GPUs."""
-        self.name, self.api, self.network, self.folder, self.claims, self.hosts = (
-            name, api, network, folder, claims, hosts,
-        )  # fmt: skip
+        self.name, self.api, self.network, self.folder, self.hosts = name, api, network, folder, hosts
         self._images = images
         self.runs: dict[str, PodRun] = {}
         self._ended = threading.Event()

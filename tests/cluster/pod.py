@@ -27,19 +27,18 @@ MESSAGE_BYTES, MESSAGE_LINES = 2048, 80
 
 
 class Node(Protocol):
-    """What a pod needs of where it runs. ``claims`` are folders by the names of claims."""
+    """What a pod needs of where it runs."""
 
     name: str
     api: Api
     network: Network
     folder: Path
-    claims: dict[str, Path]
 
     def image(self, name: str) -> Image:
         """Raises NotThere for one that cannot be pulled."""
 
-    def hosts(self) -> str:
-        """Lines of /etc/hosts for the services that there are."""
+    def hosts(self, namespace: str) -> str:
+        """Lines of /etc/hosts for the services that there are, as they are called in a namespace."""
 
 
 @dataclass(slots=True)
@@ -86,7 +85,7 @@ class PodRun(threading.Thread):
         self._path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}"
         self.folder = node.folder / metadata["uid"]
         self.folder.mkdir(parents=True)
-        self._volumes = Volumes(node.api, pod, self.folder / "volumes", node.claims, self._folder_of)
+        self._volumes = Volumes(node.api, pod, self.folder / "volumes", self._folder_of)
         self._init = [self._of(one) for one in pod["spec"].get("initContainers", [])]
         self.containers = [self._of(one) for one in pod["spec"]["containers"]]
         self._network, self._address, self._reported = "", "", Object()
@@ -283,7 +282,7 @@ class PodRun(threading.Thread):
     def _hosts(self) -> str:
         aliases = [f"{one['ip']} {' '.join(one['hostnames'])}" for one in self.pod["spec"].get("hostAliases", [])]
         own = f"127.0.0.1 localhost\n{self._address} {self.pod['metadata']['name']}\n"
-        return own + "\n".join(aliases) + "\n" + self._node.hosts()
+        return own + "\n".join(aliases) + "\n" + self._node.hosts(self.pod["metadata"]["namespace"])
 
     def _with_address(self) -> Object:
         return self.pod | {"status": {"podIP": self._address, "hostIP": self._node.network.host}}

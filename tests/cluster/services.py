@@ -28,13 +28,14 @@ class Services:
         for path, changed in (("/api/v1/services", self._service), (SLICES, self._slice)):
             threading.Thread(target=self._follow, args=(path, changed), daemon=True).start()
 
-    def hosts(self) -> str:
-        """A line per service that has an address: name, name.namespace, and so on."""
+    def hosts(self, of: str) -> str:
+        """A line per service that has an address, as it is called in a namespace: by its name alone only in its own."""
         lines = []
         for (namespace, name), service in list(self._services.items()):
             if (address := service["spec"].get("clusterIP", "None")) != "None":
-                lines.append(f"{address} {name} {name}.{namespace} {name}.{namespace}.svc")
-                lines[-1] += f" {name}.{namespace}.svc.cluster.local"
+                ends = (".svc", ".svc.cluster.local", "")
+                names = [f"{name}.{namespace}{end}" for end in ends] + ([name] if namespace == of else [])
+                lines.append(f"{address} {' '.join(names)}")
         return "\n".join(lines) + "\n"
 
     def close(self) -> None:

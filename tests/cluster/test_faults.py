@@ -67,9 +67,7 @@ def test_nodes_are_drained_of_workers_that_wait_for_kafka_and_are_not_ready(
         only = "--pod-selector=app.kubernetes.io/name=penstock"
         drain = ["drain", "node-a", "--ignore-daemonsets", "--delete-emptydir-data", only, "--timeout=60s"]
         succeeded(place.namespace.kubectl(*drain))
-        wait_until(
-            lambda: {pod["spec"].get("nodeName") for pod in place.namespace.pods("index-documents")} == {"node-b"}
-        )
+        wait_until(lambda: nodes(place) == ["node-b", "node-b"])
         assert not any(container(pod)["ready"] for pod in place.namespace.pods("index-documents"))
     finally:
         cluster_broker.start()

@@ -11,8 +11,6 @@ from pathlib import Path
 from tests.cluster.api import Api, Object
 from tests.cluster.container import Mount
 
-Folders = Mapping[str, Path]
-
 
 class NotThere(Exception):
     """The pod must wait: something that it mounts or reads does not exist yet."""
@@ -20,12 +18,11 @@ class NotThere(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Volumes:
-    """Of one pod, under ``folder``; ``claims`` and ``images`` are folders by the names of claims and images."""
+    """Of one pod, under ``folder``; ``image`` is the folder of an image by its name."""
 
     api: Api
     pod: Object
     folder: Path
-    claims: Folders
     image: Callable[[str], Path]
 
     def make(self) -> None:
@@ -47,10 +44,15 @@ class Volumes:
         if (image := volume.get("image")) is not None:
             return self.image(image["reference"])
         if (claim := volume.get("persistentVolumeClaim")) is not None:
-            if (name := claim["claimName"]) not in self.claims:
-                raise NotThere(f'persistentvolumeclaim "{name}" not found')
-            return self.claims[name]
+            return self._claimed(claim["claimName"])
         return self.folder / str(volume["name"])
+
+    def _claimed(self, name: str) -> Path:
+        claims = f"/api/v1/namespaces/{self.pod['metadata']['namespace']}/persistentvolumeclaims"
+        if (claim := self.api.find(f"{claims}/{name}")) is None:
+            raise NotThere(f'persistentvolumeclaim "{name}" not found')
+        volume = self.api.get(f"/api/v1/persistentvolumes/{claim['spec']['volumeName']}")
+        return Path(volume["spec"]["hostPath"]["path"])
 
     def _make(self, volume: Object, folder: Path) -> None:
         group = self.pod["spec"].get("securityContext", {}).get("fsGroup", 0)
