@@ -12,6 +12,8 @@ from tests.bundle_servers import OciRegistry, serving
 from tests.cluster import Cluster
 from tests.cluster.images import Image
 from tests.cluster.place import Place, succeeded
+from tests.conftest import wait_until
+from tests.kafka_tools import document, produce
 
 pytestmark = [pytest.mark.timeout(600), pytest.mark.at_length]
 
@@ -47,14 +49,20 @@ def test_a_model_is_fetched_from_a_registry_and_a_false_one_is_not_started(
     place: Place, cluster: Cluster, bundles: Path
 ) -> None:
     with serving(OciRegistry()) as registry:
-        registry.push_files("bundles/embedding:1", bundles / "embedding")
-        registry.push_files("bundles/reranker:1", bundles / "reranker")
-        registry.push_files("bundles/embedding:2", bundles / "embedding", **{"tokenizer.json": b"{}"})
-        host = f"{cluster.network.host}:{cluster.serve(registry.server_port)}"
-        fetched = f"model.source=fetch,model.fetch.embedding=oci+http://{host}/bundles/embedding"
-        more = f"model.fetch.reranker=oci+http://{host}/bundles/reranker:1,settings.fetch.allow_insecure=true"
-        release_finds(place, "--set", f"{fetched}:1,{more}")
-        false = ["--set", f"{fetched}:2,{more},setup.enabled=false,query.replicas=1", "--atomic", "--timeout", "20s"]
+        registry.push_files("embedding", bundles / "embedding")
+        registry.push_files("reranker", bundles / "reranker")
+        registry.push_files("false", bundles / "embedding", tokenizer_json=b"{}")
+        models = f"oci+http://{cluster.network.host}:{cluster.serve(registry.server_port)}/models/qwen3"
+        fetched = f"model.source=fetch,model.fetch.embedding={models}"
+        more = f"model.fetch.reranker={models}:reranker,settings.fetch.allow_insecure=true"
+        release_finds(place, "--set", f"{fetched}:embedding,{more}")
+        false = [
+            "--set",
+            f"{fetched}:false,{more},setup.enabled=false,query.replicas=1",
+            "--atomic",
+            "--timeout",
+            "20s",
+        ]
         before = {pod["metadata"]["uid"] for pod in place.namespace.pods("index-documents")}
         assert place.namespace.install(*place.values, *false).returncode != 0
         assert {pod["metadata"]["uid"] for pod in place.namespace.pods("index-documents")} == before
@@ -70,9 +78,13 @@ def test_two_collections_are_searched_by_deployments_of_their_own(place: Place) 
         "--set-json", f"index.streams={json.dumps(both)}", "--set-json", f"query.deployments={json.dumps(both)}"
     )
     assert succeeded(place.namespace.helm("test", "penstock")).count("Succeeded") == 2
-    collections = {
-        httpx.get(f"http://{pod['status']['podIP']}:9464/v1/info", timeout=20).json()["collection"]
-        for name in both
-        for pod in place.namespace.pods(f"query-{name}")
-    }
-    assert len(collections) == 2
+    produce(
+        place.kafka.model_copy(update={"topic": f"{place.kafka.topic}-wiki"}), [document("weir", "a weir in the wiki")]
+    )
+
+    def found(name: str) -> list[str]:
+        answer = httpx.post(f"{place.service(f'penstock-query-{name}')}/v1/search", json={"query": "weir"}, timeout=20)
+        return [hit["document"] for hit in answer.json()["hits"]]
+
+    wait_until(lambda: "weir" in found("wiki"))
+    assert "weir" not in found("tickets")
