@@ -196,14 +196,15 @@ def _bare(schema: Any) -> Any:
 
 def schema(values: Mapping[str, Any]) -> str:
     """values.schema.json."""
-    types = group_schemas() | kubernetes_types()
-    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": types, **schema_of(values)}
+    made = {"$schema": "https://json-schema.org/draft/2020-12/schema", "$defs": group_schemas(), **schema_of(values)}
     made["properties"]["global"] = {"type": "object"}  # Helm's own
     for kind, workers in (("index", "streams"), ("query", "deployments")):
         parts = made["properties"][kind]["properties"]
         parts |= {name: schema_of(values[name], name) for name in SHARED}
         parts[workers] = workers_schema(values, kind)
-    return json.dumps(made, indent=1) + "\n"
+    # Kubernetes' types are long, and nobody reads them here: one in a line
+    types = "".join(f"  {json.dumps(name)}: {json.dumps(kind)},\n" for name, kind in kubernetes_types().items())
+    return json.dumps(made, indent=1).replace('"$defs": {\n', f'"$defs": {{\n{types}', 1) + "\n"
 
 
 def documented(text: str) -> Iterator[tuple[str, str, str]]:

@@ -18,7 +18,8 @@ from tests.cluster.api import Api, Object
 from tests.cluster.environment import NODE_CPUS
 from tests.cluster.images import Image
 from tests.cluster.network import Network
-from tests.cluster.pod import PodRun, stamp
+from tests.cluster.pod import PodRun
+from tests.cluster.running import stamp
 from tests.cluster.volumes import NotThere
 
 HEARTBEAT_S = 5.0

@@ -6,7 +6,6 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Protocol
 
@@ -16,6 +15,7 @@ from tests.cluster.environment import quantity, variables
 from tests.cluster.images import Image
 from tests.cluster.network import Network
 from tests.cluster.probes import Probe
+from tests.cluster.running import Running, stamp
 from tests.cluster.volumes import NotThere, Volumes
 
 TURN_S = 0.1
@@ -39,41 +39,6 @@ class Node(Protocol):
 
     def hosts(self, namespace: str) -> str:
         """Lines of /etc/hosts for the services that there are, as they are called in a namespace."""
-
-
-@dataclass(slots=True)
-class Running:
-    """A container of the pod, and what has become of it."""
-
-    spec: Object
-    log: Path
-    process: Container | None = None
-    restarts: int = 0
-    began: str = ""
-    state: Object = field(default_factory=lambda: {"waiting": {"reason": "ContainerCreating"}})
-    last: Object = field(default_factory=dict)
-    probes: dict[str, Probe] = field(default_factory=dict)
-    not_before_s: float = 0.0
-    killed: str = ""
-    ended: int | None = None
-
-    @property
-    def started(self) -> bool:
-        """Whether it runs and its startup probe has passed."""
-        startup = self.probes.get("startupProbe")
-        return self.process is not None and (startup is None or startup.passed)
-
-    @property
-    def ready(self) -> bool:
-        """Whether it may serve."""
-        readiness = self.probes.get("readinessProbe")
-        return self.started and (readiness is None or readiness.passed)
-
-    def status(self) -> Object:
-        """As the API has it."""
-        return {"name": self.spec["name"], "image": self.spec["image"], "imageID": "", "ready": self.ready,
-                "started": self.started, "restartCount": self.restarts, "state": self.state,
-                "lastState": self.last}  # fmt: skip
 
 
 class PodRun(threading.Thread):
@@ -318,8 +283,3 @@ class PodRun(threading.Thread):
         if self._conditions.get(kind, {}).get("status") != status:
             self._conditions[kind] = {"type": kind, "status": status, "lastTransitionTime": stamp()}
         return self._conditions[kind]
-
-
-def stamp() -> str:
-    """Now, as the API writes it."""
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
