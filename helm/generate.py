@@ -23,6 +23,7 @@ from penstock.observe.index_metrics import FRESH_S  # noqa: E402
 from penstock.observe.query_metrics import WAITED_S  # noqa: E402
 from penstock.settings import Settings  # noqa: E402
 
+EXPORTER = "monitoring.lagExporter"
 KUBERNETES = "v1.37.0"
 """Whose types are taken for what is passed on to it."""
 
@@ -43,17 +44,20 @@ CHOICES = {
 }
 TEXTS = {
     *("commonLabels", "podLabels", "podAnnotations", "deploymentAnnotations", "nodeSelector", "monitoring.labels"),
+    f"{EXPORTER}.nodeSelector",
     *("serviceAccount.annotations", "query.service.annotations", "query.ingress.annotations"),
     "query.httpRoute.annotations",
 }
 """Maps from names of yours to text."""
+AT_LEAST_ONE = {"model.startupSeconds", "index.autoscaling.max", "query.autoscaling.max", "gpu.count"}
+NAMES = {"fullnameOverride": "^([a-z]([-a-z0-9]*[a-z0-9])?)?$"}
 OPEN = {"secrets.external.data", "index.autoscaling.metadata", "query.autoscaling.metadata"}
 """Maps whose names are another program's."""
 PASSED_ON = {
     "strategy": "io.k8s.api.apps.v1.DeploymentStrategy",
     "affinity": "io.k8s.api.core.v1.Affinity",
     "dnsConfig": "io.k8s.api.core.v1.PodDNSConfig",
-    **{f"{kind}.resources": "io.k8s.api.core.v1.ResourceRequirements" for kind in ("index", "query")},
+    **{f"{kind}.resources": "io.k8s.api.core.v1.ResourceRequirements" for kind in ("index", "query", EXPORTER)},
     **{
         f"{kind}.autoscaling.behavior": "io.k8s.api.autoscaling.v2.HorizontalPodAutoscalerBehavior"
         for kind in ("index", "query")
@@ -62,6 +66,7 @@ PASSED_ON = {
 """Maps that are Kubernetes', by its types."""
 LISTED = {
     "tolerations": "io.k8s.api.core.v1.Toleration",
+    f"{EXPORTER}.tolerations": "io.k8s.api.core.v1.Toleration",
     "topologySpreadConstraints": "io.k8s.api.core.v1.TopologySpreadConstraint",
     "extraEnv": "io.k8s.api.core.v1.EnvVar",
     "extraEnvFrom": "io.k8s.api.core.v1.EnvFromSource",
@@ -152,9 +157,9 @@ def schema_of(value: Any, path: str = "") -> dict[str, Any]:
         case bool():
             return {"type": "boolean"}
         case int():
-            return {"type": "integer", "minimum": -1 if value < 0 else 0}
+            return {"type": "integer", "minimum": int(path in AT_LEAST_ONE)}
         case _:
-            return {"type": "string"}
+            return {"type": "string"} | ({"pattern": NAMES[path]} if path in NAMES else {})
 
 
 def from_secrets(pattern: str) -> dict[str, Any]:

@@ -25,7 +25,12 @@ spec:
   {{- else if $present }}
   replicas: {{ $present }} # as it is: without a number the API server would take it for one
   {{- end }}
-  {{- $replicas := ternary (max 1 (.workload.autoscaling.min | int)) (.workload.replicas | int) .scaled }}
+  {{- $replicas := .workload.replicas | int }}
+  {{- if .scaled }}
+  {{- /* without a cluster to ask there may be several */}}
+  {{- $asked := lookup "v1" "Namespace" "" .root.Release.Namespace }}
+  {{- $replicas = $present | default (ternary .workload.autoscaling.min 2 (not (empty $asked))) | int }}
+  {{- end }}
   strategy: {{- include "penstock.strategy" (dict "workload" .workload "replicas" $replicas) | nindent 4 }}
   progressDeadlineSeconds: {{ add .workload.model.startupSeconds 600 }}
   selector:

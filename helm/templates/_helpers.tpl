@@ -17,13 +17,9 @@ app.kubernetes.io/component: {{ .worker }}
 {{- end }}
 
 {{- define "penstock.labels" -}}
-{{ include "penstock.selector" . }}
-app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
-app.kubernetes.io/managed-by: {{ .root.Release.Service }}
-helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
-{{- with .root.Values.commonLabels }}
-{{ toYaml . }}
-{{- end }}
+{{- $own := dict "app.kubernetes.io/version" .root.Chart.AppVersion "app.kubernetes.io/managed-by" .root.Release.Service
+    "helm.sh/chart" (printf "%s-%s" .root.Chart.Name .root.Chart.Version) }}
+{{- mergeOverwrite (deepCopy .root.Values.commonLabels) $own (include "penstock.selector" . | fromYaml) | toYaml }}
 {{- end }}
 
 {{- /* The Secret whose keys are variables, if there is one. */ -}}
@@ -96,7 +92,9 @@ search:
 {{- /* Fails where query workers would answer whoever reaches them, and nobody has said that they may. (dict "root" $ "workload" $w) */ -}}
 {{- define "penstock.closed" -}}
 {{- $http := .workload.settings.http | default dict -}}
-{{- if not (or (include "penstock.secretFiles" .root) $http.allow_insecure) }}
+{{- $secrets := .root.Values.secrets -}}
+{{- $keys := or $secrets.existingSecret (hasKey $secrets.variables "PENSTOCK_HTTP__API_KEYS") (and $secrets.external.store (hasKey $secrets.external.data "PENSTOCK_HTTP__API_KEYS")) -}}
+{{- if not (or $keys $http.allow_insecure) }}
 {{- fail "whoever reaches the query workers would search every tenant's documents: put PENSTOCK_HTTP__API_KEYS into a Secret and name it in secrets.existingSecret, or set settings.http.allow_insecure=true" }}
 {{- end }}
 {{- end }}

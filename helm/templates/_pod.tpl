@@ -27,13 +27,16 @@ spec:
     - name: {{ $w.kind }}
       {{- include "penstock.container" (merge (dict "command" (list $w.kind)) .) | nindent 6 }}
       env:
+        {{- $given := list }}{{ range $w.extraEnv }}{{ $given = append $given .name }}{{ end }}
         {{- /* a limit of processors slows down threads that do not know of it, and without one the node's would all be taken */}}
         {{- range $group, $name := dict "model" "PENSTOCK_MODEL__THREADS" "rerank" "PENSTOCK_RERANK__THREADS" }}
-        {{- if not (hasKey (get $w.settings $group | default dict) "threads") }}
+        {{- if not (or (hasKey (get $w.settings $group | default dict) "threads") (has $name $given)) }}
         - {name: {{ $name }}, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
         {{- end }}
         {{- end }}
+        {{- if not (has "RAYON_NUM_THREADS" $given) }}
         - {name: RAYON_NUM_THREADS, valueFrom: {resourceFieldRef: {resource: requests.cpu}}}
+        {{- end }}
         {{- with $w.extraEnv }}{{ toYaml . | nindent 8 }}{{ end }}
       envFrom:
         - configMapRef: {name: {{ include "penstock.name" .root }}-{{ .worker }}}
@@ -105,8 +108,11 @@ volumeMounts: {{- include "penstock.mounts" . | nindent 2 }}
 {{- /* Settings of a pod that has no ConfigMap of its own. (… "environment" text) */ -}}
 {{- define "penstock.variables" -}}
 env:
+  {{- $given := list }}{{ range .workload.extraEnv }}{{ $given = append $given .name }}{{ end }}
   {{- range $key, $value := .environment | fromYaml }}
+  {{- if not (has $key $given) }}
   - {name: {{ $key }}, value: {{ $value | quote }}}
+  {{- end }}
   {{- end }}
   {{- with .workload.extraEnv }}{{ toYaml . | nindent 2 }}{{ end }}
 {{- with .workload.extraEnvFrom }}
@@ -121,7 +127,9 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- range $name, $source := dict "embedding" (required "model.fetch.embedding says where the embedding model's bundle is" $fetch.embedding) "reranker" $fetch.reranker }}
 {{- if and $source (or (eq $name "embedding") (eq $dot.kind "query")) }}
 - name: fetch-{{ $name }}
-  {{- include "penstock.container" (merge (dict "command" (list "fetch" $source (printf "/models/%s" $name)) "writes" true) $dot) | nindent 2 }}
+  {{- $command := list "fetch" $source (printf "/models/%s" $name) }}
+  {{- with get $fetch (printf "%sDigest" $name) }}{{ $command = concat $command (list "--digest" .) }}{{ end }}
+  {{- include "penstock.container" (merge (dict "command" $command "writes" true) $dot) | nindent 2 }}
   env:
     {{- range $field, $value := $dot.workload.settings.fetch }}
     - {name: {{ printf "PENSTOCK_FETCH__%s" (upper $field) }}, value: {{ include "penstock.value" $value | quote }}}
@@ -130,9 +138,12 @@ envFrom: {{- toYaml . | nindent 2 }}
     - {name: PENSTOCK_SECRETS, value: /etc/penstock/secrets}
     {{- end }}
     {{- with $dot.workload.extraEnv }}{{ toYaml . | nindent 4 }}{{ end }}
-  {{- with $fetch.secret }}
+  {{- if or $fetch.secret $dot.workload.extraEnvFrom }}
   envFrom:
+    {{- with $fetch.secret }}
     - secretRef: {name: {{ . | quote }}}
+    {{- end }}
+    {{- with $dot.workload.extraEnvFrom }}{{ toYaml . | nindent 4 }}{{ end }}
   {{- end }}
   resources:
     requests: {cpu: 100m, memory: 256Mi}

@@ -43,19 +43,17 @@ spec:
   {{- end }}
   triggers:
     - type: kafka
+      {{- $metadata := dict
+          "bootstrapServers" (required "settings.kafka.bootstrap_servers" $kafka.bootstrap_servers)
+          "consumerGroup" (ternary ($kafka.group | default "penstock-index") ($query.group | default "penstock-query") $index)
+          "offsetResetPolicy" "earliest" "ensureEvenDistributionOfPartitions" "true" "allowIdleConsumers" "false"
+          "scaleToZeroOnInvalidOffset" "false" "lagThreshold" ($scaling.lagThreshold | int)
+          "activationLagThreshold" ($scaling.activationLagThreshold | int) }}
+      {{- if not (regexMatch "^\\^|," $topic) }}{{/* of several it counts all that the group reads */}}
+      {{- $_ := set $metadata "topic" $topic }}
+      {{- end }}
       metadata:
-        bootstrapServers: {{ required "settings.kafka.bootstrap_servers" $kafka.bootstrap_servers | quote }}
-        consumerGroup: {{ ternary ($kafka.group | default "penstock-index") ($query.group | default "penstock-query") $index | quote }}
-        {{- if not (regexMatch "^\\^|," $topic) }}{{/* of several it counts all that the group reads */}}
-        topic: {{ $topic | quote }}
-        {{- end }}
-        offsetResetPolicy: earliest # as the worker's
-        lagThreshold: {{ $scaling.lagThreshold | int | toString | quote }}
-        activationLagThreshold: {{ $scaling.activationLagThreshold | int | toString | quote }}
-        ensureEvenDistributionOfPartitions: "true"
-        allowIdleConsumers: "false"
-        scaleToZeroOnInvalidOffset: "false"
-        {{- range $name, $value := $scaling.metadata }}
+        {{- range $name, $value := mergeOverwrite $metadata (deepCopy $scaling.metadata) }}
         {{ $name }}: {{ $value | toString | quote }}
         {{- end }}
       {{- with $scaling.authentication }}

@@ -10,7 +10,7 @@
 {{- if include "penstock.hasModels" . }}
 - {name: models, mountPath: /models, readOnly: {{ not .writes }}}
 {{- end }}
-{{- if eq .workload.model.accelerator "tensorrt" }}
+{{- if and (eq .workload.model.accelerator "tensorrt") (has .kind (list "index" "query")) }}
 - {name: engines, mountPath: /engines}
 {{- end }}
 {{- if include "penstock.secretFiles" .root }}
@@ -33,7 +33,7 @@
 {{- if include "penstock.hasModels" . }}
 {{- include "penstock.models" . }}
 {{- end }}
-{{- if eq .workload.model.accelerator "tensorrt" }}
+{{- if and (eq .workload.model.accelerator "tensorrt") (has .kind (list "index" "query")) }}
 - name: engines
   {{- if .workload.model.engineCache.claim }}
   persistentVolumeClaim: {claimName: {{ .workload.model.engineCache.claim | quote }}}

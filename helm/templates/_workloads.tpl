@@ -18,7 +18,31 @@
 {{- $_ := set $all (printf "query-%s" $name | trimSuffix "-") (include "penstock.workload" (dict "root" $ "kind" "query" "own" $own) | fromYaml) }}
 {{- end }}
 {{- end }}
+{{- include "penstock.apart" $all }}
 {{- toYaml $all }}
+{{- end }}
+
+{{- /* Fails where two workloads would get into each other's way. (all of them by component) */ -}}
+{{- define "penstock.apart" -}}
+{{- $read := dict }}
+{{- $hosts := dict }}
+{{- range $component, $one := . }}
+{{- $kafka := $one.settings.kafka | default dict }}
+{{- if eq $one.kind "index" }}
+{{- $group := printf "%s %s %s" $kafka.bootstrap_servers ($kafka.group | default "penstock-index") ($kafka.topic | default "documents") }}
+{{- $filled := include "penstock.collection" $one }}
+{{- with get $read $group }}
+{{- if ne .collection $filled }}{{ fail (printf "%s and %s read the same topic in the same group for two collections, each of which would get a part of it: give each a settings.kafka.group of its own" .component $component) }}{{ end }}
+{{- end }}
+{{- $_ := set $read $group (dict "component" $component "collection" $filled) }}
+{{- else if $one.ingress.enabled }}
+{{- range default (list "") $one.ingress.hosts }}
+{{- $place := printf "%s%s" . $one.ingress.path }}
+{{- with get $hosts $place }}{{ fail (printf "%s and %s have the same place %q in their Ingress: give each hosts or a path of its own" . $component $place) }}{{ end }}
+{{- $_ := set $hosts $place $component }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{- /* (dict "root" $ "kind" "index"|"query" "own" $values) */ -}}
@@ -67,6 +91,13 @@
 {{- define "penstock.present" -}}
 {{- $found := lookup "apps/v1" "Deployment" .root.Release.Namespace .name }}
 {{- if $found }}{{ $found.spec.replicas }}{{ end }}
+{{- end }}
+
+{{- /* Whether workers log in to Kafka by the identity that a cloud gives them. */ -}}
+{{- define "penstock.asksCloud" -}}
+{{- range $_, $one := include "penstock.workloads" . | fromYaml }}
+{{- if eq (($one.settings.kafka | default dict).sasl_provider | default "") "msk" }}true{{ end }}
+{{- end }}
 {{- end }}
 
 {{- /* Ports that workloads reach at the addresses of a setting. (dict "root" $ "what" "kafka"|"qdrant"|"trace"|"registry"|"fetch") */ -}}
