@@ -112,6 +112,10 @@ class Namespace:
         """Of a kind (plural) in the API."""
         return f"/{group}/namespaces/{self.name}/{kind}"
 
+    def end(self) -> None:
+        """Remove all that is in it; nobody waits for that."""
+        self.cluster.api.delete(f"/api/v1/namespaces/{self.name}")
+
     def claim(self, name: str, folder: Path) -> None:
         """A claim that is bound to a folder of this machine."""
         size, modes = {"storage": "1Gi"}, ["ReadOnlyMany"]

@@ -26,7 +26,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.skip(reason="make cluster runs it"))
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster(image_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     """A cluster whose nodes have this checkout's image."""
     if reason := missing():
@@ -37,7 +37,7 @@ def cluster(image_tree: Path, tmp_path_factory: pytest.TempPathFactory) -> Itera
     started.close()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster_broker(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iterator[kafka_broker.Broker]:
     """A broker that pods reach."""
     if reason := kafka_broker.missing():
@@ -49,7 +49,7 @@ def cluster_broker(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -
     started.stop()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def cluster_qdrant() -> Iterator[QdrantSettings]:
     """A store beside the cluster."""
     with own_qdrant() as (_, known):
@@ -57,9 +57,11 @@ def cluster_qdrant() -> Iterator[QdrantSettings]:
 
 
 @pytest.fixture
-def place(cluster: Cluster, cluster_broker: kafka_broker.Broker, cluster_qdrant: QdrantSettings) -> Place:
-    """A namespace, topic, group and collection of the test's own."""
-    return made(cluster, cluster_broker, cluster_qdrant, f"test-{uuid4().hex[:8]}")
+def place(cluster: Cluster, cluster_broker: kafka_broker.Broker, cluster_qdrant: QdrantSettings) -> Iterator[Place]:
+    """A namespace, topic, group and collection of the test's own; what is installed there ends with it."""
+    place = made(cluster, cluster_broker, cluster_qdrant, f"test-{uuid4().hex[:8]}")
+    yield place
+    place.namespace.end()
 
 
 def made(cluster: Cluster, broker: kafka_broker.Broker, qdrant: QdrantSettings, name: str) -> Place:

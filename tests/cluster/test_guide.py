@@ -6,6 +6,7 @@ All but port-forward, which nodes of ours cannot do: in its place stands a forwa
 import os
 import re
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -26,14 +27,17 @@ FORWARDED = re.compile(r"kubectl port-forward service/(\S+) (\d+):(\d+)")
 
 
 @pytest.fixture
-def environment(cluster: Cluster, cluster_broker: Broker, cluster_qdrant: QdrantSettings, tmp_path: Path) -> Namespace:
+def environment(
+    cluster: Cluster, cluster_broker: Broker, cluster_qdrant: QdrantSettings, tmp_path: Path
+) -> Iterator[Namespace]:
     """A namespace that the operator's kubectl and helm are at."""
     namespace = made(cluster, cluster_broker, cluster_qdrant, "documents").namespace
     known = cluster.control_plane.kubeconfig.read_text().replace("namespace: default", f"namespace: {namespace.name}")
     (tmp_path / "kubeconfig").write_text(known)
     for name, found in {"helm": binary("helm"), "kubectl": str(CACHE / "kubectl")}.items():
         (tmp_path / name).symlink_to(found)
-    return namespace
+    yield namespace
+    namespace.end()
 
 
 def test_an_operator_who_types_what_the_guide_says_gets_what_it_says(environment: Namespace, tmp_path: Path) -> None:
