@@ -31,7 +31,8 @@ class Network:
         self._lock = threading.Lock()
         self._taken: dict[str, str] = {}
         self._service_addresses: set[str] = set()
-        ip("link", "add", self._name, "type", "bridge")
+        # one of its own: else it has that of a pod, and when that leaves the others answer nobody for a while
+        ip("link", "add", self._name, "address", f"02:00:00:00:00:{number:02x}", "type", "bridge")
         ip("addr", "add", f"{self.host}/24", "dev", self._name)
         ip("link", "set", self._name, "up")
 
