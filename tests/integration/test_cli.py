@@ -410,5 +410,7 @@ def test_ctrl_c_at_any_moment_of_the_start_shows_no_traceback(tmp_path: Path) ->
                 process.wait(0.1 + 0.15 * number)  # the moment is what is tried
             process.send_signal(signal.SIGINT)
             _, said = process.communicate(timeout=30)
+        if said.startswith(b"Could not import runpy module"):
+            continue  # a busy machine: the interpreter itself was not up yet, and nothing of ours could answer
         assert process.returncode in (130, -signal.SIGINT), said
         assert said.decode() in ("", "penstock: interrupted\n")
