@@ -244,6 +244,17 @@ def test_what_is_generated_is_up_to_date_and_the_version_is_penstocks() -> None:
     assert yaml.safe_load((CHART / "Chart.yaml").read_text())["appVersion"] == __version__
 
 
+def test_what_a_worker_may_say_for_itself_is_what_the_chart_merges() -> None:
+    picked = re.search(r"pick \.Values (.*?) \| toYaml", (CHART / "templates/_workloads.tpl").read_text(), re.DOTALL)
+    assert picked is not None
+    merged = set(re.findall(r'"(\w+)"', picked[1]))
+    parts = json.loads((CHART / "values.schema.json").read_text())["properties"]
+    for kind, workers in (("index", "streams"), ("query", "deployments")):
+        one = parts[kind]["properties"][workers]["additionalProperties"]["properties"]
+        own = set(yaml.safe_load((CHART / "values.yaml").read_text())[kind]) - {"enabled", workers}
+        assert set(one) == merged | own
+
+
 def known_metrics() -> set[str]:
     index, query, lag = IndexMetrics(["documents"]), QueryMetrics(), LagMetrics()
     for metrics in (index, query):
