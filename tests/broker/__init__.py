@@ -33,7 +33,7 @@ class Broker:
     def __init__(self, folder: Path, host: str = "127.0.0.1") -> None:
         """Prepare its folder: ports, configuration, formatted storage. ``host`` is where others reach it."""
         self._folder, self._host = folder, host
-        port, secure, expired, controller = _free_ports(host, 4)
+        port, secure, expired, controller = free_ports(host, 4)
         self.bootstrap_servers = f"{host}:{port}"
         named = "localhost" if host == "127.0.0.1" else host
         self.secure_servers, self.expired_servers = f"{named}:{secure}", f"{named}:{expired}"
@@ -103,7 +103,8 @@ class Broker:
             return subprocess.Popen(command, stdout=log, stderr=log)  # arguments are ours
 
 
-def _free_ports(host: str, count: int) -> list[int]:
+def free_ports(host: str, count: int) -> list[int]:
+    """Ports that nobody listens on."""
     sockets = [socket.socket() for _ in range(count)]
     for one in sockets:
         one.bind((host, 0))

@@ -8,7 +8,7 @@ processor limits are not enforced, and a container that outgrows its memory is f
 import subprocess
 from collections.abc import Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chart import CHART, binary
@@ -81,7 +81,6 @@ class Namespace:
 
     cluster: Cluster
     name: str
-    environment: Mapping[str, str] = field(default_factory=dict)
 
     def helm(self, *arguments: object, seconds: float = 300) -> Done:
         """Run it against this namespace."""

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 
 Object = dict[str, Any]
-MERGE = "application/merge-patch+json"
+MERGE, STRATEGIC = "application/merge-patch+json", "application/strategic-merge-patch+json"
 SECONDS = 30.0
 
 

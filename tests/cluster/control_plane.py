@@ -3,13 +3,13 @@
 import os
 import secrets
 import shutil
-import socket
 import subprocess
 import tempfile
 from collections.abc import Mapping
 from contextlib import ExitStack
 from pathlib import Path
 
+from tests.broker import free_ports
 from tests.cluster.api import Api
 from tests.cluster.network import Network
 from tests.conftest import running, wait_until
@@ -85,13 +85,6 @@ class ControlPlane:
         with (self._folder / f"{name}.log").open("wb") as log:
             command = [binary, *(f"--{flag}={value}" for flag, value in flags.items())]
             self._opened.enter_context(running(command, stdout=log, stderr=log))
-
-
-def free_ports(address: str, count: int) -> list[int]:
-    """Ports that nobody listens on."""
-    with ExitStack() as opened:
-        sockets = [opened.enter_context(socket.create_server((address, 0))) for _ in range(count)]
-        return [one.getsockname()[1] for one in sockets]
 
 
 _KUBECONFIG = """

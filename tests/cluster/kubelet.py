@@ -14,7 +14,7 @@ from urllib.parse import parse_qs, urlsplit
 import httpx
 from typing_extensions import override
 
-from tests.cluster.api import Api, Object
+from tests.cluster.api import STRATEGIC, Api, Object
 from tests.cluster.environment import NODE_CPUS
 from tests.cluster.images import Image
 from tests.cluster.network import Network
@@ -23,7 +23,6 @@ from tests.cluster.running import stamp
 from tests.cluster.volumes import NotThere
 
 HEARTBEAT_S = 5.0
-STRATEGIC = "application/strategic-merge-patch+json"
 
 
 class Kubelet:
@@ -130,16 +129,22 @@ def _serve_logs(kubelet: Kubelet) -> ThreadingHTTPServer:
             self.end_headers()
             self.wfile.write(text)
 
-    key, certificate = kubelet.folder / f"{kubelet.name}.key", kubelet.folder / f"{kubelet.name}.crt"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "2", "-subj", f"/CN={kubelet.name}", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
-    subprocess.run(made, check=True, capture_output=True)
+    key, certificate = self_signed(kubelet.folder, kubelet.name)
     server = ThreadingHTTPServer((kubelet.network.host, 0), Handler)
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.load_cert_chain(certificate, key)
     server.socket = context.wrap_socket(server.socket, server_side=True)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     return server
+
+
+def self_signed(folder: Path, name: str) -> tuple[Path, Path]:
+    """A key and its certificate."""
+    key, certificate = folder / f"{name}.key", folder / f"{name}.crt"
+    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-subj", f"/CN={name}", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
+    subprocess.run(made, check=True, capture_output=True)
+    return key, certificate
 
 
 def _log_of(kubelet: Kubelet, names: list[str]) -> bytes | None:

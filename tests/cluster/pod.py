@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
-from tests.cluster.api import Api, Object
+from tests.cluster.api import STRATEGIC, Api, Object
 from tests.cluster.container import Container, Mount, Spec
 from tests.cluster.environment import quantity, variables
 from tests.cluster.images import Image
@@ -275,9 +275,7 @@ class PodRun(threading.Thread):
             return
         self._reported = status
         times = {"startTime": stamp()} if "startTime" not in self.pod.get("status", {}) else {}
-        self._node.api.patch(
-            f"{self._path}/status", {"status": status | times}, "application/strategic-merge-patch+json"
-        )
+        self._node.api.patch(f"{self._path}/status", {"status": status | times}, STRATEGIC)
 
     def _condition(self, kind: str, status: str) -> Object:
         if self._conditions.get(kind, {}).get("status") != status:

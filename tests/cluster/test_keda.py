@@ -1,14 +1,15 @@
 """The chart's ScaledObject in the hands of KEDA's own operator, over the lag of a real group."""
 
 import os
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.broker import free_ports
 from tests.cluster import Cluster
-from tests.cluster.control_plane import CACHE, free_ports
+from tests.cluster.control_plane import CACHE
+from tests.cluster.kubelet import self_signed
 from tests.cluster.place import Place
 from tests.conftest import running, unavailable, wait_until
 from tests.kafka_tools import document, produce
@@ -24,10 +25,7 @@ def keda(cluster: Cluster, tmp_path: Path) -> Iterator[Path]:
     if not OPERATOR.exists():
         unavailable("no keda-operator: sh tests/cluster/fetch.sh keda builds it with Go")
     cluster.namespace("keda")
-    key, certificate = tmp_path / "tls.key", tmp_path / "tls.crt"
-    made = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
-            "-days", "2", "-subj", "/CN=keda", "-keyout", str(key), "-out", str(certificate)]  # fmt: skip
-    subprocess.run(made, check=True, capture_output=True)
+    _, certificate = self_signed(tmp_path, "tls")
     (tmp_path / "ca.crt").write_bytes(certificate.read_bytes())
     metrics, health, service = free_ports("127.0.0.1", 3)
     flags = {

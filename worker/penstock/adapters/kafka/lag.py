@@ -9,7 +9,8 @@ from kafka import IsolationLevel, KafkaAdminClient, KafkaConsumer, OffsetSpec, T
 from kafka import errors as kafka_errors
 
 from penstock.adapters.kafka import internals
-from penstock.adapters.kafka.connection import AdminConnection, client_options, connect, failure
+from penstock.adapters.kafka.connection import AdminConnection, failure
+from penstock.adapters.kafka.peek import connect_reader
 from penstock.adapters.kafka.source import to_record
 from penstock.adapters.kafka.topics import followed, is_missing
 from penstock.core.errors import Unavailable
@@ -143,18 +144,6 @@ class _Reader:
         return found
 
     def _connected(self) -> KafkaConsumer:
-        consumer = connect(
-            lambda: internals.client(
-                KafkaConsumer,
-                group_id=None,
-                enable_auto_commit=False,
-                auto_offset_reset="earliest",
-                isolation_level="read_committed",
-                allow_auto_create_topics=False,
-                max_partition_fetch_bytes=READ_BYTES,
-                **client_options(self._settings),
-            ),
-            self._settings,
-        )
+        consumer = connect_reader(self._settings, auto_offset_reset="earliest", max_partition_fetch_bytes=READ_BYTES)
         internals.hand_out_damaged_batches(consumer)
         return consumer

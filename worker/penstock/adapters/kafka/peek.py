@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka import errors as kafka_errors
@@ -21,23 +22,29 @@ def newest(settings: KafkaSettings, most: int) -> list[Record]:
 
     Raises Misconfigured where there is no such topic, and Unavailable.
     """
-    consumer = connect(
-        lambda: internals.client(
-            KafkaConsumer,
-            group_id=None,
-            enable_auto_commit=False,
-            isolation_level="read_committed",
-            allow_auto_create_topics=False,
-            **client_options(settings),
-        ),
-        settings,
-    )
+    consumer = connect_reader(settings)
     try:
         return _read(consumer, settings.topic, most)
     except kafka_errors.KafkaError as error:
         raise failure(error, "Kafka") from error
     finally:
         consumer.close()
+
+
+def connect_reader(settings: KafkaSettings, **more: Any) -> KafkaConsumer:
+    """A consumer of no group, which commits nothing; ``more`` are options of the library's."""
+    return connect(
+        lambda: internals.client(
+            KafkaConsumer,
+            group_id=None,
+            enable_auto_commit=False,
+            isolation_level="read_committed",
+            allow_auto_create_topics=False,
+            **more,
+            **client_options(settings),
+        ),
+        settings,
+    )
 
 
 def _read(consumer: KafkaConsumer, topic: str, most: int) -> list[Record]:
