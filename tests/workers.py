@@ -67,8 +67,15 @@ class Worker:
             yield client
 
     def stop(self, seconds: float = SECONDS) -> int:
-        """Ask it to end, read what it has still to say, and return its exit code; one that hangs is killed: -9."""
+        """Ask it to end, and see it end."""
         self.process.send_signal(signal.SIGTERM)
+        return self.end(seconds)
+
+    def end(self, seconds: float = SECONDS) -> int:
+        """Read what it has still to say until it ends by itself, and return its exit code; one that hangs is killed: -9.
+
+        Whoever has said that it ended is not to be asked to: a signal may meet an interpreter that answers no more.
+        """
         late = threading.Timer(seconds, self.process.kill)
         late.start()
         try:

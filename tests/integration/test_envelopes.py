@@ -158,7 +158,7 @@ def test_a_registry_that_is_away_is_waited_for(broker: str, tmp_path: Path) -> N
             assert not any(committed(kafka).values())
             own.go_on()
             assert index.until("ended")["dead_lettered"] == 0
-            assert index.stop() == 0
+            assert index.end() == 0
         assert indexed(tmp_path) == table
     finally:
         own.stop()

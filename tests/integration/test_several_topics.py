@@ -105,7 +105,7 @@ def test_topics_of_a_pattern_come_and_go(broker: str, prefix: str, tmp_path: Pat
             assert index.stop() == 0
         with worker("index", "--once", env=env, cwd=tmp_path) as again:
             assert again.until("ended")["indexed"] == 0
-            assert again.stop() == 0
+            assert again.end() == 0
     assert len(read_all(kafka, f"{first.topic}.dlq")) == len(read_all(kafka, f"{second.topic}.dlq")) == 1
 
 
