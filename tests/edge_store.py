@@ -236,6 +236,9 @@ def _condition(given: grpc.Condition) -> Any:
             return edge.HasIdCondition({_id(point_id) for point_id in given.has_id.has_id})
         case "is_empty":
             return edge.IsEmptyCondition(given.is_empty.key)
+        case "slice":
+            part: Any = vars(edge)["SliceCondition"]  # the package's stubs lack it
+            return part(total=given.slice.total, index=given.slice.index)
         case "nested":
             return edge.NestedCondition(given.nested.key, _filter(given.nested.filter))
         case "field":

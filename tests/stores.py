@@ -10,7 +10,7 @@ import pytest
 
 from penstock.adapters.qdrant.collection import open_collection
 from penstock.core.identity import ModelIdentity
-from penstock.core.ports import Searcher, VectorStore
+from penstock.core.ports import Inventory, Searcher, VectorStore
 from penstock.core.terms import Weighting
 from penstock.fakes import MemoryStore
 from tests.conftest import connect
@@ -32,3 +32,17 @@ def empty_store(
         return
     with closing(connect(request.param, request, folder)) as connection:
         yield connection.store(open_collection(connection, f"test-{uuid4().hex[:8]}", identity, full))
+
+
+@contextmanager
+def empty_inventory(
+    request: pytest.FixtureRequest, folder: Path, identity: ModelIdentity
+) -> Iterator[tuple[VectorStore, Inventory]]:
+    """An empty store of that kind, and its inventory."""
+    if request.param == "memory":
+        store = MemoryStore(Weighting())
+        yield store, store
+        return
+    with closing(connect(request.param, request, folder)) as connection:
+        collection = open_collection(connection, f"test-{uuid4().hex[:8]}", identity)
+        yield connection.store(collection), connection.inventory(collection.name)

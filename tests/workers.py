@@ -72,7 +72,7 @@ class Worker:
         return self.end(seconds)
 
     def end(self, seconds: float = SECONDS) -> int:
-        """Read what it has still to say until it ends by itself, and return its exit code; one that hangs is killed: -9.
+        """Read what it has still to say until it ends by itself, and return its code; one that hangs is killed: -9.
 
         Whoever has said that it ended is not to be asked to: a signal may meet an interpreter that answers no more.
         """

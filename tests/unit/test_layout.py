@@ -25,7 +25,10 @@ FLOORS: dict[str, tuple[str, str]] = {
     "clients": ("core events query", "a client asks a worker over HTTP, in a program where nothing else of ours runs"),
     "adapters": ("core observe settings", "an adapter knows its library and the ports, and no worker"),
     "evaluate": ("core query", "what is measured is a search that somebody else has opened"),
-    "operate": ("core settings stream models adapters query", "an operator's tools use services, and no worker"),
+    "operate": (
+        "core events observe settings stream models adapters query",
+        "an operator's tools use services, and no worker",
+    ),
     "assembly": (
         "core events observe settings stream models index query adapters evaluate operate",
         "everything is put together here; what is below must not know",

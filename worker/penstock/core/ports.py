@@ -6,12 +6,13 @@ Any method may raise Unavailable: nothing has happened, or what has happened may
 caller repeats the call. Methods of a Source are called by one thread only; all others by several at once.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, Protocol
 
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
 from penstock.core.identity import CollectionState, Origin, TopicIdentity
+from penstock.core.inventory import Held, Sought
 from penstock.core.queries import FacetCounts, Hit, Lookup
 from penstock.core.records import Batch, Letter, Message, Partition, Place, Position, Record
 from penstock.core.vectors import Vector
@@ -223,6 +224,22 @@ class Searcher(Protocol):
 
         Raises Refused for a field without an index, where the store needs one.
         """
+
+
+class Inventory(Protocol):
+    """The store as a heap of points, for whoever looks after it beside workers that go on writing."""
+
+    def scan(self, sought: Sought, part: int = 0, parts: int = 1) -> Iterator[Held]:
+        """Every point that is there all the while, once, in no order; one that comes or goes meanwhile, or not.
+
+        ``parts`` scans, numbered from 0, share them, where the store can tell points apart so; else the first has all.
+        """
+
+    def count(self, sought: Sought) -> int:
+        """How many there are, exactly."""
+
+    def remove(self, found: Sequence[Held]) -> None:
+        """Remove each that is still of the order and recipe that it was found with. Durable on return."""
 
 
 class PairEncoder(Protocol):

@@ -2,9 +2,9 @@
 
 import threading
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
-from datetime import datetime
+from datetime import UTC, datetime
 from itertools import chain
 
 import numpy as np
@@ -13,24 +13,29 @@ from typing_extensions import override
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored, titled
 from penstock.core.filters import matches
 from penstock.core.identity import CollectionState, Origin
+from penstock.core.inventory import Held, Sought
 from penstock.core.paths import reached
-from penstock.core.ports import Ledger, Searcher, VectorStore
+from penstock.core.ports import Inventory, Ledger, Searcher, VectorStore
 from penstock.core.queries import FacetCounts, Hit, Lookup, Side
 from penstock.core.records import Partition
 from penstock.core.terms import Terms, Weighting, rarity, reach
 from penstock.core.vectors import Vector
 
 
-class MemoryStore(VectorStore, Searcher):
-    """``VectorStore`` and ``Searcher`` over a dictionary: what the guards mean, in a few lines.
+class MemoryStore(VectorStore, Searcher, Inventory):
+    """``VectorStore``, ``Searcher`` and ``Inventory`` over a dictionary: what the guards mean, in a few lines.
 
     ``weighting`` says how texts become terms, None for a store without.
     """
 
-    def __init__(self, weighting: Weighting | None = None) -> None:
+    def __init__(
+        self, weighting: Weighting | None = None, *, now: Callable[[], datetime] = lambda: datetime.now(UTC)
+    ) -> None:
         self._weighting = weighting
+        self._now = now
         self._lock = threading.Lock()
         self.points: dict[ChunkKey, Point] = {}
+        self.indexed_at: dict[ChunkKey, str] = {}
 
     @override
     def read(self, keys: Sequence[ChunkKey]) -> dict[ChunkKey, Stored]:
@@ -44,6 +49,7 @@ class MemoryStore(VectorStore, Searcher):
                 there = self.points.get(point.key)
                 if there is None or stored_form(there).older(point.event.order, point.recipe):
                     self.points[point.key] = point
+                    self.indexed_at[point.key] = self._now().isoformat()
 
     @override
     def patch(self, points: Sequence[Point]) -> None:
@@ -55,6 +61,7 @@ class MemoryStore(VectorStore, Searcher):
                 if stored_form(there).older(point.event.order, point.recipe):
                     same = (point.event, point.index, point.recipe, point.hashes, point.chunk)
                     self.points[point.key] = Point(*same, there.vector)
+                    self.indexed_at[point.key] = self._now().isoformat()
 
     @override
     def retract(self, points: Sequence[Point]) -> None:
@@ -101,6 +108,26 @@ class MemoryStore(VectorStore, Searcher):
             each = chain.from_iterable(value if isinstance(value, list) else [value] for value in values)
             found.update({value for value in each if isinstance(value, str | int)})
         return dict(sorted(found.items(), key=lambda one: (-one[1], str(one[0])))[:most])
+
+    @override
+    def scan(self, sought: Sought, part: int = 0, parts: int = 1) -> Iterator[Held]:
+        if part:
+            return
+        with self._lock:
+            found = [_held(point, self.indexed_at[key]) for key, point in self.points.items() if _is(sought, point)]
+        yield from found
+
+    @override
+    def count(self, sought: Sought) -> int:
+        return sum(1 for _ in self.scan(sought))
+
+    @override
+    def remove(self, found: Sequence[Held]) -> None:
+        with self._lock:
+            for held in found:
+                there = self.points.get(held.key)
+                if there is not None and stored_form(there).same(held.stored.order, held.stored.recipe):
+                    del self.points[held.key]
 
     def _search(self, lookup: Lookup) -> list[Hit]:
         with self._lock:
@@ -151,11 +178,26 @@ def stored_form(point: Point) -> Stored:
     return Stored(point.event.order, point.recipe, chunk.hash if chunk else "", point.hashes, deleted)
 
 
+def _held(point: Point, indexed_at: str) -> Held:
+    partition, offset = point.event.record.partition, point.event.record.offset
+    source = f"{partition.topic}/{partition.number}/{offset}"
+    return Held(point.key, stored_form(point), indexed_at, (point.chunk and point.event.expires_at) or "", source)
+
+
+def _is(sought: Sought, point: Point) -> bool:
+    if sought.tenant not in (None, point.key.tenant) or (sought.tombstones and point.chunk is not None):
+        return False
+    return sought.expired is None or _expired(point, sought.expired)
+
+
+def _expired(point: Point, now: datetime) -> bool:
+    event = point.event
+    return point.chunk is not None and event.expires_at is not None and datetime.fromisoformat(event.expires_at) <= now
+
+
 def _readable(point: Point, lookup: Lookup) -> bool:
     event = point.event
-    if point.key.tenant != lookup.tenant or point.chunk is None:
-        return False
-    if event.expires_at is not None and datetime.fromisoformat(event.expires_at) <= lookup.now:
+    if point.key.tenant != lookup.tenant or point.chunk is None or _expired(point, lookup.now):
         return False
     fields = {
         "document": event.key.document,

@@ -31,6 +31,7 @@ from penstock.settings.index import IndexSettings, Needs
 from penstock.settings.models import FetchSettings, ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
     KafkaSettings,
+    PurgeSettings,
     QdrantSettings,
     RegistrySettings,
     SetupSettings,
@@ -47,6 +48,7 @@ __all__ = [
     "ModelSettings",
     "MonitorSettings",
     "Needs",
+    "PurgeSettings",
     "QdrantSettings",
     "QuerySettings",
     "RegistrySettings",
@@ -105,6 +107,7 @@ class Settings(BaseSettings):
     http: HttpSettings = HttpSettings()
     search: SearchSettings = SearchSettings()
     setup: SetupSettings = SetupSettings()
+    purge: PurgeSettings = PurgeSettings()
     monitor: MonitorSettings = MonitorSettings()
     log: LogSettings = LogSettings()
     trace: TraceSettings = TraceSettings()

@@ -225,6 +225,21 @@ class RegistrySettings(Group):
         return self
 
 
+DAY_S = 24 * 3600.0
+
+
+class PurgeSettings(Group):
+    """What is removed of a collection that nobody needs any more: penstock purge, or workers that do it by the way."""
+
+    every_s: Seconds | None = None
+    """How often index workers look for it; never when empty."""
+    tombstones_s: Seconds = 35 * DAY_S
+    """How long a deleted document's tombstone stays. Whatever may still be delivered must be younger than that: what
+    the topic keeps of events that were deleted or replaced, and dead letters that may be sent back."""
+    points_per_s: Count = 1000
+    """Most points removed in a second."""
+
+
 class SetupSettings(Group):
     """What penstock setup makes where it is not there yet."""
 
@@ -236,6 +251,9 @@ class SetupSettings(Group):
     """What the broker may remove of the documents' topic: compact keeps the last event of each document for ever, so
     that another model can index them all; not with index.order = event, where the last one need not be the newest.
     Empty: compact, or delete with index.order = event and with index.key = ignore."""
+
+    letters_s: Seconds = 30 * DAY_S
+    """How long the broker keeps a dead letter: the retention.ms of a dead letter topic."""
 
     def cleanup_for(self, needs: Needs) -> str:
         """The cleanup.policy of a topic."""

@@ -12,6 +12,7 @@ from penstock.adapters.qdrant import version
 from penstock.adapters.qdrant.channel import OPTIONS, Channel, Remote, Services
 from penstock.adapters.qdrant.embedded import LocalQdrant
 from penstock.adapters.qdrant.filters import keys
+from penstock.adapters.qdrant.inventory import QdrantInventory
 from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
 from penstock.adapters.stems import stemmed
@@ -108,6 +109,10 @@ class Connection:
             points_per_request=self._settings.points_per_request,
             requests_in_flight=self._settings.requests_in_flight,
         )
+
+    def inventory(self, collection: str) -> QdrantInventory:
+        """The inventory port on a collection."""
+        return QdrantInventory(self.points, collection, points_per_request=self._settings.points_per_request)
 
     def index_field(self, collection: str, field: str, kind: FieldType, params: Any = None) -> None:
         """Make a payload index, unless it is there."""

@@ -27,14 +27,13 @@ def readable(lookup: Lookup) -> grpc.Filter:
 
 def living(tenant: str, now: datetime, *more: grpc.Condition) -> grpc.Filter:
     """A tenant's points, but for tombstones and what has expired."""
-    expired = grpc.DatetimeRange(lte=_moment(now))
-    return grpc.Filter(
-        must=[*of_tenant(tenant).must, *more],
-        must_not=[
-            _field("deleted", match=grpc.Match(boolean=True)),
-            _field("expires_at", datetime_range=expired),
-        ],
-    )
+    deleted = _field("deleted", match=grpc.Match(boolean=True))
+    return grpc.Filter(must=[*of_tenant(tenant).must, *more], must_not=[deleted, expired(now)])
+
+
+def expired(now: datetime) -> grpc.Condition:
+    """What is past its time at that moment."""
+    return _field("expires_at", datetime_range=grpc.DatetimeRange(lte=_moment(now)))
 
 
 def of_tenant(tenant: str) -> grpc.Filter:

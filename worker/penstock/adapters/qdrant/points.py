@@ -143,11 +143,10 @@ def patch_guards(points: Sequence[Point]) -> list[grpc.Condition]:
     ]
 
 
-def exactly(point: Point) -> grpc.Condition:
-    """The point, where it was written for the same event by the same rules."""
-    order = point.event.order
-    same = [_equals("version", order.version), _equals("sequence", order.sequence), _equals("recipe", point.recipe)]
-    return _only([point_id(point.key)], *same)
+def exactly(key: ChunkKey, order: Order, recipe: int) -> grpc.Condition:
+    """The point, where it was written for this event by these rules."""
+    same = [_equals("version", order.version), _equals("sequence", order.sequence), _equals("recipe", recipe)]
+    return _only([point_id(key)], *same)
 
 
 def holds(there: grpc.RetrievedPoint, point: Point) -> bool:
@@ -219,15 +218,7 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     Field by field: converting whole payloads would take longer than the search.
     """
     payload = point.payload
-    key = ChunkKey(payload["tenant"].string_value, payload["document"].string_value, payload["chunk"].integer_value)
-    order = Order(payload["version"].integer_value, payload["sequence"].integer_value)
-    there = Stored(
-        order,
-        payload["recipe"].integer_value,
-        payload["hash"].string_value,
-        tuple(value.string_value for value in payload["hashes"].list_value.values),
-        payload["deleted"].bool_value,
-    )
+    key, there = key_of(payload), stored_of(payload)
     metadata = value_of(payload["metadata"]) or {}
     text, title = payload["text"].string_value, payload["title"].string_value
     moment = payload["timestamp"].string_value or None
@@ -235,6 +226,22 @@ def hit(point: grpc.ScoredPoint | grpc.RetrievedPoint) -> Hit:
     path = tuple(value.string_value for value in payload["headings"].list_value.values)
     score = getattr(point, "score", 0.0)
     return Hit(key, score, there, text, title, metadata, timestamp=moment, place=place, headings=path)
+
+
+def key_of(payload: Mapping[str, grpc.Value]) -> ChunkKey:
+    """Whose point it is; of one that is not of ours, something empty."""
+    return ChunkKey(payload["tenant"].string_value, payload["document"].string_value, payload["chunk"].integer_value)
+
+
+def stored_of(payload: Mapping[str, grpc.Value]) -> Stored:
+    """As ``stored``, of a payload as it came."""
+    return Stored(
+        Order(payload["version"].integer_value, payload["sequence"].integer_value),
+        payload["recipe"].integer_value,
+        payload["hash"].string_value,
+        tuple(value.string_value for value in payload["hashes"].list_value.values),
+        payload["deleted"].bool_value,
+    )
 
 
 def value_of(value: grpc.Value) -> Any:

@@ -98,7 +98,7 @@ class QdrantStore(VectorStore, Searcher):
     def retract(self, points: Sequence[Point]) -> None:
         with about_no_document():
             for part in slices(points, self._size):
-                these = convert.any_of(convert.exactly(point) for point in part)
+                these = convert.any_of(convert.exactly(point.key, point.event.order, point.recipe) for point in part)
                 self._update("Delete", grpc.DeletePoints, points=grpc.PointsSelector(filter=these))
 
     @override

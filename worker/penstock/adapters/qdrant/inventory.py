@@ -1,0 +1,88 @@
+"""``ports.Inventory`` over Qdrant's points API: every point by scrolling, and removed only as it was found."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from qdrant_client import grpc
+from typing_extensions import override
+
+from penstock.adapters.qdrant import points as convert
+from penstock.adapters.qdrant.channel import about_no_document
+from penstock.adapters.qdrant.filters import expired, of_tenant
+from penstock.adapters.qdrant.slices import slices
+from penstock.adapters.qdrant.store import MAJORITY, STRONG, require_completed
+from penstock.core.inventory import Held, Sought
+from penstock.core.ports import Inventory
+
+PAGE = 1000
+HELD_FIELDS = (*convert.STORED_FIELDS, "tenant", "document", "chunk", "indexed_at", "expires_at", "source")
+
+
+class QdrantInventory(Inventory):
+    """Of one collection. A refusal is about no document: it is Misconfigured."""
+
+    def __init__(self, points: Any, collection: str, *, points_per_request: int = 256) -> None:
+        """``points`` is a stub of Qdrant's Points service, or the embedded one."""
+        self._points, self._collection, self._size = points, collection, points_per_request
+
+    @override
+    def scan(self, sought: Sought, part: int = 0, parts: int = 1) -> Iterator[Held]:
+        where = _where(sought)
+        if parts > 1:
+            where.must.append(grpc.Condition(slice=grpc.SliceCondition(index=part, total=parts)))
+        offset: grpc.PointId | None = None
+        while True:
+            request = grpc.ScrollPoints(
+                collection_name=self._collection,
+                filter=where,
+                offset=offset,
+                limit=PAGE,
+                with_payload=convert.fields(HELD_FIELDS),
+                read_consistency=MAJORITY,
+            )
+            with about_no_document():
+                page = self._points.Scroll(request)
+            yield from map(held, page.result)
+            if not page.HasField("next_page_offset"):
+                return
+            offset = page.next_page_offset
+
+    @override
+    def count(self, sought: Sought) -> int:
+        request = grpc.CountPoints(
+            collection_name=self._collection, filter=_where(sought), exact=True, read_consistency=MAJORITY
+        )
+        with about_no_document():
+            return int(self._points.Count(request).result.count)
+
+    @override
+    def remove(self, found: Sequence[Held]) -> None:
+        for some in slices(found, self._size):
+            still = convert.any_of(convert.exactly(one.key, one.stored.order, one.stored.recipe) for one in some)
+            request = grpc.DeletePoints(
+                collection_name=self._collection,
+                wait=True,
+                ordering=STRONG,
+                points=grpc.PointsSelector(filter=still),
+            )
+            with about_no_document():
+                require_completed("Delete", self._points.Delete(request).result)
+
+
+def held(point: grpc.RetrievedPoint) -> Held:
+    """A point of a document, with what is read of it."""
+    payload = point.payload
+    told = (payload[name].string_value for name in ("indexed_at", "expires_at", "source"))
+    return Held(convert.key_of(payload), convert.stored_of(payload), *told)
+
+
+def _where(sought: Sought) -> grpc.Filter:
+    """By conditions that every store answers: a tombstone is known by the text that it has not."""
+    where = convert.documents_only()
+    if sought.tenant is not None:
+        where.must.extend(of_tenant(sought.tenant).must)
+    if sought.tombstones:
+        where.must.append(grpc.Condition(is_empty=grpc.IsEmptyCondition(key="hash")))
+    if sought.expired is not None:
+        where.must.append(expired(sought.expired))
+    return where
