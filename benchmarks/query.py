@@ -104,7 +104,7 @@ def serve_instant() -> None:
 
     def instant_search(*given: Any) -> Search:
         search = make_search(*given)
-        search._store = Instant(search._store)  # noqa: SLF001
+        search.served.store = Instant(search.served.store)
         return search
 
     vars(assembly)["make_search"] = instant_search

@@ -26,7 +26,7 @@ from benchmarks.small_model import documents  # noqa: E402
 from penstock.adapters.qdrant.collection import open_collection  # noqa: E402
 from penstock.adapters.qdrant.connection import Connection  # noqa: E402
 from penstock.assembly.models import EmbeddingModel, Models, load_model  # noqa: E402
-from penstock.assembly.search import make_search  # noqa: E402
+from penstock.assembly.search import make_search, no_progress  # noqa: E402
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point  # noqa: E402
 from penstock.core.queries import Answer, Boost, Query, Shaping  # noqa: E402
 from penstock.core.records import Partition, Record  # noqa: E402
@@ -90,7 +90,7 @@ def answered(
     with closing(Connection(settings.qdrant)) as connection:
         collection = open_collection(connection, settings.qdrant.collection, models.embedding.identity)
         connection.store(collection).upsert(list(points(models.embedding, made)))
-        with closing(make_search(settings, models, connection, None)) as search:
+        with closing(make_search(settings, models, connection, no_progress)) as search:
 
             async def one_by_one(wish: Shaping) -> tuple[list[Answer], float]:
                 answers, took = [], []

@@ -18,6 +18,8 @@ sys.path.insert(0, str(HERE.parent / "worker"))
 
 from penstock.commands import app as command_line  # noqa: E402
 from penstock.commands import main as _every_command  # noqa: E402, F401
+from penstock.observe.audit_metrics import AuditMetrics  # noqa: E402
+from penstock.observe.backfill_metrics import BackfillMetrics  # noqa: E402
 from penstock.observe.index_metrics import IndexMetrics  # noqa: E402
 from penstock.observe.lag_metrics import LagMetrics  # noqa: E402
 from penstock.observe.metrics import Metrics  # noqa: E402
@@ -63,7 +65,8 @@ def metrics_page() -> str:
         metrics.models([])
         metrics.gpu(lambda: (0.0, 0.0, 0.0))
     index.watch(Watch(), {}, {})
-    query.watch({})
+    BackfillMetrics(index.registry, Watch(), dict)
+    query.watch(dict)
     query.follow(Watch())
     shared = dict(_families(every.registry))
     about = (
@@ -78,6 +81,7 @@ def metrics_page() -> str:
             _metrics_table("Index worker", {n: r for n, r in _families(index.registry) if n not in shared}),
             _metrics_table("Query worker", {n: r for n, r in _families(query.registry) if n not in shared}),
             _metrics_table("Lag exporter", {n: r for n, r in _families(lag.registry) if n not in shared}),
+            _metrics_table("Audit, by file or Pushgateway", dict(_families(AuditMetrics().registry))),
             _metrics_table("All", shared),
         )
     )

@@ -168,6 +168,15 @@ class EdgeCollections:
         self._edge.held[name] = Collection(self._edge.folder / name, request)
         return grpc.CollectionOperationResponse(result=True)
 
+    def Delete(self, request: grpc.DeleteCollection, timeout: float) -> Any:  # noqa: ARG002, N802
+        self._edge.held.pop(request.collection_name).shard.close()
+        return grpc.CollectionOperationResponse(result=True)
+
+    def List(self, request: Any, timeout: float) -> grpc.ListCollectionsResponse:  # noqa: ARG002, N802
+        return grpc.ListCollectionsResponse(
+            collections=[grpc.CollectionDescription(name=name) for name in self._edge.held]
+        )
+
     def Update(self, request: grpc.UpdateCollection, timeout: float) -> Any:  # noqa: ARG002, N802
         held = self._edge.collection(request.collection_name)
         held.metadata |= GrpcToRest.convert_payload(request.metadata)

@@ -32,8 +32,9 @@ def of_help() -> Iterator[Example]:
     """The examples that ``--help`` ends with."""
     root: Any = typer.main.get_command(app)
     for name, command in root.commands.items():
-        for text in QUOTED.findall(command.epilog or ""):
-            yield Example(f"{name} --help", text)
+        for one in (command, *getattr(command, "commands", {}).values()):
+            for text in QUOTED.findall(one.epilog or ""):
+                yield Example(f"{name} --help", text)
 
 
 def of_blocks(page: Path) -> Iterator[Example]:

@@ -55,6 +55,8 @@ class Worker:
     def until(self, event: str) -> dict[str, Any]:
         """The next log line of that name."""
         for line in self._stderr:
+            if not line.startswith(b"{"):
+                raise AssertionError(f"no log line: {(line + self._stderr.read()).decode()}")
             self.lines.append(json.loads(line))
             if self.lines[-1]["event"] == event:
                 return self.lines[-1]

@@ -72,6 +72,10 @@ rerank:
   {{- else }}
   enabled: false
   {{- end }}
+{{- if and (eq $model.source "fetch") $model.fetch.next (has .kind (list "index" "query")) }}
+migration:
+  bundle: {{ $folder }}/next
+{{- end }}
 log:
   format: json
 monitor:

@@ -25,7 +25,7 @@ spec:
   {{- end }}
   containers:
     - name: {{ $w.kind }}
-      {{- include "penstock.container" (merge (dict "command" (list $w.kind)) .) | nindent 6 }}
+      {{- include "penstock.container" (merge (dict "command" ($w.command | default (list $w.kind))) .) | nindent 6 }}
       env:
         {{- $given := list }}{{ range $w.extraEnv }}{{ $given = append $given .name }}{{ end }}
         {{- /* a limit of processors slows down threads that do not know of it, and without one the node's would all be taken */}}
@@ -124,8 +124,8 @@ envFrom: {{- toYaml . | nindent 2 }}
 {{- $fetch := .workload.model.fetch }}
 {{- if and (eq .workload.model.source "fetch") (include "penstock.hasModels" .) }}
 {{- $dot := . }}
-{{- range $name, $source := dict "embedding" (required "model.fetch.embedding says where the embedding model's bundle is" $fetch.embedding) "reranker" $fetch.reranker }}
-{{- if and $source (or (eq $name "embedding") (eq $dot.kind "query")) }}
+{{- range $name, $source := dict "embedding" (required "model.fetch.embedding says where the embedding model's bundle is" $fetch.embedding) "reranker" $fetch.reranker "next" $fetch.next }}
+{{- if and $source (or (eq $name "embedding") (eq $dot.kind "query") (and (eq $name "next") (eq $dot.kind "index"))) }}
 - name: fetch-{{ $name }}
   {{- $command := list "fetch" $source (printf "/models/%s" $name) }}
   {{- with get $fetch (printf "%sDigest" $name) }}{{ $command = concat $command (list "--digest" .) }}{{ end }}

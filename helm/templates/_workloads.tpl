@@ -10,7 +10,11 @@
 {{- $all := dict }}
 {{- if .Values.index.enabled }}
 {{- range $name, $own := default (dict "documents" dict) .Values.index.streams }}
-{{- $_ := set $all (printf "index-%s" $name) (include "penstock.workload" (dict "root" $ "kind" "index" "own" $own) | fromYaml) }}
+{{- $made := include "penstock.workload" (dict "root" $ "kind" "index" "own" $own) | fromYaml }}
+{{- $_ := set $all (printf "index-%s" $name) $made }}
+{{- if include "penstock.migrates" $made }}
+{{- $_ := set $all (printf "index-%s-next" $name) (include "penstock.next" $made | fromYaml) }}
+{{- end }}
 {{- end }}
 {{- end }}
 {{- if .Values.query.enabled }}
@@ -22,6 +26,20 @@
 {{- toYaml $all }}
 {{- end }}
 
+{{- /* Whether a workload's collection is migrated to another model. (a workload) */ -}}
+{{- define "penstock.migrates" -}}
+{{- if or (.settings.migration | default dict).bundle (and (eq .model.source "fetch") .model.fetch.next) }}true{{ end }}
+{{- end }}
+
+{{- /* The workers that fill the collection of that model, in a group of their own, until a migration is ended. (an index workload) */ -}}
+{{- define "penstock.next" -}}
+{{- $next := deepCopy . }}
+{{- $group := (.settings.migration | default dict).group | default (printf "%s-next" ((.settings.kafka | default dict).group | default "penstock-index")) }}
+{{- $_ := set $next.settings "migration" (merge (dict "group" $group) (.settings.migration | default dict)) }}
+{{- $_ := set $next.autoscaling "by" "none" }}
+{{- toYaml (merge (dict "command" (list "migrate") "group" $group) $next) }}
+{{- end }}
+
 {{- /* Fails where two workloads would get into each other's way. (all of them by component) */ -}}
 {{- define "penstock.apart" -}}
 {{- $read := dict }}
@@ -29,7 +47,7 @@
 {{- range $component, $one := . }}
 {{- $kafka := $one.settings.kafka | default dict }}
 {{- if eq $one.kind "index" }}
-{{- $group := printf "%s %s %s" $kafka.bootstrap_servers ($kafka.group | default "penstock-index") ($kafka.topic | default "documents") }}
+{{- $group := printf "%s %s %s" $kafka.bootstrap_servers ($one.group | default $kafka.group | default "penstock-index") ($kafka.topic | default "documents") }}
 {{- $filled := include "penstock.collection" $one }}
 {{- with get $read $group }}
 {{- if ne .collection $filled }}{{ fail (printf "%s and %s read the same topic in the same group for two collections, each of which would get a part of it: give each a settings.kafka.group of its own" .component $component) }}{{ end }}

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.identity import ModelIdentity
 from penstock.core.inventory import Sought
 from penstock.core.ports import Inventory, VectorStore
@@ -80,6 +80,38 @@ def test_parts_share_all_points_and_no_point_twice(both: Both) -> None:
     store.upsert([point(name) for name in names])
     found = [held.key.document for part in range(3) for held in inventory.scan(Sought(), part, 3)]
     assert sorted(found) == sorted(names)
+
+
+def test_points_of_some_documents_are_found_without_the_others_and_chunks_without_their_anchors(both: Both) -> None:
+    store, inventory = both
+    names = ("a", "b", "c")
+    store.upsert([point(name, index=n) for name in names for n in range(3)] + [point("a", tenant="other", index=1)])
+    of_two = Sought(tenant="acme", documents=("a", "c", "nobody"))
+    assert named(inventory, of_two) == ["a"] * 3 + ["c"] * 3
+    assert {held.key.tenant for held in inventory.scan(of_two)} == {"acme"}
+    assert sorted(held.key.chunk for held in inventory.scan(Sought(anchors=False))) == [1, 1, 1, 1, 2, 2, 2]
+    assert named(inventory, Sought(tenant="acme", documents=("b",), anchors=False)) == ["b", "b"]
+
+
+def test_an_anchor_becomes_a_tombstone_of_its_order_with_nothing_of_its_text_unless_it_has_changed(both: Both) -> None:
+    store, inventory = both
+    store.upsert([point("same", 3, expires="2026-11-22T00:00:00Z"), point("renewed", 3)])
+    found = list(inventory.scan(Sought()))
+    store.upsert([point("renewed", 4)])
+    inventory.bury(found)
+    inventory.bury(found)
+    same, renewed = ChunkKey("acme", "same", 0), ChunkKey("acme", "renewed", 0)
+    stored = store.read([same, renewed])
+    assert stored[same] == Stored(Order(3, 9), 1, deleted=True)
+    assert stored[renewed].order == Order(4, 9)
+    assert not stored[renewed].deleted
+    (held,) = inventory.scan(Sought(tombstones=True))
+    assert (held.key, held.tombstone, held.expires_at, held.source) == (same, True, "", "documents/2/7")
+    assert abs(datetime.fromisoformat(held.indexed_at) - datetime.now(UTC)) < timedelta(minutes=1)
+    store.upsert([point("same", 2)])
+    assert store.read([same])[same].deleted
+    store.upsert([point("same", 5)])
+    assert not store.read([same])[same].deleted
 
 
 def test_what_has_changed_since_it_was_found_stays(both: Both) -> None:

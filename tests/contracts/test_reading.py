@@ -23,24 +23,26 @@ from hypothesis import strategies as st
 from pydantic import ValidationError
 from qdrant_client import grpc
 
-from penstock.adapters.qdrant.alias import AliasSearcher
 from penstock.adapters.qdrant.collection import find_collection, open_collection
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.shape import Shape
 from penstock.adapters.qdrant.store import QdrantStore
+from penstock.assembly.alias import Alias
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
 from penstock.core.filters import Filter, check, matches
 from penstock.core.identity import ModelIdentity
 from penstock.core.ports import Searcher
-from penstock.core.queries import Hit, Lookup
+from penstock.core.queries import EmbeddedBy, Hit, Lookup
 from penstock.core.records import Partition, Record
 from penstock.core.vectors import Vector
 from penstock.fakes import MemoryStore
 from penstock.query.ranking import disown
+from penstock.query.served import Served
 from penstock.settings import QdrantSettings
 from tests.store_server import StoreServer
 from tests.stores import KINDS, Store, empty_store
+from tests.unit.test_search import encoder
 
 NOW = datetime(2026, 11, 23, 12, tzinfo=UTC)
 IDENTITY = ModelIdentity("model", "1", "mean", "", "", 4)
@@ -247,50 +249,53 @@ def test_every_stage_of_a_query_carries_the_filter_of_its_tenant() -> None:
         assert not where.should
 
 
-def test_a_reader_follows_the_alias_to_another_collection_of_its_model(
-    qdrant: Connection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    name = uuid4().hex
-    first = open_collection(qdrant, name, IDENTITY)
-    second = open_collection(qdrant, f"{name}-rebuilt", IDENTITY)
-    qdrant.store(second).upsert([point(1, "acme", "rebuilt")])
-
-    def look() -> tuple[QdrantStore, Collection]:
-        found = find_collection(qdrant, name, IDENTITY)
-        return qdrant.store(found), found
-
-    reader = AliasSearcher(qdrant.store(first), first, look)
-    lookups = [Lookup(vector(1), "acme", 5, NOW)]
-    assert reader.search(lookups) == [[]]
-    alias = grpc.CreateAlias(collection_name=second.name, alias_name=name)
-    gone = grpc.DeleteAlias(alias_name=name)
-    actions = [grpc.AliasOperations(delete_alias=gone), grpc.AliasOperations(create_alias=alias)]
+def move(qdrant: Connection, alias: str, to: str | None) -> None:
+    """In one call, as whoever rebuilds a collection does; None takes the alias away."""
+    actions = [grpc.AliasOperations(delete_alias=grpc.DeleteAlias(alias_name=alias))]
+    if to is not None:
+        create = grpc.CreateAlias(collection_name=to, alias_name=alias)
+        actions.append(grpc.AliasOperations(create_alias=create))
     qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=actions))
-    assert reader.search(lookups) == [[]]  # not looked again yet
-    monkeypatch.setattr("penstock.adapters.qdrant.alias.LOOK_AGAIN_S", -1)
-    assert [hit.key.document for hit in reader.search(lookups)[0]] == ["rebuilt"]
 
 
-def test_a_reader_whose_alias_points_to_another_model_ends(qdrant: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    name, told = uuid4().hex, list[str]()
+def following(qdrant: Connection, name: str, told: list[str], *others: ModelIdentity) -> Alias:
+    """Serves each collection with the encoder of a model that is called like its digest."""
+
+    def serve(found: Collection) -> Served:
+        return Served(replace(encoder(), by=EmbeddedBy(found.model, 4)), qdrant.store(found))
+
+    return Alias(lambda: find_collection(qdrant, name, IDENTITY, *others), serve, told.append)
+
+
+def test_a_reader_follows_the_alias_to_another_collection_and_back(qdrant: Connection) -> None:
+    name, other = uuid4().hex, replace(IDENTITY, source="another")
     first = open_collection(qdrant, name, IDENTITY)
+    second = open_collection(qdrant, f"{name}-rebuilt", other)
+    qdrant.store(second).upsert([point(1, "acme", "rebuilt")])
+    alias = following(qdrant, name, [], other)
+    lookups = [Lookup(vector(1), "acme", 5, NOW)]
+    before = alias()
+    assert (before.encoder.by.model, before.store.search(lookups)) == (IDENTITY.digest, [[]])
+    move(qdrant, name, second.name)
+    assert alias().encoder.by.model == other.digest
+    assert [hit.key.document for hit in alias().store.search(lookups)[0]] == ["rebuilt"]
+    move(qdrant, name, first.name)
+    assert alias() is before
+
+
+def test_a_reader_whose_alias_points_to_a_model_that_it_has_not_ends(qdrant: Connection) -> None:
+    name, told = uuid4().hex, list[str]()
+    open_collection(qdrant, name, IDENTITY)
     other = open_collection(qdrant, f"{name}-other", replace(IDENTITY, source="another"))
-
-    def look() -> tuple[QdrantStore, Collection]:
-        found = find_collection(qdrant, name, IDENTITY)
-        return qdrant.store(found), found
-
-    reader = AliasSearcher(qdrant.store(first), first, look, told.append)
-    alias = grpc.CreateAlias(collection_name=other.name, alias_name=name)
-    gone = grpc.DeleteAlias(alias_name=name)
-    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(delete_alias=gone)]))
-    monkeypatch.setattr("penstock.adapters.qdrant.alias.LOOK_AGAIN_S", -1)
+    alias = following(qdrant, name, told)
+    move(qdrant, name, None)
     with pytest.raises(Unavailable, match="index something first"):
-        reader.search([Lookup(vector(1), "acme", 5, NOW)])
+        alias()
     assert not told  # it may come back
-    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
+    create = grpc.CreateAlias(collection_name=other.name, alias_name=name)
+    qdrant.collections.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=create)]))
     with pytest.raises(Unavailable, match="was built by another model"):
-        reader.search([Lookup(vector(1), "acme", 5, NOW)])
+        alias()
     assert len(told) == 1
 
 

@@ -18,13 +18,15 @@ from pathlib import Path
 import pytest
 import typer
 
+from penstock.adapters.kafka.topics import create_topic
 from penstock.commands.app import app
 from penstock.settings import QdrantSettings
+from penstock.settings.models import SHIPPED_MODELS
 from tests.checkpoints import Shape, checkpoint
-from tests.conftest import CI, ROOT, own_qdrant, real_qdrant, running
+from tests.conftest import CI, ROOT, own_qdrant, real_qdrant, running, wait_until
 from tests.examples import Example, of_blocks, of_help, of_sentences
 from tests.integration import test_train
-from tests.kafka_tools import document, new_topic, produce
+from tests.kafka_tools import document, new_topic, produce, read_all
 from tests.unit.test_docs import WRITTEN
 from tests.workers import Worker, environment, worker
 
@@ -37,6 +39,7 @@ ELSEWHERE = {
     "docker ": "needs a container engine; test_image.py runs the Dockerfile's commands",
     "helm ": "needs a cluster; test_helm.py renders the chart",
     "kubectl ": "needs a cluster",
+    "penstock migrate --to bundles/new  ": "test_migrate.py runs it beside a stream",
     "apt-get ": "fetches the lists of all Debian packages",
     "python training/": "needs the lists of all Debian packages",
     "penstock train training/": "takes hours; plan.toml is trained here",
@@ -61,6 +64,8 @@ FIRST = ("penstock export", "penstock train", "penstock export runs/")
 STAYS = {
     "penstock index": "started",
     "penstock index --from-beginning": "started",
+    "penstock index --backfill articles-before": "backfill_started",
+    "penstock index --backfill-from events.jsonl": "backfill_started",
     "penstock query": "listening",
     "penstock lag-exporter": "monitored",
     "penstock lag-exporter --watch another-group=documents --every-s 5": "monitored",
@@ -120,9 +125,15 @@ class Place:
     def shell(self, text: str) -> Sequence[str]:
         return ["bash", "-c", self.here(text)]
 
-    def run(self, text: str) -> "subprocess.CompletedProcess[str]":
+    def run(self, text: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
         return subprocess.run(
-            self.shell(text), cwd=self.folder, env=self.env, capture_output=True, text=True, check=False, timeout=170
+            self.shell(text),
+            cwd=self.folder,
+            env=env or self.env,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=170,
         )
 
 
@@ -132,20 +143,24 @@ def place(broker: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pla
     fill(folder)
     stream = new_topic(broker, 2)
     produce(stream, [document(f"d{n}", f"Water turns turbine {n}.", metadata={"section": "games"}) for n in range(12)])
+    produce(stream, [("bad", b"{no JSON")])
     with own_qdrant() as (_, stand_in):
         store = real_qdrant(os.environ["QDRANT_URL"]) if "QDRANT_URL" in os.environ else stand_in
         env = shell_of(folder, store) | exported() | {
             "PENSTOCK_KAFKA__BOOTSTRAP_SERVERS": broker, "PENSTOCK_KAFKA__TOPIC": stream.topic,
             "PENSTOCK_KAFKA__GROUP": stream.group, "PENSTOCK_QDRANT__URL": store.url,
             "PENSTOCK_QDRANT__COLLECTION": stream.topic, "PENSTOCK_SETUP__PARTITIONS": "2",
+            "PENSTOCK_MIGRATION__BUNDLE": "bundles/new",
         }  # fmt: skip
         made = Place(folder, {"localhost:9092": broker}, env)
+        create_topic(stream.behind(f"{stream.topic}-before"), 2)
         for text in (*EXPORTS, "PENSTOCK_QUERY__TOPIC=queries penstock setup"):
             done = made.run(text)
             assert done.returncode == 0, done.stderr
         serving = env | {"PENSTOCK_HTTP__PORT": "0"}
         with worker("index", env=env, cwd=folder), worker("query", env=serving, cwd=folder) as querying:
             port = querying.until("listening")["port"]
+            wait_until(lambda: bool(read_all(stream, stream.dead_letters)))  # which examples look at
             real = {"localhost:9092": broker, "localhost:8080": f"127.0.0.1:{port}"}
             yield Place(folder, real | dict.fromkeys(TOPICS, stream.topic), serving)
 
@@ -175,6 +190,8 @@ def fill(folder: Path) -> None:
     (folder / "events.jsonl").write_bytes(events)
     (folder / "events.gz").write_bytes(gzip.compress(events))
     (folder / "texts.jsonl").write_text('{"text": "water"}\n')
+    shutil.copytree(SHIPPED_MODELS / "embedding", folder / "bundles" / "new")
+    (folder / "queries.txt").write_text("water under pressure\n")
     (folder / "queries.jsonl").write_text('{"query": "turbine 3", "relevant": ["d3"]}\n')
     (folder / "topics.tsv").write_text("q1\tturbine 4\n")
     (folder / "qrels.txt").write_text("q1 0 d4 1\n")
@@ -195,7 +212,7 @@ def test_an_example_works_as_it_is_written(place: Place, example: Example) -> No
     if made := re.search(r" -o (\S+)", example.text):
         shutil.rmtree(place.folder / made[1], ignore_errors=True)
     env = place.env
-    if "--from-beginning" in example.text:  # while no other worker of the group runs
+    if "--from-beginning" in example.text or "offsets reset" in example.text:  # while no worker of the group runs
         env = env | {"PENSTOCK_KAFKA__GROUP": uuid.uuid4().hex}
     command = example.text[example.text.index("penstock ") :] if "penstock " in example.text else ""
     if command in STAYS:
@@ -205,7 +222,7 @@ def test_an_example_works_as_it_is_written(place: Place, example: Example) -> No
             started.until(STAYS[command])
             assert started.stop() == 0
         return
-    done = place.run(example.text)
+    done = place.run(example.text, env)
     assert done.returncode == 0, done.stderr
     assert "Traceback" not in done.stderr
 

@@ -260,7 +260,7 @@ def known_metrics() -> set[str]:
     for metrics in (index, query):
         metrics.models([])
     index.watch(Watch(), {}, {})
-    query.watch({})
+    query.watch(dict)
     query.follow(Watch())
     texts = b"".join(metrics.text() for metrics in (index, query, lag))
     types = re.findall(r"^# TYPE (\S+) (\S+)", texts.decode(), re.MULTILINE)

@@ -20,7 +20,7 @@ import pytest
 
 from penstock.core.documents import Point
 from penstock.core.errors import InvalidEvent, Misconfigured, Unavailable
-from penstock.core.queries import Hit, Lookup
+from penstock.core.queries import EmbeddedBy, Hit, Lookup
 from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import MemoryStore, OverlapReranker
@@ -34,6 +34,7 @@ from penstock.query.http.service import Service
 from penstock.query.replies import ModelBody, ReplyBody
 from penstock.query.requests import Limits, QueryBody, to_query
 from penstock.query.search import Search
+from penstock.query.served import Served
 from penstock.query.sides import PairScorer
 from tests.conftest import wait_until
 from tests.unit.test_search import EMBEDDER, TEXTS, TOKENIZER, Recorder, Slow, encoder, scorer, stored
@@ -57,7 +58,7 @@ class ServedWorker:
         return self.client.post(path, content=content, headers=headers)
 
 
-def dimension(wanted: int) -> int:
+def dimension(_by: EmbeddedBy, wanted: int) -> int:
     if wanted > EMBEDDER.dimension:
         raise InvalidEvent(f"dimensions: {wanted} is too many")
     return wanted
@@ -71,11 +72,11 @@ def served(
     connections = given.pop("connections", None)
     limits = given.pop("limits", LIMITS)
     service = Service(limits, MODEL, Keys(given.pop("keys", {})), bug=lambda *said: bugs.append(str(said)), **given)
-    search = Search(encoder(), store, with_reranker)
+    search = Search(Served(encoder(), store), with_reranker)
     event_loop = EventLoopThread()
     server = HttpServer(event_loop, create_app(service), "127.0.0.1", 0, 2.0, connections)
     if opened:
-        service.open(search, ModelApi(search, MODEL, dimension, "", 4, 8192, 5.0))
+        service.open(search, ModelApi(search, MODEL.reranker, dimension, 4, 8192, 5.0))
     with httpx.Client(base_url=f"http://127.0.0.1:{server.port}", timeout=20) as client:
         yield ServedWorker(service, search, client, server, bugs)
     server.close()
@@ -856,7 +857,7 @@ def test_before_the_collection_is_open_the_worker_is_alive_and_not_ready() -> No
         assert here.client.get("/healthz").status_code == 200
         assert here.client.get("/readyz").status_code == 503
         assert here.post("/v1/search", {"query": "water"}).status_code == 503
-        here.service.open(here.search, ModelApi(here.search, MODEL, dimension, "", 4, 8192, 5.0))
+        here.service.open(here.search, ModelApi(here.search, MODEL.reranker, dimension, 4, 8192, 5.0))
         assert here.client.get("/readyz").status_code == 200
         here.service.stopping = True
         assert here.client.get("/readyz").status_code == 503
@@ -872,8 +873,8 @@ def test_concurrent_requests_share_batches_and_get_their_own_answers(here: Serve
     answers = asyncio.run(load())
     assert [answer["id"] for answer in answers] == [str(n) for n in range(64)]
     assert all(answer["hits"] for answer in answers)
-    assert here.search.embed.items == 64
-    assert here.search.embed.batches < 64
+    assert here.search.served.embed.items == 64
+    assert here.search.served.embed.batches < 64
 
 
 def test_metrics_count_requests_steps_and_batches(here: ServedWorker) -> None:
@@ -953,7 +954,7 @@ def test_a_task_that_only_the_reranker_takes_is_an_error_where_there_is_no_reran
             raise InvalidEvent("instruction: takes none")
         return ""
 
-    search = Search(replace(encoder(), prompt=prompt, takes_task=False), documents(), scorer())
+    search = Search(Served(replace(encoder(), prompt=prompt, takes_task=False), documents()), scorer())
     event_loop = EventLoopThread()
     for body, said in (({}, ""), ({"rerank": False}, "instruction: takes none")):
         query = to_query(QueryBody(query="water", instruction="task", **body), LIMITS, "q", "")

@@ -106,6 +106,22 @@ def test_an_index_worker_needs_three_rights(own_broker: Broker, tmp_path: Path) 
     assert (committed(kafka), len(read_all(kafka, f"{kafka.topic}.dlq"))) == ({0: 2}, 1)
 
 
+def test_offsets_are_shown_to_who_may_describe_and_set_by_who_may_read(own_broker: Broker, tmp_path: Path) -> None:
+    kafka = with_topics(own_broker)
+    of_queries = {"QUERY__TOPIC": kafka.topic, "QUERY__GROUP": kafka.group, "KAFKA__TOPIC": "others"}
+    variables = login(own_broker, kafka) | of_queries
+    grant(kafka, FOLLOW)
+    shown = penstock(tmp_path, "offsets", "show", "--queries", "--json", variables=variables)
+    assert shown.returncode == 0, shown.stderr
+    assert json.loads(shown.stdout)["lag"] == 2
+    reset = ("offsets", "reset", "--queries", "--to", "beginning")
+    one_line(penstock(tmp_path, *reset, variables=variables), 2)
+    assert committed(kafka) == {}
+    grant(kafka, INDEX[:2])
+    assert penstock(tmp_path, *reset, variables=variables).returncode == 0
+    assert committed(kafka) == {0: 0}
+
+
 def test_to_see_whether_the_topic_is_compacted_takes_one_more_right_and_the_worker_says_so(
     own_broker: Broker, tmp_path: Path
 ) -> None:

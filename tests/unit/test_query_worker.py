@@ -20,16 +20,14 @@ from penstock.observe.live import Reporter
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer
 from penstock.query.http.server import EventLoopThread
-from penstock.query.replies import ModelBody
 from penstock.query.requests import Limits
 from penstock.query.search import Search
+from penstock.query.served import Served
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
 from penstock.stream.pipeline import Stage
 from penstock.stream.retry import Retry
 from tests.unit.test_search import Recorder, encoder, scorer, stored
 from tests.unit.test_worker import Overflowing
-
-MODEL = ModelBody(embedding="m", dimension=8)
 
 
 class Away:
@@ -58,7 +56,7 @@ class Bench:
         self.letters = MemoryDeadLetters()
         self.replies: Any = MemoryReplies()
         self.store: Any = Recorder(stored(("hydro", "water drives the turbine"), ("sea", "salt water")))
-        self.search = Search(encoder(), self.store, scorer())
+        self.search = Search(Served(encoder(), self.store), scorer())
         self.metrics = QueryMetrics()
         self.rules = QueryRules(Limits(), ("replies", "own.replies"))
 
@@ -74,7 +72,7 @@ class Bench:
                 Stage("retrieve", Retrieve(self.search, self.event_loop.run, retry)),
                 Stage("rerank", Rerank(self.search, self.event_loop.run)),
                 Stage(
-                    "reply", Reply(unchanging(None), self.replies, self.letters, retry, MODEL, self.metrics, NoTracer())
+                    "reply", Reply(unchanging(None), self.replies, self.letters, retry, None, self.metrics, NoTracer())
                 ),
             ]
 
@@ -120,7 +118,7 @@ def test_the_queries_of_a_poll_are_embedded_together_and_looked_up_in_one_reques
         bench.ask({"query": f"water {n}"}, str(n).encode())
     bench.run()
     assert [body["id"] for _, body in bench.answers()] == [str(n) for n in range(30)]
-    assert bench.search.embed.batches == 1
+    assert bench.search.served.embed.batches == 1
     assert bench.store.searches == [30]
 
 
@@ -202,7 +200,7 @@ def test_a_query_that_takes_the_store_too_long_is_given_up_and_the_others_are_an
 
 
 def test_a_query_of_which_the_model_makes_no_number_is_refused_and_the_others_are_answered(bench: Bench) -> None:
-    bench.search = Search(replace(encoder(), embedder=Overflowing()), bench.store, scorer())
+    bench.search = Search(Served(replace(encoder(), embedder=Overflowing()), bench.store), scorer())
     bench.ask({"query": "water turbine"}, b"k1")
     bench.ask({"query": "huge"}, b"k2")
     report = bench.run()
@@ -217,7 +215,7 @@ def test_where_the_reranker_makes_no_number_the_order_of_the_search_stands_and_t
             values[0] = np.nan
             raise NotFinite([0], values)
 
-    bench.search = Search(encoder(), bench.store, scorer(Broken()))
+    bench.search = Search(Served(encoder(), bench.store), scorer(Broken()))
     bench.ask({"query": "water turbine"}, b"k1")
     bench.run()
     ((_, answer),) = bench.answers()
@@ -314,7 +312,7 @@ def test_a_refusal_that_no_topic_takes_is_left_to_the_dead_letter(bench: Bench) 
 
 def test_one_query_that_waits_costs_the_others_of_its_poll_no_reranking(bench: Bench) -> None:
     progress = MemoryProgress("documents")
-    bench.search = Search(encoder(), bench.store, scorer(), progress)
+    bench.search = Search(Served(encoder(), bench.store, progress), scorer())
     threading.Timer(0.6, lambda: progress.done.update({0: 1})).start()
     bench.ask({"query": "water", "after": {"topic": "documents", "partition": 0, "offset": 0}}, b"waits")
     bench.ask({"query": "water", "timeout_ms": 400}, b"does not")

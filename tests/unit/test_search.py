@@ -16,21 +16,25 @@ from hypothesis import strategies as st
 from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
 from penstock.core.errors import InvalidEvent, Unavailable
 from penstock.core.ports import Reranker, Searcher
-from penstock.core.queries import Answer, FacetCounts, Hit, Lookup, Mode, Query, Shaping, Side, Threshold
+from penstock.core.queries import Answer, EmbeddedBy, FacetCounts, Hit, Lookup, Mode, Query, Shaping, Side, Threshold
 from penstock.core.records import Partition, Place, Record
 from penstock.core.terms import Weighting
 from penstock.core.vectors import Vector
 from penstock.fakes import HashEmbedder, MemoryProgress, MemoryStore, OverlapReranker, WordPairs, WordTokenizer
 from penstock.query.ranking import blend, fused, in_order_of_retrieval, reranked
 from penstock.query.search import Search, TooLate
+from penstock.query.served import Served
 from penstock.query.sides import PairScorer, QueryEncoder
 
 TOKENIZER, EMBEDDER = WordTokenizer(), HashEmbedder()
 NOW = datetime(2026, 11, 23, tzinfo=UTC)
 
 
+BY = EmbeddedBy("m@1", 8)
+
+
 def encoder(limit: int = 64) -> QueryEncoder:
-    return QueryEncoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000)
+    return QueryEncoder(TOKENIZER, EMBEDDER, lambda task: f"{task}: " if task else "", True, limit, 1000, BY)
 
 
 def stored(
@@ -70,7 +74,7 @@ def scorer(reranker: Reranker | None = None, instruction: str | None = None) -> 
 
 def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
     store = stored(("poem", "roses are red"), ("hydro", "water drives the turbine"), ("sea", "salt water"))
-    answer = ask(Search(encoder(), store, scorer()), query("water turbine"))
+    answer = ask(Search(Served(encoder(), store), scorer()), query("water turbine"))
     assert [one.hit.key.document for one in answer.documents] == ["hydro", "sea", "poem"]
     assert answer.not_reranked == ""
     scores = [one.score for one in answer.documents]
@@ -85,20 +89,22 @@ def test_the_reranker_decides_the_order_and_both_scores_are_told() -> None:
 
 def test_a_document_is_represented_by_its_best_chunk() -> None:
     store = stored(("a", "nothing here", "water turbine", "water"), ("b", "turbine"))
-    answer = ask(Search(encoder(), store, scorer()), query("water turbine"))
+    answer = ask(Search(Served(encoder(), store), scorer()), query("water turbine"))
     assert [(one.hit.key.document, one.hit.key.chunk) for one in answer.documents] == [("a", 1), ("b", 0)]
 
 
 def test_the_title_is_judged_with_the_text() -> None:
-    answer = ask(Search(encoder(), stored(("a", "text"), title="water turbine"), scorer()), query("water turbine"))
+    answer = ask(
+        Search(Served(encoder(), stored(("a", "text"), title="water turbine")), scorer()), query("water turbine")
+    )
     assert answer.documents[0].score > 0.8
 
 
 def test_without_a_reranker_the_order_of_retrieval_stands_and_the_answer_says_so() -> None:
     store = stored(*((f"d{n}", f"text {n}") for n in range(30)))
     for search, asked, said in (
-        (Search(encoder(), store, None), query("text 7"), "no reranker"),
-        (Search(encoder(), store, scorer()), query("text 7", rerank=False), "asked for none"),
+        (Search(Served(encoder(), store), None), query("text 7"), "no reranker"),
+        (Search(Served(encoder(), store), scorer()), query("text 7", rerank=False), "asked for none"),
     ):
         answer = ask(search, asked)
         assert said in answer.not_reranked
@@ -111,7 +117,7 @@ def test_documents_of_many_chunks_do_not_crowd_out_others() -> None:
     """The first candidates are all of one document: then all candidates are fetched."""
     words = [f"same words {n}" for n in range(40)]
     store = stored(("long", *words), ("b", "other"), ("c", "texts"))
-    answer = ask(Search(encoder(), store, None), query("same words 3", top_k=3))
+    answer = ask(Search(Served(encoder(), store), None), query("same words 3", top_k=3))
     assert {one.hit.key.document for one in answer.documents} == {"long", "b", "c"}
 
 
@@ -134,7 +140,7 @@ TEXTS = (
     ],
 )
 def test_words_are_found_and_the_answer_tells_what_each_way_found(text: str, mode: Mode | None, first: str) -> None:
-    answer = ask(Search(encoder(), stored(*TEXTS, terms=Weighting()), None), query(text, mode=mode))
+    answer = ask(Search(Served(encoder(), stored(*TEXTS, terms=Weighting())), None), query(text, mode=mode))
     best = answer.documents[0].hit
     assert (best.key.document, answer.query.mode) == (first, mode or Mode.HYBRID)
     assert best.sparse is not None
@@ -147,21 +153,21 @@ def test_what_is_asked_for_as_it_is_written_stays_first_whatever_the_reranker_sa
     store = stored(
         ("part", "seal HX-200/7"), *((f"d{n}", f"pump with a seal {n}") for n in range(9)), terms=Weighting()
     )
-    answer = ask(Search(encoder(), store, scorer()), query("pump with a seal HX-200/7"))
+    answer = ask(Search(Served(encoder(), store), scorer()), query("pump with a seal HX-200/7"))
     assert answer.documents[0].hit.key.document == "part"
     assert answer.documents[0].rerank_score < answer.documents[1].rerank_score  # type: ignore[operator]
 
 
 def test_by_vectors_alone_words_say_nothing() -> None:
     store = stored(*TEXTS, terms=Weighting())
-    answer = ask(Search(encoder(), store, None), query("turbine", mode=Mode.DENSE))
+    answer = ask(Search(Served(encoder(), store), None), query("turbine", mode=Mode.DENSE))
     (near,) = store.search([Lookup(EMBEDDER.embed(TOKENIZER.encode(["turbine"]))[0], "", 10, NOW)])
     assert [one.hit for one in answer.documents] == near
     assert all(one.hit.sparse is None for one in answer.documents)
 
 
 def test_a_collection_without_words_is_searched_by_vectors_and_one_who_asks_for_words_is_told() -> None:
-    search = Search(encoder(), stored(*TEXTS), None)
+    search = Search(Served(encoder(), stored(*TEXTS)), None)
     answer: Answer = run(lambda: search.answer(query("turbine")))
     assert answer.query.mode is Mode.DENSE
     assert len(answer.documents) == len(TEXTS)
@@ -231,7 +237,7 @@ class Slow:
 def test_near_the_deadline_the_order_of_retrieval_is_returned_in_time() -> None:
     slow = Slow(0.2)
     store = stored(*((f"d{n}", f"text number {n}") for n in range(50)))
-    search = Search(encoder(), store, scorer(slow))
+    search = Search(Served(encoder(), store), scorer(slow))
     started = time.monotonic()
     answer: Answer = run(lambda: search.answer(query("text number 7", timeout_s=0.6)))
     assert time.monotonic() - started < 0.7
@@ -245,7 +251,7 @@ def test_near_the_deadline_the_order_of_retrieval_is_returned_in_time() -> None:
 def test_when_time_is_short_the_best_that_fit_are_reranked() -> None:
     slow = Slow(0.05)
     store = stored(*((f"d{n}", f"text number {n}") for n in range(100)))
-    search = Search(encoder(), store, scorer(slow))
+    search = Search(Served(encoder(), store), scorer(slow))
 
     async def work() -> tuple[float, Answer, Answer]:
         await search.answer(query("text", candidates=20, top_k=1))
@@ -275,7 +281,7 @@ def test_long_documents_crowd_nobody_out(judged: bool, terms: Weighting | None) 
     books = ((f"book{n}", *(f"water turbine part {i}" for i in range(150))) for n in range(3))
     notes = ((f"note{n}", f"a remark about salt number {n}") for n in range(20))
     store = stored(*books, *notes, terms=terms)
-    search = Search(encoder(), store, scorer() if judged else None)
+    search = Search(Served(encoder(), store), scorer() if judged else None)
     answer: Answer = run(lambda: search.answer(query("water turbine", candidates=100, top_k=10)))
     names = [one.hit.key.document for one in answer.documents]
     assert len(set(names)) == len(names) == 10
@@ -292,9 +298,9 @@ MANY = [(f"d{n:02}", f"water {'turbine ' * (n % 7)}number {n}") for n in range(4
 @pytest.mark.parametrize("terms", [None, Weighting()])
 def test_pages_of_a_query_agree_and_leave_nothing_out(judged: bool, terms: Weighting | None) -> None:
     store, judge = stored(*MANY, terms=terms), scorer() if judged else None
-    whole = ask(Search(encoder(), store, judge), query("water turbine", top_k=40, offset=0))
+    whole = ask(Search(Served(encoder(), store), judge), query("water turbine", top_k=40, offset=0))
     pages = [
-        ask(Search(encoder(), store, judge), query("water turbine", top_k=9, offset=offset))
+        ask(Search(Served(encoder(), store), judge), query("water turbine", top_k=9, offset=offset))
         for offset in range(0, 45, 9)
     ]
     assert [hit.hit.key for page in pages for hit in page.documents] == [hit.hit.key for hit in whole.documents]
@@ -308,11 +314,11 @@ def test_pages_agree_where_documents_are_long_and_beyond_the_candidates(judged: 
     long = [(f"book{n}", *(f"water turbine of book {n}, part {i}" for i in range(30))) for n in range(4)]
     store, judge = stored(*MANY, *long, terms=terms), scorer() if judged else None
     asked = {"candidates": 20, "offset": 0, "fetched": 200, "top_k": 44}
-    whole = ask(Search(encoder(), store, judge), query("water turbine", **asked))
+    whole = ask(Search(Served(encoder(), store), judge), query("water turbine", **asked))
     assert len({one.hit.key.document for one in whole.documents}) == 44
     assert not whole.unjudged
     pages = [
-        ask(Search(encoder(), store, judge), query("water turbine", **{**asked, "top_k": 7, "offset": offset}))
+        ask(Search(Served(encoder(), store), judge), query("water turbine", **{**asked, "top_k": 7, "offset": offset}))
         for offset in range(0, 49, 7)
     ]
     assert [one.hit.key for page in pages for one in page.documents] == [one.hit.key for one in whole.documents]
@@ -320,10 +326,10 @@ def test_pages_agree_where_documents_are_long_and_beyond_the_candidates(judged: 
 
 def test_what_is_below_the_threshold_is_left_out_and_others_take_its_place() -> None:
     store = stored(*MANY, terms=Weighting())
-    every = ask(Search(encoder(), store, scorer()), query("water turbine", top_k=40)).documents
+    every = ask(Search(Served(encoder(), store), scorer()), query("water turbine", top_k=40)).documents
     least = sorted(one.rerank_score or 0 for one in every)[20]
     above = ask(
-        Search(encoder(), store, scorer()),
+        Search(Served(encoder(), store), scorer()),
         query("water turbine", top_k=40, shaping=Shaping(threshold=Threshold(rerank_score=least))),
     )
     assert [one.hit.key for one in above.documents] == [
@@ -332,10 +338,19 @@ def test_what_is_below_the_threshold_is_left_out_and_others_take_its_place() -> 
     near = sorted(one.hit.score for one in every)[-3]
     threshold = Shaping(threshold=Threshold(retrieval_score=near))
     assert (
-        len(ask(Search(encoder(), store, scorer()), query("water turbine", top_k=40, shaping=threshold)).documents) == 3
+        len(
+            ask(
+                Search(Served(encoder(), store), scorer()), query("water turbine", top_k=40, shaping=threshold)
+            ).documents
+        )
+        == 3
     )
     assert (
-        len(ask(Search(encoder(), store, scorer()), query("water turbine", rerank=False, shaping=threshold)).documents)
+        len(
+            ask(
+                Search(Served(encoder(), store), scorer()), query("water turbine", rerank=False, shaping=threshold)
+            ).documents
+        )
         == 3
     )
 
@@ -343,13 +358,13 @@ def test_what_is_below_the_threshold_is_left_out_and_others_take_its_place() -> 
 def test_a_threshold_that_nothing_can_pass_is_refused() -> None:
     wish = Shaping(threshold=Threshold(rerank_score=0.5))
     with pytest.raises(InvalidEvent, match=r"score_threshold.rerank_score: there is no reranking: the query asked"):
-        ask(Search(encoder(), stored(*TEXTS), scorer()), query("water", rerank=False, shaping=wish))
+        ask(Search(Served(encoder(), stored(*TEXTS)), scorer()), query("water", rerank=False, shaping=wish))
     with pytest.raises(InvalidEvent, match="this worker has no reranker"):
-        ask(Search(encoder(), stored(*TEXTS), None), query("water", shaping=wish))
+        ask(Search(Served(encoder(), stored(*TEXTS)), None), query("water", shaping=wish))
 
 
 def test_what_was_not_judged_for_want_of_time_passes_no_threshold_of_the_reranker() -> None:
-    search = Search(encoder(), stored(*TEXTS), scorer(Slow(1.0)))
+    search = Search(Served(encoder(), stored(*TEXTS)), scorer(Slow(1.0)))
     wish = Shaping(threshold=Threshold(rerank_score=0.0))
     answer = ask(search, query("water turbine", timeout_s=0.3, shaping=wish))
     assert (answer.documents, answer.not_reranked) == ([], "the deadline was near")
@@ -365,7 +380,7 @@ def test_where_a_larger_lookup_takes_too_long_what_is_there_is_the_answer() -> N
     limits: list[int] = []
     store = Wide()
     store.points |= stored(("book", *(f"water part {i}" for i in range(1500))), ("note", "salt")).points
-    search = Search(encoder(), store, None)
+    search = Search(Served(encoder(), store), None)
     answer: Answer = run(lambda: search.answer(query("water", candidates=100, timeout_s=10.0)))
     assert [one.hit.key.document for one in answer.documents][:1] == ["book"]
     assert limits == [30, 100]
@@ -377,7 +392,7 @@ def test_many_chunks_of_an_older_event_hide_no_document() -> None:
     fresh = stored(*((name, f"water number {name}") for name in names))
     left_behind = stored(*((name, "water", "water", "water") for name in names[:14]))
     fresh.points = left_behind.points | fresh.points
-    search = Search(encoder(), fresh, None)
+    search = Search(Served(encoder(), fresh), None)
     answer: Answer = run(lambda: search.answer(query("water", candidates=100)))
     assert len(answer.documents) == 10
     search.close()
@@ -415,7 +430,7 @@ class Recorder:
 
 def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
     store: Any = Recorder(stored(("a", "one", "two"), ("b", "three")))
-    search = Search(encoder(), store, scorer())
+    search = Search(Served(encoder(), store), scorer())
 
     async def work() -> list[Answer]:
         return await asyncio.gather(*(search.answer(query(f"text {n}")) for n in range(20)))
@@ -424,19 +439,19 @@ def test_queries_that_come_together_are_looked_up_in_one_request() -> None:
     search.close()
     assert store.searches == [20]
     assert store.reads == []  # every anchor was among the hits
-    assert search.embed.batches == 1
+    assert search.served.embed.batches == 1
 
 
 def test_anchors_that_did_not_come_with_the_hits_are_read_in_one_request() -> None:
     store: Any = Recorder(stored(("a", "nothing", "exactly this"), ("b", "nothing else", "or that")))
-    answer = ask(Search(encoder(), store, None), query("exactly this", top_k=1, candidates=1))
+    answer = ask(Search(Served(encoder(), store), None), query("exactly this", top_k=1, candidates=1))
     assert answer.documents[0].hit.key == ChunkKey("", "a", 1)
     assert store.reads == [[ChunkKey("", "a", 0)]]
 
 
 def test_an_outage_is_told_and_the_next_query_is_answered() -> None:
     store: Any = Recorder(stored(("a", "text")))
-    search = Search(encoder(), store, None)
+    search = Search(Served(encoder(), store), None)
 
     async def work() -> Answer:
         store.away = True
@@ -470,14 +485,14 @@ class Stuck:
 
 def test_a_store_that_does_not_answer_in_time_makes_the_answer_too_late() -> None:
     stuck: Searcher = Stuck()
-    search = Search(encoder(), stuck, None)
+    search = Search(Served(encoder(), stuck), None)
     with pytest.raises(TooLate, match=r"within 0\.1 s"):
         run(lambda: search.answer(query("text", timeout_s=0.1)))
     search.close()
 
 
 def test_a_query_of_too_many_tokens_is_refused() -> None:
-    search = Search(encoder(limit=5), stored(("a", "text")), None)
+    search = Search(Served(encoder(limit=5), stored(("a", "text"))), None)
     with pytest.raises(InvalidEvent, match="has 7 tokens with its instruction; at most 5 are allowed"):
         run(lambda: search.answer(query("one two three four five", instruction="task")))
     search.close()
@@ -503,8 +518,7 @@ def test_both_models_read_a_query_with_its_instruction_or_the_usual_one() -> Non
         return ""
 
     search = Search(
-        QueryEncoder(TOKENIZER, EMBEDDER, prompt, True, 64, 1000),
-        stored(("a", "text")),
+        Served(QueryEncoder(TOKENIZER, EMBEDDER, prompt, True, 64, 1000), stored(("a", "text"))),
         PairScorer(pairs, OverlapReranker(), 64, "the settings' task"),
     )
     run(lambda: search.answer(query("text", instruction="my task")))
@@ -516,7 +530,7 @@ def test_both_models_read_a_query_with_its_instruction_or_the_usual_one() -> Non
 
 def test_a_query_waits_for_the_record_that_it_names() -> None:
     store, progress = MemoryStore(), MemoryProgress("documents")
-    search = Search(encoder(), store, None, progress)
+    search = Search(Served(encoder(), store, progress), None)
     asked = query("text", after=Place("documents", 0, 4))
 
     async def work() -> Answer:
@@ -538,7 +552,7 @@ def test_a_query_waits_for_the_record_that_it_names() -> None:
 
 
 def test_a_worker_that_does_not_follow_the_stream_says_so() -> None:
-    search = Search(encoder(), MemoryStore(), None)
+    search = Search(Served(encoder(), MemoryStore()), None)
     with pytest.raises(InvalidEvent, match=r"query\.follow"):
         run(lambda: search.answer(query("text", after=Place("documents", 0, 0))))
     search.close()

@@ -13,6 +13,7 @@ from penstock.core.queries import Boost, Hit, Query, Ranked, Shaping
 from penstock.fakes import MemoryStore
 from penstock.query.ranking import in_order_of_retrieval, reranked
 from penstock.query.search import Search
+from penstock.query.served import Served
 from penstock.query.shape import Shaper, diverse, freshness
 from tests.unit.test_search import ask, encoder, query, scorer, stored
 
@@ -113,10 +114,10 @@ def test_a_search_shapes_its_answer_and_fetches_vectors_only_to_compare_them() -
     texts = ("water drives the turbine", "water drives the turbine", "salt water")
     store: MemoryStore = stored(*((f"d{n}", text) for n, text in enumerate(texts)))
     for with_reranker in (None, scorer()):
-        plain = ask(Search(encoder(), store, with_reranker), query("water turbine", top_k=2))
+        plain = ask(Search(Served(encoder(), store), with_reranker), query("water turbine", top_k=2))
         assert all(one.hit.vector is None for one in plain.documents)
         wanted: Query = query("water turbine", top_k=2, shaping=Shaping(diversity=0.6))
-        various = ask(Search(encoder(), store, with_reranker), wanted)
+        various = ask(Search(Served(encoder(), store), with_reranker), wanted)
         assert len(various.documents) == 2
         assert "d2" in {one.hit.key.document for one in various.documents}
         assert all(one.hit.vector is not None for one in various.documents)

@@ -5,7 +5,7 @@ from contextlib import ExitStack, closing
 
 from penstock.adapters.qdrant.collection import find_collection
 from penstock.assembly.models import load_models
-from penstock.assembly.search import make_search, reader
+from penstock.assembly.search import make_search, no_progress, reader
 from penstock.core.errors import Misconfigured
 from penstock.core.vectors import Vector
 from penstock.evaluate.labelled import LabelledQuery
@@ -19,7 +19,7 @@ def run_evaluation(settings: Settings, labelled: Sequence[LabelledQuery], option
     models = load_models(settings.model, rerank)
     with ExitStack() as opened:
         connection = opened.enter_context(closing(reader(settings.qdrant, settings.query)))
-        search = opened.enter_context(closing(make_search(settings, models, connection, None)))
+        search = opened.enter_context(closing(make_search(settings, models, connection, no_progress)))
         collection = find_collection(connection, settings.qdrant.collection, models.embedding.identity)
         chunks, rows = connection.store(collection).vectors(options.tenant)
         if not chunks:

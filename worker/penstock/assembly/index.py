@@ -12,34 +12,39 @@ from penstock import __version__
 from penstock.adapters.bodies.html import read_html
 from penstock.adapters.bodies.markdown import read_markdown
 from penstock.adapters.files import FileDeadLetters, open_source
-from penstock.adapters.kafka.topics import check_topics
+from penstock.adapters.kafka.group_offsets import GroupOffsets
+from penstock.adapters.kafka.topics import BY_BROKER, check_topics
 from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.opentelemetry import open_tracer
 from penstock.adapters.qdrant.collection import number_recipe, open_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
+from penstock.assembly.beside import Shared, Side
 from penstock.assembly.membership import ASK_S, Joining, Stream, ending_with
 from penstock.assembly.models import EmbeddingModel, load_model
 from penstock.assembly.monitor import Monitor
+from penstock.assembly.purge import held_collection, purged_meanwhile
 from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
 from penstock.core.documents import epoch_base
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
-from penstock.core.ports import Embedder, Membership, Registry, VectorStore
+from penstock.core.ports import Embedder, Ledger, Membership, Registry, VectorStore
 from penstock.core.records import OF_DOCUMENTS, Outcome
 from penstock.events.first_ids import LOOKED_AT, FirstIds
 from penstock.events.rules import DocumentRules
 from penstock.index.chunking import Chunker, ChunkRules
-from penstock.index.in_flight import InFlight
 from penstock.index.stages import Embed, IndexWork, Prepare, WriteOut, completer
+from penstock.models.embedder import OnnxEmbedder
+from penstock.models.forward import Turn
 from penstock.observe.live import Reporter
 from penstock.observe.log import NamedOnce, log, traces_lost
 from penstock.observe.watch import Watch
-from penstock.settings import IndexSettings, KafkaSettings, MonitorSettings, RegistrySettings, Settings
+from penstock.settings import IndexSettings, KafkaSettings, LettersKept, MonitorSettings, RegistrySettings, Settings
 from penstock.stream.breaker import Breaker
 from penstock.stream.pace import Pace
 from penstock.stream.pipeline import Stage
+from penstock.stream.precedence import Precedence
 
 INVALID_WINDOW = 1000
 """Records of which a share may be invalid."""
@@ -58,43 +63,62 @@ def run_index_worker(
     once: bool = False,
     anew: bool = False,
     bar: bool = False,
+    beside: "Beside | None" = None,
 ) -> None:
     """From the settings until the topic (or ``file``) ends, or ``stop`` is set; the log says what became of it.
 
-    With ``anew`` the group first goes back to where the topic begins. What is opened here is closed here, the last one
-    first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
+    With ``anew`` the group first goes back to where the topic begins. ``beside`` runs the worker with another one. What
+    is opened here is closed here, the last one first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
     """
     with ExitStack() as opened:
-        tracer = open_tracer(settings.trace, "penstock-index", __version__, traces_lost)
-        opened.enter_context(closing(tracer))
+        tracer = opened.enter_context(closing(open_tracer(settings.trace, "penstock-index", __version__, traces_lost)))
         monitor = Monitor.of(settings.kafka.topics if file is None else (), settings.monitor, tracer)
         opened.enter_context(monitor.served(settings.monitor))
         model = load_model(settings.model)
         monitor.loaded(model)
         connection = opened.enter_context(closing(Connection(settings.qdrant)))
         retries = Retries(stop, monitor.metrics.retry)
-        if file is None:
-            topic = partial(open_topic, settings.kafka, settings.index, monitor.watch, once=once)
-            stream = retries.of("kafka").call(topic)
-        else:
-            stream = open_file(settings.index, file, time.time())
-        stream = stream._replace(rules=stream.rules.asking(open_registry(settings.registry)))
-        opened.callback(stream.close)
+        stream = opened.enter_context(closing(_open_stream(settings, file, monitor.watch, retries, once=once)))
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
-        chunker = chunker_for(settings.index, model)
-        qdrant = retries.of("qdrant")
-        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, full))
+        chunker, qdrant = chunker_for(settings.index, model), retries.of("qdrant")
+        writer = settings.kafka.group if file is None else ""
+        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, full, writer))
         recipe = qdrant.call(lambda: number_recipe(connection, collection.name, chunker.rules.fingerprint))
         joining = Joining(stream, QdrantLedger(connection, name, collection), settings.index.on_gap)
         if anew:
-            joining.begin_again(retries)
+            with closing(GroupOffsets(settings.kafka)) as offsets:
+                joining.begin_again(offsets, retries)
         membership = joining.join(retries)
         terms = collection.shape.terms is not None
         log.info("started", collection=collection.name, recipe=recipe, terms=terms, source=stream.name)
         monitor.health.ready = True
+        if stream.origin is not None:
+            held = partial(held_collection, connection, collection.name)
+            opened.enter_context(purged_meanwhile(settings, held, monitor.watch.has_first, monitor.metrics, stop))
         store = connection.store(collection)
-        worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor)
-        conclude(worker.run(stop, bar=bar), None if stop.is_set() else file)
+        side = Side(Shared(_places(model)), partial(_by_turns, model))
+        worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor, side)
+        report = worker.run(stop, bar=bar) if beside is None else beside(worker, joining.ledger, retries, connection)
+        conclude(report, None if stop.is_set() else file)
+
+
+def _open_stream(settings: Settings, file: str | None, watch: Watch, retries: Retries, *, once: bool) -> Stream:
+    if file is None:
+        kept = LettersKept.of(settings.setup, settings.purge)
+        topic = partial(open_topic, settings.kafka, settings.index, watch, kept, once=once)
+        stream = retries.of("kafka").call(topic)
+    else:
+        stream = open_file(settings.index, file, time.time())
+    return stream._replace(rules=stream.rules.asking(open_registry(settings.registry)))
+
+
+def _places(model: EmbeddingModel) -> Precedence:
+    """Of its passes. On processors a live one waits for none: their scheduler lets it go first."""
+    return Precedence(model.loaded.forward.passes, waits=model.loaded.provider != "cpu")
+
+
+def _by_turns(model: EmbeddingModel, turn: Turn, pass_s: float) -> Embedder:
+    return OnnxEmbedder(model.loaded.forward.by_turns(turn, pass_s), model.embedder.dimension)
 
 
 def conclude(report: Reporter, file: str | None) -> None:
@@ -119,7 +143,7 @@ class IndexWorker:
     """An index worker over any implementation of the ports.
 
     ``membership`` says whether the stream and the collection are still those that were joined; ``recipe`` is the
-    collection's number for the chunker.
+    collection's number for the chunker; ``side`` is which of two streams beside each other this is.
     """
 
     settings: IndexSettings
@@ -130,6 +154,7 @@ class IndexWorker:
     recipe: int
     embedder: Embedder
     monitor: Monitor = field(default_factory=lambda: Monitor.of((), MonitorSettings()))
+    side: Side = field(default_factory=lambda: Side(Shared()))
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; returns what became of the records. ``bar`` shows a live line."""
@@ -145,10 +170,13 @@ class IndexWorker:
             drain_timeout_s=self.settings.drain_timeout_s,
             outcomes=OF_DOCUMENTS,
             finished=self.monitor.finished,
-            turned=self.monitor.health.turn,
+            turned=self.monitor.turned,
             lag=watch.lag,
             ask_s=ASK_S,
             pace=Pace(),
+            batch_s=self.side.batch_s,
+            name=self.side.name,
+            lines=self.side.lines,
             together=LOOKED_AT if self.stream.rules.maps else 0,
         ).run(stop, bar=bar)
 
@@ -160,7 +188,8 @@ class IndexWorker:
 
     def _stages(self, retries: Retries) -> list[Stage[IndexWork]]:
         """Prepare, embed, write: an outage of a service is waited out inside each."""
-        membership, in_flight = self.membership(retries), InFlight()
+        membership, in_flight = self.membership(retries), self.side.shared.in_flight
+        embedder = self.side.embedder(self.embedder, retries)
         qdrant = ending_with(retries.of("qdrant"), membership)
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
@@ -169,27 +198,38 @@ class IndexWorker:
         if rules.registry is not None:
             rules = rules.asking(around_calls(rules.registry, retries.of("registry").around))
         first_ids = FirstIds(LOOKED_AT if self.settings.stop_after_invalid else 0)
-        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, self._breaker(), *told, first_ids)
-        complete = completer(self.chunker, self.embedder)
-        return [
+        read = self.stream.read
+        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, read, self._breaker(), *told, first_ids)
+        complete = completer(self.chunker, embedder)
+        stages: list[Stage[IndexWork]] = [
             Stage("prepare", prepare),
-            Stage("embed", Embed(self.embedder, self.chunker.known, in_flight)),
+            Stage("embed", Embed(embedder, self.chunker.known, in_flight)),
             Stage("write", WriteOut(membership, store, letters, complete, qdrant, in_flight)),
         ]
+        return [self.side.stage(stage, retries) for stage in stages]
 
 
-def open_topic(kafka: KafkaSettings, index: IndexSettings, watch: Watch, *, once: bool) -> Stream:
-    """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances."""
-    topic = check_topics(kafka, needs=index.needs)
+Beside = Callable[[IndexWorker, Ledger, Retries, Connection], Reporter]
+"""Runs a worker, and another one beside it, over what these opened: see ``assembly/{backfill,copy}.py``."""
+
+
+def open_topic(
+    kafka: KafkaSettings, index: IndexSettings, watch: Watch, kept: LettersKept = BY_BROKER, *, once: bool
+) -> Stream:
+    """The topic; raises Misconfigured or Unavailable. ``watch`` is told of lag, commits and rebalances.
+
+    ``kept`` says how long dead letters stay.
+    """
+    topic = check_topics(kafka, needs=index.needs, kept=kept)
     base = epoch_base(index.epoch)
-    source, letters = join_topic(kafka, base, watch, once=once)
+    source, letters = join_topic(kafka, base, watch, topic.id, once=once)
     origin = Origin.of(kafka.topic, topic, index.epoch, index.order)
     return Stream(
         source,
         letters,
         rules_for(index, base, keyed=True, several=len(kafka.topics) != 1),
         origin,
-        KafkaUpstream(kafka, index.needs),
+        KafkaUpstream(kafka, index.needs, kept),
     )
 
 

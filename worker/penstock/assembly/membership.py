@@ -5,12 +5,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import NamedTuple
 
+from penstock.adapters.kafka.group_offsets import GroupOffsets
 from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.assembly.stream import Retries
 from penstock.core.around import around_calls
+from penstock.core.documents import Event
 from penstock.core.errors import Misconfigured, Missing, Unavailable
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import DeadLetters, Ledger, Membership, Source, Upstream
+from penstock.core.records import Record
+from penstock.events.document import decode
 from penstock.events.rules import DocumentRules
 from penstock.observe.log import log
 from penstock.stream import joined
@@ -23,13 +27,17 @@ ASK_S = 5.0
 
 
 class Stream(NamedTuple):
-    """A stream that is open: where records come from and dead letters go, how records are read, what orders them."""
+    """A stream that is open: where records come from and dead letters go, how records are read, what orders them.
+
+    ``read`` makes an event of a record, by the rules.
+    """
 
     source: Source
     dead_letters: DeadLetters
     rules: DocumentRules
     origin: Origin | None = None
     upstream: KafkaUpstream | None = None
+    read: Callable[[Record, DocumentRules], Event] = decode
 
     @property
     def name(self) -> str:
@@ -52,12 +60,13 @@ class Joining:
     ledger: Ledger
     on_gap: OnGap
 
-    def begin_again(self, retries: Retries) -> None:
+    def begin_again(self, group: GroupOffsets, retries: Retries) -> None:
         """The group back to where the topic begins; raises Misconfigured while it has members."""
         if self.stream.upstream is None or self.stream.origin is None:
             raise Misconfigured("--from-beginning is about a topic: a file is always read from its beginning")
         joined.fitting(self._ledger(retries), self.stream.origin)
-        starts = retries.of("kafka").call(self.stream.upstream.rewind)
+        starts = retries.of("kafka").call(group.begins)
+        retries.of("kafka").call(partial(group.set, starts))
         joined.begin_again(self._ledger(retries), self.stream.origin, starts)
         log.info("from_beginning", offsets={f"{owned.topic}/{owned.number}": at for owned, at in starts.items()})
 

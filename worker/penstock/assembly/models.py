@@ -8,6 +8,7 @@ from pathlib import Path
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity
 from penstock.core.ports import Embedder, Tokenizer
+from penstock.core.queries import EmbeddedBy
 from penstock.models import runtime
 from penstock.models.bundle import Bundle, Manifest, load
 from penstock.models.embedder import OnnxEmbedder
@@ -17,8 +18,8 @@ from penstock.models.runtime import LoadedGraph, ProviderRequest
 from penstock.models.tokenizer import HubTokenizer
 from penstock.observe.log import log
 from penstock.observe.metrics import ModelInfo
-from penstock.query.replies import ModelBody
-from penstock.settings import ModelSettings, RerankSettings, RuntimeSettings
+from penstock.query.replies import ModelBody, model_body
+from penstock.settings import MigrationSettings, ModelSettings, RerankSettings, RuntimeSettings
 
 WARM_UP = "warm up"
 MOST_FAILED = 5
@@ -43,6 +44,11 @@ class EmbeddingModel:
     def identity(self) -> ModelIdentity:
         """What a collection of its vectors remembers."""
         return self.bundle.identity(self.dimension)
+
+    @property
+    def by(self) -> EmbeddedBy:
+        """What answers say of it."""
+        return EmbeddedBy(_name(self.bundle.manifest), self.dimension)
 
     @property
     def info(self) -> ModelInfo:
@@ -80,29 +86,36 @@ class Models:
 
     embedding: EmbeddingModel
     reranker: RerankingModel | None
+    following: EmbeddingModel | None = None
+    """The one that a migration goes to."""
+
+    @property
+    def embeddings(self) -> list[EmbeddingModel]:
+        """All that queries may be embedded by."""
+        return [self.embedding] if self.following is None else [self.embedding, self.following]
 
     @property
     def body(self) -> ModelBody:
         """What answers say of them."""
-        reranker = None if self.reranker is None else _name(self.reranker.bundle.manifest)
-        dimension = self.embedding.dimension
-        return ModelBody(embedding=_name(self.embedding.bundle.manifest), dimension=dimension, reranker=reranker)
+        return model_body(self.embedding.by, None if self.reranker is None else _name(self.reranker.bundle.manifest))
 
     @property
     def instruction(self) -> str:
         """The task that queries have unless they or the settings name one; empty where no model takes any."""
-        bundles = [self.embedding.bundle] + ([self.reranker.bundle] if self.reranker else [])
+        bundles = [model.bundle for model in self.embeddings] + ([self.reranker.bundle] if self.reranker else [])
         return next(filter(None, (bundle.manifest.prompts.get("instruction") for bundle in bundles)), "")
 
     @property
     def infos(self) -> list[ModelInfo]:
         """What metrics say of them."""
-        return [self.embedding.info] + ([self.reranker.info] if self.reranker else [])
+        return [model.info for model in self.embeddings] + ([self.reranker.info] if self.reranker else [])
 
     @property
     def usages(self) -> dict[str, Usage]:
         """What each graph computes, by task."""
         graphs = {"embedding": self.embedding.loaded} | ({"reranking": self.reranker.loaded} if self.reranker else {})
+        if self.following is not None:
+            graphs["next embedding"] = self.following.loaded
         return {task: loaded.forward.usage for task, loaded in graphs.items()}
 
     def silent(self) -> tuple[str, float]:
@@ -116,8 +129,9 @@ class Models:
 
     def warm_up(self) -> None:
         """The first pass through a graph takes longer: no query should wait for it."""
-        model = self.embedding
-        model.embedder.embed(model.tokenizer.encode([model.query_prompt + WARM_UP], model.bundle.manifest.max_tokens))
+        for model in self.embeddings:
+            ids = model.tokenizer.encode([model.query_prompt + WARM_UP], model.bundle.manifest.max_tokens)
+            model.embedder.embed(ids)
         if self.reranker is not None:
             self.reranker.reranker.logits(self.reranker.pairs.encode(WARM_UP, [WARM_UP]))
 
@@ -127,15 +141,20 @@ def _end_if_broken(task: str, usage: Usage, end: Callable[[str], None]) -> None:
         end(f"{usage.failed_in_a_row} forward passes of the {task} model failed one after the other: see the log")
 
 
-def load_models(model: ModelSettings, rerank: RerankSettings) -> Models:
-    """By the settings; raises Misconfigured, also where a reranker is enabled and there is none."""
+def load_models(model: ModelSettings, rerank: RerankSettings, migration: MigrationSettings | None = None) -> Models:
+    """By the settings; raises Misconfigured, also where a reranker is enabled and there is none.
+
+    With the model of a ``migration``, where there is one: whoever answers queries has to have both.
+    """
     if rerank.enabled and rerank.bundle is None:
         raise Misconfigured(
             "no reranker: set PENSTOCK_RERANK__BUNDLE to a folder made by penstock export, or to shipped (small), "
             "or PENSTOCK_RERANK__ENABLED=false to serve the order of the search"
         )
     embedding = load_model(model)
-    return Models(embedding, load_reranker(rerank, rerank.max_tokens) if rerank.enabled else None)
+    reranker = load_reranker(rerank, rerank.max_tokens) if rerank.enabled else None
+    goes_on = migration is not None and migration.bundle is not None
+    return Models(embedding, reranker, load_model(migration.of(model)) if migration and goes_on else None)
 
 
 def load_model(settings: ModelSettings) -> EmbeddingModel:

@@ -26,6 +26,7 @@ from penstock.core.around import around_calls
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.hosts import is_local
 from penstock.core.identity import TopicIdentity
+from penstock.core.queries import EmbeddedBy
 from penstock.core.records import OF_QUERIES
 from penstock.observe.health import Health
 from penstock.observe.live import live
@@ -40,7 +41,7 @@ from penstock.query.http.server import EventLoopThread, HttpServer
 from penstock.query.http.service import Service
 from penstock.query.search import Search
 from penstock.query.stages import Decode, QueryRules, QueryWork, Reply, Rerank, Retrieve
-from penstock.settings import KafkaSettings, QuerySettings, Settings
+from penstock.settings import KafkaSettings, LettersKept, QuerySettings, Settings
 from penstock.stream.joined import OfQueries
 from penstock.stream.pipeline import Stage
 from penstock.stream.worker import CLOSE_SHARE, DRAIN_SHARE
@@ -86,7 +87,8 @@ def run_query_worker(
                 answering(server.port)
             opened.enter_context(live(Console(stderr=True) if bar else None, service.metrics.line))
             if settings.query.topic:
-                _follow_topic(settings.query, query_topic(settings), service, search, event_loop, stop, once=once)
+                kept = LettersKept(settings.setup.letters_s)
+                _follow_topic(settings.query, query_topic(settings), kept, service, search, event_loop, stop, once=once)
             else:
                 stop.wait()
             shutdown.check()
@@ -168,21 +170,20 @@ def names_of(host: str) -> tuple[str, ...]:
 
 
 def _model_api(settings: Settings, models: Models, search: Search) -> ModelApi:
-    bundle = models.embedding.bundle
+    by_name = {model.by: model for model in models.embeddings}
 
-    def dimension(wanted: int) -> int:
-        if wanted > models.embedding.dimension:
-            raise InvalidEvent(f"dimensions: {wanted} is more than {models.embedding.dimension}, which is served here")
+    def dimension(by: EmbeddedBy, wanted: int) -> int:
+        if wanted > by.dimension:
+            raise InvalidEvent(f"dimensions: {wanted} is more than {by.dimension}, which is served here")
         try:
-            return bundle.dimension(wanted, "dimensions")
+            return by_name[by].bundle.dimension(wanted, "dimensions")
         except Misconfigured as error:
             raise InvalidEvent(str(error)) from None
 
     return ModelApi(
         search=search,
-        model=models.body,
+        reranker=models.body.reranker,
         dimension=dimension,
-        document_prompt=bundle.prompt("document"),
         max_inputs=settings.http.max_inputs,
         max_characters=settings.query.max_query_chars,
         timeout_s=settings.query.timeout_s,
@@ -205,6 +206,7 @@ def query_topic(settings: Settings) -> KafkaSettings:
 def _follow_topic(
     query: QuerySettings,
     kafka: KafkaSettings,
+    kept: LettersKept,
     service: Service,
     search: Search,
     event_loop: EventLoopThread,
@@ -216,20 +218,20 @@ def _follow_topic(
     watch = Watch()
     service.metrics.follow(watch)
     with ExitStack() as opened:
-        topics = partial(_open_topics, kafka, rules, watch, once=once)
+        topics = partial(_open_topics, kafka, kept, rules, watch, once=once)
         source, letters, replies, known = Retries(stop).of("kafka").call(topics)
         opened.callback(replies.close, query.drain_timeout_s * CLOSE_SHARE)
         upstream = opened.enter_context(closing(KafkaUpstream(kafka)))
         log.info("started", source=kafka.topic, replies=rules.replies[0])
 
         def stages(retries: Retries) -> list[Stage[QueryWork]]:
-            away, model, metrics = retries.of("kafka"), service.model, service.metrics
+            away, reranker, metrics = retries.of("kafka"), service.model.reranker, service.metrics
             joined = OfQueries(around_calls(upstream, away.around), kafka.topic, known, retries.ended.wait)
             return [
                 Stage("decode", Decode(rules)),
                 Stage("retrieve", Retrieve(search, event_loop.run, retries.of("qdrant"))),
                 Stage("rerank", Rerank(search, event_loop.run)),
-                Stage("reply", Reply(joined, replies, letters, away, model, metrics, service.tracer)),
+                Stage("reply", Reply(joined, replies, letters, away, reranker, metrics, service.tracer)),
             ]
 
         Loop(
@@ -247,10 +249,10 @@ def _follow_topic(
 
 
 def _open_topics(
-    kafka: KafkaSettings, rules: QueryRules, watch: Watch, *, once: bool
+    kafka: KafkaSettings, kept: LettersKept, rules: QueryRules, watch: Watch, *, once: bool
 ) -> tuple[KafkaSource, KafkaDeadLetters, KafkaReplies, TopicIdentity]:
     """The topic of queries and those of the answers; raises Misconfigured or Unavailable."""
-    known = check_topics(kafka, "PENSTOCK_QUERY__TOPIC")
+    known = check_topics(kafka, "PENSTOCK_QUERY__TOPIC", kept=kept)
     make_topics(kafka, rules.replies)
     with ExitStack() as opened:
         replies = KafkaReplies(connect_producer(kafka))

@@ -5,19 +5,26 @@ from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 
 from penstock.adapters.kafka.progress import KafkaProgress
-from penstock.adapters.qdrant.alias import AliasSearcher
 from penstock.adapters.qdrant.collection import find_collection
 from penstock.adapters.qdrant.connection import MEMORY, Collection, Connection
-from penstock.adapters.qdrant.store import QdrantStore
+from penstock.assembly.alias import Alias
 from penstock.assembly.models import EmbeddingModel, Models
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.ports import Progress
 from penstock.models.prompts import takes_instruction
-from penstock.observe.log import log
 from penstock.query.requests import Limits
 from penstock.query.search import Search
+from penstock.query.served import Served
 from penstock.query.sides import PairScorer, QueryEncoder, Retrieval
 from penstock.settings import KafkaSettings, QdrantSettings, QuerySettings, Settings
+
+ProgressOf = Callable[[str], Progress | None]
+"""Of a group of index workers; None where queries may not wait for them."""
+
+
+def no_progress(_group: str) -> None:
+    """Where no query waits for index workers."""
+
 
 STORE_SHARE = 0.5
 """Of a query's usual time: the longest wait for one answer of the store."""
@@ -52,44 +59,46 @@ def make_search(
     settings: Settings,
     models: Models,
     connection: Connection,
-    progress: Progress | None,
+    progress: ProgressOf,
     unfit: Callable[[str], None] = lambda _: None,
 ) -> Search:
-    """Opens the collection; raises Misconfigured when there is none or it is of another model, or Unavailable.
+    """Opens the collection; raises Misconfigured when there is none or it is of no model at hand, or Unavailable.
 
     ``unfit`` hears when the alias later points to one that this worker cannot search.
     """
-    find = partial(find_collection, connection, settings.qdrant.collection, models.embedding.identity)
-    collection = find()
-    model = models.embedding.wide(collection.shape.widest)
-    encoder = QueryEncoder(
+    identities = [model.identity for model in models.embeddings]
+    weight = settings.query.terms_weight
+
+    def serve(collection: Collection) -> Served:
+        made_by = next(model for model in models.embeddings if model.identity.digest == collection.model)
+        encoder = encoder_of(made_by.wide(collection.shape.widest), settings.query)
+        return Served(encoder, connection.store(collection), progress(collection.group), weight)
+
+    alias = Alias(partial(find_collection, connection, settings.qdrant.collection, *identities), serve, unfit)
+    retrieval = Retrieval(settings.query.mode, weight)
+    return Search(alias(), make_scorer(settings, models), retrieval=retrieval, follow=alias)
+
+
+def make_scorer(settings: Settings, models: Models) -> PairScorer | None:
+    """The reranking side of a search; None without a reranker."""
+    if (reranker := models.reranker) is None:
+        return None
+    instruction = settings.model.instruction or None
+    return PairScorer(reranker.pairs, reranker.reranker, reranker.at_once, instruction, settings.rerank.weight)
+
+
+def encoder_of(model: EmbeddingModel, query: QuerySettings) -> QueryEncoder:
+    """The embedding side of a search."""
+    return QueryEncoder(
         model.tokenizer,
         model.embedder,
         _prompt_of(model),
         takes_instruction(model.bundle.manifest.prompts.get("query", "")),
-        min(model.bundle.manifest.max_tokens, settings.query.max_query_tokens),
+        min(model.bundle.manifest.max_tokens, query.max_query_tokens),
         model.loaded.forward.at_once,
+        model.by,
+        model.bundle.prompt("document"),
     )
-    scorer, reranker = None, models.reranker
-    if reranker is not None:
-        instruction = settings.model.instruction or None
-        scorer = PairScorer(reranker.pairs, reranker.reranker, reranker.at_once, instruction, settings.rerank.weight)
-    shape = collection.shape
-    log.info(
-        "collection_opened",
-        collection=collection.name,
-        vectors=shape.dense,
-        full=shape.full,
-        terms=shape.terms is not None,
-    )
-
-    def look() -> tuple[QdrantStore, Collection]:
-        latest = find()
-        return connection.store(latest), latest
-
-    searcher = AliasSearcher(connection.store(collection), collection, look, unfit)
-    retrieval = Retrieval(settings.query.mode, settings.query.terms_weight)
-    return Search(encoder, searcher, scorer, progress, retrieval=retrieval)
 
 
 def _prompt_of(model: EmbeddingModel) -> Callable[[str | None], str]:
@@ -105,12 +114,18 @@ def _prompt_of(model: EmbeddingModel) -> Callable[[str | None], str]:
 
 
 @contextmanager
-def following(query: QuerySettings, kafka: KafkaSettings) -> Iterator[KafkaProgress | None]:
-    """How far the index workers are, if queries may wait for them. Connects when first asked."""
-    if not query.follow:
-        yield None
-        return
-    with closing(KafkaProgress(kafka)) as progress:
+def following(query: QuerySettings, kafka: KafkaSettings) -> Iterator[ProgressOf]:
+    """How far the index workers of a group are, if queries may wait for them. Connects when first asked."""
+    with ExitStack() as opened:
+        known: dict[str, KafkaProgress] = {}
+
+        def progress(group: str) -> KafkaProgress | None:
+            """Without a name, of the group of the settings."""
+            if query.follow and group not in known:
+                of_group = kafka.model_copy(update={"group": group}) if group else kafka
+                known[group] = opened.enter_context(closing(KafkaProgress(of_group)))
+            return known.get(group)
+
         yield progress
 
 

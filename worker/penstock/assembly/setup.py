@@ -3,7 +3,7 @@
 from functools import partial
 
 from penstock.operate.setup import SetupStep, ensure_collection, ensure_topics, topic_specs
-from penstock.settings import Settings
+from penstock.settings import LettersKept, Settings
 from penstock.stream.retry import Retry
 
 
@@ -13,5 +13,5 @@ def set_up(settings: Settings, retry: Retry) -> list[SetupStep]:
     specs = topic_specs(kafka, settings.query, settings.setup, settings.index)
     topics = retry.call(partial(ensure_topics, kafka, specs))
     fresh = any(topic.made for topic in topics)
-    collection = partial(ensure_collection, kafka, settings.qdrant, settings.model, settings.index, fresh=fresh)
-    return [*topics, retry.call(collection)]
+    given = settings.qdrant, settings.model, settings.index, LettersKept.of(settings.setup, settings.purge)
+    return [*topics, retry.call(partial(ensure_collection, kafka, *given, fresh=fresh))]

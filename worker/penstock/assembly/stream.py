@@ -10,6 +10,7 @@ from functools import partial
 from typing import Generic, TypeVar
 
 from rich.console import Console
+from rich.progress import Progress
 
 from penstock.adapters.kafka.connection import connect_consumer, connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
@@ -54,14 +55,15 @@ class Retries:
 
 
 def join_topic(
-    kafka: KafkaSettings, sequence_base: int, watch: Watch, *, once: bool
+    kafka: KafkaSettings, sequence_base: int, watch: Watch, topic_id: str = "", *, once: bool
 ) -> tuple[KafkaSource, KafkaDeadLetters]:
     """The topic as a member of its group, and its dead letters; where one cannot be had, neither stays open.
 
-    ``sequence_base`` is that of the rules by which the topic is read. Raises Misconfigured or Unavailable.
+    ``sequence_base`` is that of the rules by which the topic is read, ``topic_id`` the one topic's, which letters tell.
+    Raises Misconfigured or Unavailable.
     """
     with ExitStack() as opened:
-        letters = KafkaDeadLetters(connect_producer(kafka), kafka, sequence_base)
+        letters = KafkaDeadLetters(connect_producer(kafka), kafka, sequence_base, topic_id)
         opened.callback(letters.close, 0.0)
         consumer = connect_consumer(kafka)
         opened.callback(consumer.close)
@@ -78,7 +80,8 @@ class Loop(Generic[W]):
     what goes through it, cut as in StreamWorker. ``started`` hears of the pipeline, ``finished`` of every batch that is
     done, ``turned`` of every turn, ``retried`` of every call of a service that is made again, by the service's name.
     ``outcomes`` are those that a record can have; ``lag`` says how many records are left where the source has no end;
-    while nothing comes, an empty batch goes through the stages every ``ask_s``.
+    while nothing comes, an empty batch goes through the stages every ``ask_s``. ``name`` and ``lines`` are those of the
+    Reporter.
     """
 
     source: Source
@@ -96,6 +99,9 @@ class Loop(Generic[W]):
     pace: Pace | None = None
     together: int = 0
     ask_s: float = math.inf
+    batch_s: float = math.inf
+    name: str = ""
+    lines: Progress | None = None
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; then everything is closed, what stands at the end first."""
@@ -106,7 +112,14 @@ class Loop(Generic[W]):
         self.started(pipeline)
         with ExitStack() as opened:
             console = Console(stderr=True) if bar else None
-            reporter = Reporter(self._left, pipeline.busy_s, outcomes=self.outcomes, console=console)
+            reporter = Reporter(
+                self._left,
+                pipeline.busy_s,
+                outcomes=self.outcomes,
+                console=console,
+                name=self.name,
+                lines=self.lines,
+            )
             opened.enter_context(closing(reporter))
             opened.callback(self.dead_letters.close, close_s)
             opened.callback(self.source.close, close_s)
@@ -119,13 +132,17 @@ class Loop(Generic[W]):
                 drain_timeout_s=self.drain_timeout_s,
                 outage=retries.of("kafka").pause_s,
                 report=partial(self._report, reporter),
-                ending=lambda: log.info("draining", stopped=stop.is_set()),
+                ending=partial(self._ending, stop),
                 turned=self.turned,
                 ask_s=self.ask_s,
                 pace=self.pace,
+                batch_s=self.batch_s,
                 together=self.together,
             ).run(stop)
         return reporter
+
+    def _ending(self, stop: threading.Event) -> None:
+        log.info(f"{self.name}_draining" if self.name else "draining", stopped=stop.is_set())
 
     def _retried(self, service: str) -> None:
         self.retried(service)

@@ -9,7 +9,10 @@ import typer
 
 from penstock import __version__
 
-from penstock.commands import workers, search, export, fetch, models, operation, events, produce, about  # isort: skip  # noqa: F401  # as the help has them
+# as the help has them
+from penstock.commands import workers, search, export, fetch, models  # isort: skip  # noqa: F401
+from penstock.commands import operation, produce, events  # isort: skip  # noqa: F401
+from penstock.commands import letters, offsets, explain, audit, purge, erase, migrate, about  # isort: skip  # noqa: F401
 from penstock.commands.app import EXIT_BUG, EXIT_FORCED, EXIT_MISCONFIGURED, EXIT_OWNERSHIP_LOST, EXIT_UNAVAILABLE, app
 from penstock.core.errors import Misconfigured, OwnershipLost, Stopped, Unavailable
 from penstock.observe.log import log

@@ -3,15 +3,16 @@
 import os
 import signal
 import threading
+from collections.abc import Mapping
 
 from penstock import settings
 from penstock.commands.app import EXIT_FORCED
 from penstock.observe.log import set_up
 
 
-def load_settings() -> settings.Settings:
-    """The settings, and the log as they ask; raises Misconfigured."""
-    loaded = settings.load()
+def load_settings(overrides: Mapping[str, Mapping[str, object]] | None = None) -> settings.Settings:
+    """The settings, with what options say of groups, and the log as they ask; raises Misconfigured."""
+    loaded = settings.load(overrides)
     set_up(loaded.log.level, loaded.log.format)
     return loaded
 

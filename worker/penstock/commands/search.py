@@ -141,10 +141,10 @@ def _in_process(loaded: Settings, body: Mapping[str, Any]) -> ReplyBody:
 
     limits = limits_of(loaded.query, loaded.qdrant)
     query = to_query(read_query(json.dumps(body).encode(), limits), limits, "search", body.get("tenant") or "")
-    models = load_models(loaded.model, loaded.rerank)
+    models = load_models(loaded.model, loaded.rerank, loaded.migration)
     with opened_search(loaded, models) as opened:
         try:
-            return to_reply(asyncio.run(opened.answer(query)), models.body)
+            return to_reply(asyncio.run(opened.answer(query)), models.body.reranker)
         except TooLate as error:
             raise Unavailable(str(error)) from None
 

@@ -14,7 +14,8 @@ from penstock.core.errors import Misconfigured
     "index",
     rich_help_panel=WORKERS,
     epilog="Examples: `penstock index` · `penstock index --once` · `penstock index --from-beginning` · "
-    "`penstock index --from events.jsonl` · `zcat events.gz | penstock index --from -`",
+    "`penstock index --from events.jsonl` · `zcat events.gz | penstock index --from -` · "
+    "`penstock index --backfill articles-before` · `penstock index --backfill-from events.jsonl`",
 )
 def index_stream(
     once: Annotated[bool, typer.Option("--once", help="End at the offsets where the topic ends now.")] = False,
@@ -25,6 +26,14 @@ def index_stream(
         bool,
         typer.Option("--from-beginning", help="First set the group's offsets back to where the topic begins."),
     ] = False,
+    backfill: Annotated[
+        str,
+        typer.Option(metavar="TOPIC", help="Another topic for the same collection, behind what is live."),
+    ] = "",
+    backfill_from: Annotated[
+        str | None,
+        typer.Option("--backfill-from", metavar="FILE|-", help="The same, of JSON lines."),
+    ] = None,
 ) -> None:
     """Index the topic's documents: read events, embed them, write them to Qdrant, commit.
 
@@ -35,11 +44,20 @@ def index_stream(
 
     When the topic or the collection is no longer the one that it joined, the worker ends with exit code 2 and what to
     do. --from-beginning, while no other worker of the group runs, indexes all that the topic holds once more.
-    """
-    settings, stop = load_settings(), stop_on_signals()
-    from penstock.assembly.index import run_index_worker  # noqa: PLC0415  # slow: first what can fail at once
 
-    run_index_worker(settings, stop, file=source, once=once, anew=from_beginning, bar=sys.stderr.isatty())
+    A backfill (PENSTOCK_INDEX__BACKFILL, --backfill, --backfill-from) is indexed beside the topic, by what live
+    documents leave of the worker's time; any live event is newer. At the end of a file the worker goes on.
+    """
+    if sum(map(bool, (source, backfill, backfill_from))) > 1:
+        raise Misconfigured("--from, --backfill and --backfill-from: one of them; a file alone has nothing beside it")
+    settings, stop = load_settings({"index": {"backfill": backfill} if backfill else {}}), stop_on_signals()
+    from penstock.assembly.backfill import backfill_beside  # noqa: PLC0415  # slow: first what can fail at once
+    from penstock.assembly.index import run_index_worker  # noqa: PLC0415
+
+    bar, beside = sys.stderr.isatty(), None
+    if source is None:
+        beside = backfill_beside(settings, stop, backfill_from, once=once, anew=from_beginning, bar=bar)
+    run_index_worker(settings, stop, file=source, once=once, anew=from_beginning, bar=bar, beside=beside)
 
 
 @app.command(
@@ -67,5 +85,5 @@ def answer_queries(
     from penstock.assembly.models import load_models  # noqa: PLC0415  # slow: first what can fail at once
     from penstock.assembly.query import run_query_worker  # noqa: PLC0415
 
-    models = load_models(settings.model, settings.rerank)
+    models = load_models(settings.model, settings.rerank, settings.migration)
     run_query_worker(settings, models, stop, once=once, bar=sys.stderr.isatty())

@@ -2,9 +2,19 @@
 
 from dataclasses import dataclass
 from datetime import datetime
+from enum import StrEnum
 from typing import NamedTuple
 
 from penstock.core.documents import ChunkKey, Stored
+
+
+class Kind(StrEnum):
+    """Why a point is purged."""
+
+    EXPIRED = "expired"
+    TOMBSTONE = "tombstone"
+    LEFT_OVER = "left_over"
+    ORPHAN = "orphan"
 
 
 class Held(NamedTuple):
@@ -26,9 +36,12 @@ class Held(NamedTuple):
 class Sought:
     """Which points: all, unless something is said.
 
-    Of a ``tenant``; only ``tombstones``; only those whose ``expires_at`` is at or before ``expired``.
+    Of a ``tenant``, and of that only of these ``documents``; only ``tombstones``; only those that are no ``anchors``;
+    only those whose ``expires_at`` is at or before ``expired``.
     """
 
     tenant: str | None = None
     tombstones: bool = False
     expired: datetime | None = None
+    documents: tuple[str, ...] = ()
+    anchors: bool = True

@@ -241,6 +241,12 @@ class Inventory(Protocol):
     def remove(self, found: Sequence[Held]) -> None:
         """Remove each that is still of the order and recipe that it was found with. Durable on return."""
 
+    def bury(self, anchors: Sequence[Held]) -> None:
+        """Make a tombstone of each, of the same order and recipe, where it still is of these. Durable on return.
+
+        One that has gone meanwhile may come back as a tombstone.
+        """
+
 
 class PairEncoder(Protocol):
     """A query and documents to the token ids that a reranker judges."""

@@ -185,11 +185,22 @@ class Ranked:
     highlights: Highlights | None = None
 
 
+class EmbeddedBy(NamedTuple):
+    """The model that embedded a query, source@revision, and the length of its vectors."""
+
+    model: str
+    dimension: int
+
+
+NO_MODEL = EmbeddedBy("", 0)
+
+
 @dataclass(frozen=True, slots=True)
 class Answer:
     """Chunks, the best first; ``not_reranked`` says why they are in the order of their retrieval, if they are.
 
-    There was no time to rerank ``unjudged`` more candidates: these follow in the order of their retrieval.
+    There was no time to rerank ``unjudged`` more candidates: these follow in the order of their retrieval. ``by`` is
+    the model that embedded the query.
     """
 
     query: Query
@@ -197,3 +208,4 @@ class Answer:
     not_reranked: str
     timings_ms: Mapping[str, float]
     unjudged: int = 0
+    by: EmbeddedBy = NO_MODEL

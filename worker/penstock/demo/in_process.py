@@ -20,7 +20,7 @@ from penstock.assembly.index import TICKS_PER_S, IndexWorker, chunker_for, rules
 from penstock.assembly.membership import Joining, Stream
 from penstock.assembly.models import Models
 from penstock.assembly.query import run_query_worker
-from penstock.assembly.search import make_search
+from penstock.assembly.search import make_search, no_progress
 from penstock.assembly.stream import Retries
 from penstock.core.queries import Hit
 from penstock.core.records import Outcome
@@ -97,10 +97,10 @@ class InProcess(Backend):
     @override
     def ask(self, body: QueryBody) -> ReplyBody:
         if self._search is None:
-            self._search = make_search(self._settings, self._models, self._connection, None)
+            self._search = make_search(self._settings, self._models, self._connection, no_progress)
             self._opened.callback(self._search.close)
         answer = self._event_loop.run(self._search.answer(to_query(body, Limits(), "demo", "")))
-        return to_reply(answer, self._models.body)
+        return to_reply(answer, self._models.body.reranker)
 
     @override
     def stored(self) -> tuple[list[Hit], Vector]:

@@ -47,8 +47,8 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
     for number, line in texts.lines(path):
         try:
             given = json.loads(line)
-            kept = {name: grade for name, grade in _grades(given["relevant"]).items() if grade > 0}
-            query = LabelledQuery(str(given.get("id", number)), _text(given["query"]), kept, f"{path}, line {number}")
+            kept = {name: grade for name, grade in grades_of(given["relevant"]).items() if grade > 0}
+            query = LabelledQuery(str(given.get("id", number)), text_of(given["query"]), kept, f"{path}, line {number}")
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             reason = f"{type(error).__name__}: {error}"
             raise Misconfigured(
@@ -59,7 +59,8 @@ def _json_lines(path: Path) -> Iterator[LabelledQuery]:
             yield query
 
 
-def _grades(relevant: Any) -> Mapping[str, int]:
+def grades_of(relevant: Any) -> Mapping[str, int]:
+    """Of documents that are listed, each 1, or that have whole grades; raises ValueError."""
     if isinstance(relevant, list) and all(isinstance(name, str) for name in relevant):
         return dict.fromkeys(relevant, 1)
     if isinstance(relevant, dict) and all(type(grade) is int for grade in relevant.values()):
@@ -99,15 +100,16 @@ def _topics(path: Path) -> Iterator[tuple[str, str, str]]:
         try:
             if line.lstrip().startswith("{"):
                 given = json.loads(line)
-                yield str(given.get("id", given.get("_id"))), _text(given.get("query", given.get("text"))), place
+                yield str(given.get("id", given.get("_id"))), text_of(given.get("query", given.get("text"))), place
             else:
                 name, text = line.split("\t", 1)
-                yield name.strip(), _text(text), place
+                yield name.strip(), text_of(text), place
         except ValueError as error:
             raise Misconfigured(f'{place}: an id, a tab and a text, or {{"id", "query"}} ({error})') from None
 
 
-def _text(value: Any) -> str:
+def text_of(value: Any) -> str:
+    """A query without what is around it; raises ValueError."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("a query is a text")
     return value.strip()

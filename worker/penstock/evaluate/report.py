@@ -137,7 +137,7 @@ def measure_search(
 def _check_lengths(search: Search, labelled: Sequence[LabelledQuery], options: Options) -> None:
     for query in labelled:
         try:
-            search.encoder.query(_asked(query, options), judged=False)
+            search.served.encoder.query(_asked(query, options), judged=False)
             if search.scorer is not None:
                 search.scorer.pairs.encode(query.text, ["a"], search.scorer.task(None))
         except InvalidEvent as error:

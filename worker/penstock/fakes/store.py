@@ -10,7 +10,7 @@ from itertools import chain
 import numpy as np
 from typing_extensions import override
 
-from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored, titled
+from penstock.core.documents import ChunkKey, DocumentKey, Op, Point, Stored, titled
 from penstock.core.filters import matches
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.inventory import Held, Sought
@@ -129,6 +129,16 @@ class MemoryStore(VectorStore, Searcher, Inventory):
                 if there is not None and stored_form(there).same(held.stored.order, held.stored.recipe):
                     del self.points[held.key]
 
+    @override
+    def bury(self, anchors: Sequence[Held]) -> None:
+        with self._lock:
+            for held in anchors:
+                there = self.points.get(held.key)
+                if there is not None and stored_form(there).same(held.stored.order, held.stored.recipe):
+                    event = replace(there.event, op=Op.DELETE, text="", title="", metadata={}, expires_at=None)
+                    self.points[held.key] = Point(event, 0, there.recipe)
+                    self.indexed_at[held.key] = self._now().isoformat()
+
     def _search(self, lookup: Lookup) -> list[Hit]:
         with self._lock:
             seen = [point for point in self.points.values() if _readable(point, lookup) and point.vector is not None]
@@ -186,6 +196,8 @@ def _held(point: Point, indexed_at: str) -> Held:
 
 def _is(sought: Sought, point: Point) -> bool:
     if sought.tenant not in (None, point.key.tenant) or (sought.tombstones and point.chunk is not None):
+        return False
+    if (sought.documents and point.key.document not in sought.documents) or (point.index == 0 and not sought.anchors):
         return False
     return sought.expired is None or _expired(point, sought.expired)
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from penstock.core.documents import ChunkKey, DocumentKey, Event, Op, Order, Stored
 from penstock.core.errors import InvalidEvent, Misconfigured, NotFinite, Refused
 from penstock.core.ports import DeadLetters, Embedder, Membership, VectorStore
-from penstock.core.records import Outcome
+from penstock.core.records import Outcome, Record
 from penstock.core.vectors import Vector
 from penstock.core.work import Work
 from penstock.events.document import decode
@@ -46,6 +46,7 @@ class Prepare:
     chunker: Chunker
     recipe: int
     in_flight: InFlight
+    read: Callable[[Record, DocumentRules], Event] = decode
     breaker: Breaker = field(default_factory=lambda: Breaker(0, 0, 0))
     unread: Callable[[str, Sequence[str]], None] = lambda _, __: None
     unwrapped: Callable[[str, Sequence[str]], None] = lambda _, __: None
@@ -73,7 +74,7 @@ class Prepare:
         events = []
         for record in work.batch.records:
             try:
-                event = decode(record, self.rules)
+                event = self.read(record, self.rules)
                 events.append(event)
                 self.unread(record.partition.topic, event.unknown)
                 if event.through:

@@ -1,10 +1,11 @@
 """Token ids through a graph: in batches by padded tokens, halved where memory does not suffice."""
 
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Protocol
 
 import numpy as np
@@ -13,6 +14,11 @@ from penstock.core.errors import Misconfigured, NotFinite
 from penstock.core.vectors import Vector
 from penstock.models.batches import plan_batches, round_up
 from penstock.models.session import Feeds, OutOfMemory
+
+Turn = Callable[[], AbstractContextManager[object]]
+
+FIRST_TOKEN_S, LATEST = 0.0005, 0.2
+"""Seconds for a padded token before one was measured, and the weight of the latest pass after that."""
 
 MASKED = ("input_ids", "attention_mask", "token_type_ids")
 
@@ -84,33 +90,49 @@ class Forward:
     """
 
     def __init__(
-        self, session: GraphRunner, token_budget: int, multiple: int = 1, passes: int = 1, usage: Usage | None = None
+        self,
+        session: GraphRunner,
+        token_budget: int,
+        multiple: int = 1,
+        passes: int = 1,
+        usage: Usage | None = None,
+        *,
+        turn: Turn = nullcontext,
+        pass_s: float = math.inf,
     ) -> None:
         """``token_budget`` is in padded tokens per pass; lengths are padded to a ``multiple`` in graphs of ours.
 
-        ``passes`` run at once: on processors, several of few threads waste less than one of many.
+        ``passes`` run at once: on processors, several of few threads waste less than one of many. ``turn`` is around
+        each; by the measured speed of the latest none takes much longer than ``pass_s``, unless one text does.
         """
         self._session = session
         self._token_budget = token_budget
         self._multiple = multiple if "lengths" in session.inputs else 1
-        self._passes = passes
+        self.passes = passes
         self.provider = session.provider
         self.usage = usage or Usage()
+        self._turn, self._pass_s, self._token_s = turn, pass_s, 0.0
 
     @property
     def at_once(self) -> int:
         """Padded tokens that it works on at one time."""
-        return self._token_budget * self._passes
+        return self._token_budget * self.passes
 
     def with_budget(self, token_budget: int) -> "Forward":
         """The same graph in batches of another size."""
-        return Forward(self._session, token_budget, self._multiple, self._passes, self.usage)
+        return Forward(self._session, token_budget, self._multiple, self.passes, self.usage)
+
+    def by_turns(self, turn: Turn, pass_s: float = math.inf) -> "Forward":
+        """The same graph, for one who shares it with others."""
+        given = self._session, self._token_budget, self._multiple, self.passes, self.usage
+        return Forward(*given, turn=turn, pass_s=pass_s)
 
     def batches(self, lengths: Sequence[int]) -> list[list[int]]:
         """Which texts of these lengths share a pass."""
         padded = [round_up(length, self._multiple) for length in lengths]
-        share = -(-sum(padded) // self._passes)
-        return plan_batches(padded, min(self._token_budget, share))
+        share = -(-sum(padded) // self.passes)
+        in_time = self._pass_s / (self._token_s or FIRST_TOKEN_S)
+        return plan_batches(padded, int(min(self._token_budget, share, in_time)))
 
     def padding_share(self, lengths: Sequence[int]) -> float:
         """The part of all computed tokens that is padding."""
@@ -121,7 +143,7 @@ class Forward:
     def run(self, texts: Sequence[Sequence[int]]) -> Vector:
         """``[len(texts), width of the graph's output]``, in the order of the texts; raises NotFinite."""
         joined = np.empty((len(texts), self._session.width), dtype=np.float32)
-        with ThreadPoolExecutor(self._passes) as pool:
+        with ThreadPoolExecutor(self.passes) as pool:
             for done in pool.map(lambda batch: self._run(batch, texts), self.batches([len(text) for text in texts])):
                 for batch, values in done:
                     joined[batch] = values
@@ -133,8 +155,11 @@ class Forward:
     def _run(self, batch: list[int], texts: Sequence[Sequence[int]]) -> list[tuple[list[int], Vector]]:
         feeds = self._feeds([texts[i] for i in batch])
         try:
-            with self.usage.counted(sum(len(texts[i]) for i in batch), feeds["input_ids"].size):
-                return [(batch, self._session.run(feeds))]
+            with self._turn(), self.usage.counted(sum(len(texts[i]) for i in batch), feeds["input_ids"].size):
+                began = time.perf_counter()
+                values = self._session.run(feeds)
+                self._measured(feeds["input_ids"].size, time.perf_counter() - began)
+                return [(batch, values)]
         except OutOfMemory as error:
             if len(batch) == 1:
                 tokens = len(texts[batch[0]])
@@ -144,6 +169,11 @@ class Forward:
                 ) from error
         middle = len(batch) // 2
         return [*self._run(batch[:middle], texts), *self._run(batch[middle:], texts)]
+
+    def _measured(self, tokens: int, took_s: float) -> None:
+        """Written by several threads: it does not matter whose figure stays."""
+        token_s = took_s / tokens
+        self._token_s = self._token_s + LATEST * (token_s - self._token_s) if self._token_s else token_s
 
     def _feeds(self, texts: Sequence[Sequence[int]]) -> dict[str, np.ndarray]:
         """Ids padded on the right, with their lengths or a mask of what is real."""

@@ -14,6 +14,9 @@ from penstock.observe.page import Page
 
 JSON, TEXT, HTML = b"application/json", b"text/plain; charset=utf-8", b"text/html; charset=utf-8"
 
+LOOP = "loop"
+"""The name of the one there is in most workers."""
+
 
 @dataclass(slots=True)
 class Health:
@@ -33,16 +36,21 @@ class Health:
     page: Page | None = None
     started: bool = False
     ready: bool = False
-    _turned: float | None = field(default=None, init=False)
+    _turned: dict[str, float] = field(default_factory=dict, init=False)
 
-    def turn(self) -> None:
-        """The loop has turned."""
-        self._turned = self.clock()
+    def turn(self, loop: str = LOOP) -> None:
+        """The loop has turned; there may be several, each with a name."""
+        self._turned[loop] = self.clock()
+
+    def ended(self, loop: str) -> None:
+        """It will turn no more, and need not."""
+        self._turned.pop(loop, None)
 
     @property
     def stalled_s(self) -> float:
-        """Seconds since the last turn; 0 before the first, while models are loaded."""
-        return 0.0 if self._turned is None else self.clock() - self._turned
+        """Seconds since the last turn, of the loop whose turn is longest ago; 0 before the first."""
+        turned = list(self._turned.values())
+        return self.clock() - min(turned) if turned else 0.0
 
     async def __call__(
         self, scope: Any, _: Callable[[], Awaitable[Any]], send: Callable[[Any], Awaitable[None]]

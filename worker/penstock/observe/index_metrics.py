@@ -4,11 +4,12 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-from prometheus_client import Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 from typing_extensions import override
 
+from penstock.core.inventory import Kind
 from penstock.core.records import OF_DOCUMENTS, Partition, Record
 from penstock.core.work import Work
 from penstock.observe.metrics import SECONDS, Metrics, lag_families
@@ -66,13 +67,17 @@ class IndexMetrics(Metrics):
             "Time of each call of the store: read, upsert, patch, sweep; failed ones are left out.",
             ["operation"], buckets=SECONDS, registry=self.registry,
         )  # fmt: skip
+        self._purged = purged_points(self.registry)
         self._assigned_ends: Callable[[], Mapping[Partition, int]] = dict
         self._known = set[str]()
         for topic in topics:
             self.follow(topic)
 
-    def follow(self, topic: str) -> None:
-        """From now on it is counted, at nought: what comes first must be a change."""
+    def follow(self, topic: str, *, live: bool = True) -> None:
+        """From now on it is counted, at nought: what comes first must be a change.
+
+        How fresh one is that is not ``live`` is never told.
+        """
         if topic in self._known:
             return
         self._known.add(topic)
@@ -81,10 +86,14 @@ class IndexMetrics(Metrics):
         for stage, reason in LETTERS:
             self._letters.labels(topic, stage, reason)
         self._gaps.labels(topic)
-        self._fresh.labels(topic, "live")
+        if live:
+            self._fresh.labels(topic, "live")
 
-    def batch(self, work: Work, *, traced: bool = False) -> None:
-        """A batch is done and may be committed; where it is ``traced``, freshness tells its records' trace ids."""
+    def batch(self, work: Work, *, traced: bool = False, live: bool = True) -> None:
+        """A batch is done and may be committed; where it is ``traced``, freshness tells its records' trace ids.
+
+        The age of records that are not ``live`` says nothing.
+        """
         now_s, records = self._clock(), work.batch.records
         self._batches.observe(len(records))
         for (topic, outcome), count in work.by_topic.items():
@@ -95,7 +104,8 @@ class IndexMetrics(Metrics):
             self._letters.labels(topic, letter.stage, type(letter.error).__name__).inc()
         for gap in work.batch.gaps:
             self._gaps.labels(gap.partition.topic).inc(gap.found - gap.expected)
-        self._timed(records, now_s, traced=traced)
+        if live:
+            self._timed(records, now_s, traced=traced)
         self._chunks.labels("embedded").inc(work.chunks)
         self._chunks.labels("kept").inc(work.kept)
 
@@ -111,6 +121,11 @@ class IndexMetrics(Metrics):
             self._fresh.labels(topic, kind).observe(max(0.0, now_s - time_s), trace)
         for topic, newest_s in self._newest_s.items():
             self._newest.labels(topic).set(newest_s)
+
+    def purged(self, removed: Mapping[Kind, int]) -> None:
+        """So many points have gone."""
+        for kind, count in removed.items():
+            self._purged.labels(kind.value).inc(count)
 
     def store_timed(self, operation: str, call: Callable[[], T]) -> T:
         """A call of the store; what it takes is counted, unless it fails."""
@@ -161,3 +176,12 @@ def _counted(name: str, about: str, label: str, values: Mapping[str, Any]) -> Me
     for key, value in dict(values).items():
         family.add_metric([key], value)
     return family
+
+
+def purged_points(registry: CollectorRegistry) -> Counter:
+    """Each kind at nought."""
+    about = "Points that nobody needs any more, removed: expired, tombstone, left_over, orphan."
+    purged = Counter("penstock_purged_points", about, ["kind"], registry=registry)
+    for kind in Kind:
+        purged.labels(kind.value)
+    return purged

@@ -45,11 +45,14 @@ class Reporter:
         outcomes: Sequence[Outcome],
         console: Console | None = None,
         clock: Callable[[], float] = time.monotonic,
+        name: str = "",
+        lines: Progress | None = None,
     ) -> None:
         """``left`` says how many records are to come, if that is known; ``busy_s`` how long each stage has worked.
 
         ``outcomes`` are those that a record can have; ``console`` is for the live line, instead of sums in the log;
         ``last_s`` is the clock when the latest batch was done, ``first_reason`` why there is a first dead letter.
+        Where several report, each but the first has a ``name``, and ``lines`` are where all have their live line.
         """
         self._left = left
         self.busy_s = busy_s
@@ -59,7 +62,8 @@ class Reporter:
         self.totals: Counter[Outcome] = Counter()
         self.chunks = self.tokens = 0
         self.first_reason = ""
-        self._progress = None if console is None else _progress(console)
+        self._name = name
+        self._progress = None if console is None else lines or live_lines(console)
         self._task: TaskID | None = None
 
     def __call__(self, work: Work) -> None:
@@ -96,7 +100,8 @@ class Reporter:
         seconds = max(1e-9, self._clock() - self._started)
         busy = {f"busy_{name}": round(spent / seconds, 3) for name, spent in self.busy_s.items()}
         counts = {str(outcome): self.totals[outcome] for outcome in self._outcomes}
-        log.info(event, **counts, tokens=self.tokens, seconds=round(seconds, 1), **busy)
+        named = f"{self._name}_{event.replace(' ', '_')}" if self._name else event
+        log.info(named, **counts, tokens=self.tokens, seconds=round(seconds, 1), **busy)
 
     def close(self) -> None:
         """Take the bar away."""
@@ -110,7 +115,7 @@ class Reporter:
         left = self._left()
         if self._task is None:
             self._progress.start()
-            self._task = self._progress.add_task("records", total=None, doing="")
+            self._task = self._progress.add_task(self._name or "records", total=None, doing="")
         total = None if left is None else max(done, done + left)
         self._progress.update(self._task, completed=done, total=total, doing=self._activity())
 
@@ -158,7 +163,8 @@ def steps(console: Console) -> Callable[[str, int], AbstractContextManager[Calla
     return step
 
 
-def _progress(console: Console) -> Progress:
+def live_lines(console: Console) -> Progress:
+    """Where reporters show what they do, each in a line."""
     doing = TextColumn("{task.fields[doing]}")
     columns = (TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn(), doing)
     return Progress(*columns, console=console, transient=True)

@@ -128,8 +128,8 @@ class QueryMetrics(Metrics):
         for outcome, count in outcomes.items():
             self._records.labels(outcome.value).inc(count)
 
-    def watch(self, steps: Mapping[str, Batcher]) -> None:
-        """Count these steps' batches."""
+    def watch(self, steps: Callable[[], Mapping[str, Batcher]]) -> None:
+        """Count the batches of the steps that there are at the moment."""
         self.registry.register(_Batches(steps))
 
 
@@ -145,7 +145,7 @@ class _Topic(Collector):
 class _Batches(Collector):
     """Reads what the batchers count anyway."""
 
-    def __init__(self, steps: Mapping[str, Batcher]) -> None:
+    def __init__(self, steps: Callable[[], Mapping[str, Batcher]]) -> None:
         self._steps = steps
 
     @override
@@ -154,7 +154,7 @@ class _Batches(Collector):
             "penstock_query_batches", "Batches that queries share, of each step.", labels=["step"]
         )
         items = CounterMetricFamily("penstock_query_batch_items", "Items in the batches of each step.", labels=["step"])
-        for name, step in self._steps.items():
+        for name, step in self._steps().items():
             batches.add_metric([name], step.batches)
             items.add_metric([name], step.items)
         yield batches

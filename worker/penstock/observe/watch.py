@@ -102,6 +102,11 @@ class Watch:
         with self._lock:
             return dict(self._assigned_ends)
 
+    def has_first(self) -> bool:
+        """Whether a topic's first partition is among them: of a group that shares one topic, one consumer has it."""
+        with self._lock:
+            return any(partition.number == 0 for partition in self._partitions)
+
     def lag(self) -> int:
         """Records that are not committed, of all partitions."""
         return sum(lag.records for lag in self.behind(0.0).values())

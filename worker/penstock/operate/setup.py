@@ -4,14 +4,22 @@ from collections.abc import Sequence
 from contextlib import closing
 from typing import NamedTuple
 
-from penstock.adapters.kafka.topics import TopicSpec, check_topics, ensure
+from penstock.adapters.kafka.topics import BY_BROKER, TopicSpec, check_topics, ensure
 from penstock.adapters.qdrant.collection import exists, open_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import Origin
 from penstock.models.bundle import load
-from penstock.settings import IndexSettings, KafkaSettings, ModelSettings, QdrantSettings, QuerySettings, SetupSettings
+from penstock.settings import (
+    IndexSettings,
+    KafkaSettings,
+    LettersKept,
+    ModelSettings,
+    QdrantSettings,
+    QuerySettings,
+    SetupSettings,
+)
 from penstock.stream.joined import fitting
 
 
@@ -40,10 +48,12 @@ def topic_specs(
         partitions = 1 if index.needs(name).split else setup.partitions
         topics.append(TopicSpec(name, partitions, setup.replication_factor, kept, exact=exact))
     letters = dict.fromkeys(kafka.dead_letters_of(name) for name in kafka.topics)
-    topics += [TopicSpec(name, 1, setup.replication_factor, {}) for name in letters]
+    kept_letters = LettersKept(setup.letters_s).config
+    topics += [TopicSpec(name, 1, setup.replication_factor, kept_letters) for name in letters]
     if query.topic:
         topics.append(TopicSpec(query.topic, setup.partitions, setup.replication_factor, {}))
-        topics += [TopicSpec(name, 1, setup.replication_factor, {}) for name in (*query.replies, query.dead_letters)]
+        topics += [TopicSpec(name, 1, setup.replication_factor, {}) for name in query.replies]
+        topics.append(TopicSpec(query.dead_letters, 1, setup.replication_factor, kept_letters))
     return topics
 
 
@@ -53,14 +63,20 @@ def ensure_topics(kafka: KafkaSettings, topics: Sequence[TopicSpec]) -> list[Set
 
 
 def ensure_collection(
-    kafka: KafkaSettings, qdrant: QdrantSettings, model: ModelSettings, index: IndexSettings, *, fresh: bool
+    kafka: KafkaSettings,
+    qdrant: QdrantSettings,
+    model: ModelSettings,
+    index: IndexSettings,
+    kept: LettersKept = BY_BROKER,
+    *,
+    fresh: bool,
 ) -> SetupStep:
     """Make or verify the collection of the model that is set; raises Misconfigured or Unavailable.
 
-    Not every broker may have heard yet of a topic that is ``fresh``.
+    Not every broker may have heard yet of a topic that is ``fresh``. ``kept`` says how long dead letters stay.
     """
     try:
-        topic = check_topics(kafka, needs=index.needs)
+        topic = check_topics(kafka, needs=index.needs, kept=kept)
     except Misconfigured as error:
         raise (Unavailable(str(error)) if fresh else error) from None
     bundle = load(model.bundle)
@@ -69,6 +85,6 @@ def ensure_collection(
     origin = Origin.of(kafka.topic, topic, index.epoch, index.order)
     with closing(Connection(qdrant)) as connection:
         before = exists(connection, qdrant.collection)
-        collection = open_collection(connection, qdrant.collection, identity, model.full_dimension or 0)
+        collection = open_collection(connection, qdrant.collection, identity, model.full_dimension or 0, kafka.group)
         fitting(QdrantLedger(connection, qdrant.collection, collection), origin)
     return SetupStep("collection", collection.name, not before)

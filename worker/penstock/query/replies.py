@@ -5,7 +5,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, JsonValue, StrictFloat
 
-from penstock.core.queries import NO_TIME, Answer, Mode, Ranked, Side
+from penstock.core.queries import NO_TIME, Answer, EmbeddedBy, Mode, Ranked, Side
 
 
 class _Answered(BaseModel):
@@ -70,8 +70,13 @@ class ReplyBody(_Answered):
     error: str | None = None
 
 
-def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
-    """An answer in the words of the schema."""
+def model_body(by: EmbeddedBy, reranker: str | None) -> ModelBody:
+    """What answered, in the words of the schema."""
+    return ModelBody(embedding=by.model, dimension=by.dimension, reranker=reranker)
+
+
+def to_reply(answer: Answer, reranker: str | None) -> ReplyBody:
+    """An answer in the words of the schema; ``reranker`` is the one that this worker has."""
     return ReplyBody(
         id=answer.query.id,
         hits=tuple(_hit(document, answer.query.include) for document in answer.documents),
@@ -79,7 +84,7 @@ def to_reply(answer: Answer, model: ModelBody) -> ReplyBody:
         reranked=not answer.not_reranked,
         not_reranked=answer.not_reranked or _partly(answer.unjudged),
         timings_ms=answer.timings_ms,
-        model=model,
+        model=model_body(answer.by, reranker),
     )
 
 

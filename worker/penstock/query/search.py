@@ -4,6 +4,7 @@ Each step's calls are shared by all queries that are under way: see ``microbatch
 """
 
 import asyncio
+import math
 import time
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
@@ -15,31 +16,22 @@ from itertools import accumulate
 from typing import Any, TypeVar
 
 from penstock.core.documents import titled
-from penstock.core.errors import InvalidEvent, NotFinite, Unavailable
-from penstock.core.ports import Progress, Searcher
-from penstock.core.queries import NO_TIME, Answer, Hit, Lookup, Mode, Query, Shaping
+from penstock.core.errors import InvalidEvent, Missing, NotFinite, Unavailable
+from penstock.core.ports import Searcher
+from penstock.core.queries import NO_TIME, Answer, EmbeddedBy, Hit, Lookup, Mode, Query, Shaping
 from penstock.core.records import Place
-from penstock.core.terms import MOST_TERMS, verbatim
 from penstock.core.vectors import Vector
 from penstock.core.work import Stopwatch
 from penstock.query.candidates import Found, chosen, first_limit, next_limit
 from penstock.query.highlight import highlighted
 from penstock.query.microbatch import MicroBatcher
-from penstock.query.ranking import disown, fused, in_order_of_retrieval, reranked
+from penstock.query.ranking import in_order_of_retrieval, reranked
+from penstock.query.served import Served
 from penstock.query.shape import Shaper
-from penstock.query.sides import BY_BOTH, PairScorer, QueryEncoder, Retrieval
+from penstock.query.sides import BY_BOTH, PairScorer, Retrieval
 
-QUERIES_AHEAD = 8
-"""Queries are embedded together up to so many times what the model works on at once, to go on together."""
-
-LOOKUPS = 256
-"""Most queries in one request to the store; one by words counts as many as it has, see ``terms.reach``."""
-
-LOOKUPS_AT_ONCE = 4
-"""Requests to the store that may be under way: one that takes long keeps nobody else."""
-
-PLACES = 1000
-"""Most records in one question about progress."""
+FOLLOW_EVERY_S = 5.0
+"""Between two looks at which collection is to be served."""
 
 SURELY = 0.8
 """Of the time that is left, what a part of the candidates is chosen for: better fewer than none in time."""
@@ -63,11 +55,15 @@ class TooLate(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Candidates of a query, the best first, and when its time is over; the query says by which mode."""
+    """Candidates of a query, the best first, and when its time is over; the query says by which mode.
+
+    ``by`` is the model that embedded it.
+    """
 
     query: Query
     hits: list[Hit]
     deadline: float
+    by: EmbeddedBy
     tokens: int = 0
     timings_ms: dict[str, float] = field(default_factory=dict)
 
@@ -78,37 +74,29 @@ class Retrieved:
 
 
 class Search:
-    """Answers queries over one collection. For one event loop; ``close`` ends its threads."""
+    """Answers queries over the collection that is served. For one event loop; ``close`` ends its threads."""
 
     def __init__(
         self,
-        encoder: QueryEncoder,
-        store: Searcher,
+        served: Served,
         scorer: PairScorer | None,
-        progress: Progress | None = None,
         *,
         retrieval: Retrieval = BY_BOTH,
+        follow: Callable[[], Served] | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
-        self.encoder = encoder
-        self._store = store
+        """``follow`` says what is to be served from now on; raises Unavailable where that cannot be said, or be."""
+        self.served = served
+        self._opened = {self.served}
+        self._follow, self._followed = follow, clock()
         self.scorer = scorer
         self.retrieval = retrieval
         self._clock = clock
         self._now = now
         self._threads = (ThreadPoolExecutor(2), ThreadPoolExecutor(1))
         self._looking = ThreadPoolExecutor(1)
-        self.embed: MicroBatcher[Sequence[int], Vector] = MicroBatcher(
-            lambda texts: list(encoder.embedder.embed(texts)), encoder.budget * QUERIES_AHEAD, len, encoder.budget
-        )
-        self.lookup: MicroBatcher[Lookup, Found] = MicroBatcher(
-            self._look_up, LOOKUPS, _requests, in_flight=LOOKUPS_AT_ONCE
-        )
         self.rank: MicroBatcher[Sequence[int], float] | None = None
-        self._follow: MicroBatcher[Place, bool] | None = None
-        if progress is not None:
-            self._follow = MicroBatcher(progress.searchable, PLACES)
         if scorer is not None:
             reranker = scorer.reranker
             self.rank = MicroBatcher(lambda pairs: reranker.logits(pairs).tolist(), scorer.budget, len, scorer.budget)
@@ -122,34 +110,56 @@ class Search:
         deadline = self._clock() + query.timeout_s
         try:
             async with asyncio.timeout(query.timeout_s):
-                watch = Stopwatch(self._clock)
-                if query.after is not None:
-                    await self._wait_for(query.after)
-                    watch.lap("after")
-                mode = self.mode(query)
-                self._check_threshold(query)
-                scorer = None if query.rerank is False else self.scorer
-                ids = self.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
-                vector = None
-                if mode is not Mode.SPARSE:
-                    (vector,) = await self.embed.submit([ids], tenant=query.tenant)
-                    watch.lap("embed")
-                hits = await self._candidates(
-                    query, vector, "" if mode is Mode.DENSE else query.text, deadline, whole=whole
-                )
-                watch.lap("retrieve")
+                served = await self._serving()
+                try:
+                    return await self._retrieve(served, query, deadline, whole=whole)
+                except Missing:  # it was dropped, now that readers get another
+                    again = await self._serving(anew=True)
+                    if again is served:
+                        raise
+                    return await self._retrieve(again, query, deadline, whole=whole)
+                except Unavailable:
+                    self._followed = -math.inf  # look again before the next query
+                    raise
         except TimeoutError:
             raise TooLate(f"no answer within {query.timeout_s:g} s") from None
-        return Retrieved(replace(query, mode=mode), hits, deadline, len(ids), watch.laps_ms)
+
+    async def _retrieve(self, served: Served, query: Query, deadline: float, *, whole: bool) -> Retrieved:
+        watch = Stopwatch(self._clock)
+        if query.after is not None:
+            await self._wait_for(served, query.after)
+            watch.lap("after")
+        mode = self._mode(served, query)
+        self._check_threshold(query)
+        scorer = None if query.rerank is False else self.scorer
+        ids = served.encoder.query(query, judged=scorer is not None and scorer.pairs.takes_task)
+        vector = None
+        if mode is not Mode.SPARSE:
+            (vector,) = await served.embed.submit([ids], tenant=query.tenant)
+            watch.lap("embed")
+        words = "" if mode is Mode.DENSE else query.text
+        hits = await self._candidates(served, query, vector, words, deadline, whole=whole)
+        watch.lap("retrieve")
+        return Retrieved(replace(query, mode=mode), hits, deadline, served.encoder.by, len(ids), watch.laps_ms)
+
+    async def _serving(self, *, anew: bool = False) -> Served:
+        """What queries are answered from; whoever comes first after a while looks whether it still is."""
+        if self._follow is not None and (anew or self._clock() - self._followed > FOLLOW_EVERY_S):
+            self._followed = self._clock()
+            self.served = await asyncio.get_running_loop().run_in_executor(self._looking, self._follow)
+            self._opened |= {self.served}
+        return self.served
 
     @property
     def modes(self) -> list[Mode]:
         """How candidates can be found, the usual way first."""
-        return sorted(Mode, key=lambda mode: mode is not self.retrieval.mode) if self._store.has_terms else [Mode.DENSE]
+        if not self.served.store.has_terms:
+            return [Mode.DENSE]
+        return sorted(Mode, key=lambda mode: mode is not self.retrieval.mode)
 
-    def mode(self, query: Query) -> Mode:
+    def _mode(self, served: Served, query: Query) -> Mode:
         """How its candidates are found; raises InvalidEvent where it asks for words that the collection lacks."""
-        if self._store.has_terms:
+        if served.store.has_terms:
             return query.mode or self.retrieval.mode
         if query.mode in (Mode.SPARSE, Mode.HYBRID):
             raise InvalidEvent(f"mode: {query.mode} needs a collection with terms, which one made by this version has")
@@ -172,7 +182,7 @@ class Search:
 
     async def look(self, question: Callable[[Searcher, str, datetime], T], tenant: str) -> T:
         """What the store says of a tenant, one question after the other; nothing else waits for it."""
-        work = partial(question, self._store, tenant, self._now())
+        work = partial(question, self.served.store, tenant, self._now())
         return await asyncio.get_running_loop().run_in_executor(self._looking, work)
 
     async def order(self, retrieved: Retrieved) -> Answer:
@@ -190,7 +200,7 @@ class Search:
         ranked = ranked[query.offset or 0 :]
         if query.highlight:
             ranked = await self.in_thread(highlighted, query.text, ranked)
-        return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms}, unjudged)
+        return Answer(query, ranked, why_not, {**retrieved.timings_ms, **watch.laps_ms}, unjudged, retrieved.by)
 
     async def score(self, retrieved: Retrieved) -> tuple[list[float] | None, str]:
         """A logit of each candidate, or of the first that there is time for; or why there is none."""
@@ -229,31 +239,27 @@ class Search:
 
     def close(self) -> None:
         """End the threads, once what is under way is done."""
-        for step in (self.embed, self.lookup, self.rank, self._follow):
-            if step is not None:
-                step.close()
+        for served in self._opened:
+            served.close()
+        if self.rank is not None:
+            self.rank.close()
         for threads in (*self._threads, self._looking):
             threads.shutdown(wait=False)
 
     @property
     def steps(self) -> dict[str, MicroBatcher[Any, Any]]:
-        """The calls that queries share, by name."""
-        named: dict[str, MicroBatcher[Any, Any] | None] = {
-            "embed": self.embed,
-            "retrieve": self.lookup,
-            "rerank": self.rank,
-        }
-        return {name: step for name, step in named.items() if step is not None}
+        """The calls that queries share at the moment, by name."""
+        return self.served.steps | ({} if self.rank is None else {"rerank": self.rank})
 
     async def _candidates(
-        self, query: Query, vector: Vector | None, words: str, deadline: float, *, whole: bool
+        self, served: Served, query: Query, vector: Vector | None, words: str, deadline: float, *, whole: bool
     ) -> list[Hit]:
         """As many chunks as are to be looked at, and of as many documents as are wanted, as far as there is time."""
         reranked = query.rerank is not False and self.scorer is not None
         reordered = whole or reranked or query.shaping != Shaping() or query.offset is not None
         limit = first_limit(query, reordered=reordered)
         began = self._clock()
-        found = await self._search(query, vector, words, limit)
+        found = await self._search(served, query, vector, words, limit)
         while True:
             now = self._clock()
             more = next_limit(query, limit, found, now - began, deadline - now)
@@ -262,38 +268,21 @@ class Search:
             limit, began = more, now
             try:
                 async with asyncio.timeout((deadline - now) / 2):
-                    found = await self._search(query, vector, words, limit)
+                    found = await self._search(served, query, vector, words, limit)
             except (TimeoutError, Unavailable):
                 return chosen(query, found.hits)  # better few than none
 
-    async def _search(self, query: Query, vector: Vector | None, words: str, limit: int) -> Found:
+    async def _search(self, served: Served, query: Query, vector: Vector | None, words: str, limit: int) -> Found:
         diverse = query.shaping.diversity > 0
         lookup = Lookup(vector, query.tenant, limit, self._now(), query.filter, words, diverse)
-        (found,) = await self.lookup.submit([lookup], tenant=query.tenant)
+        (found,) = await served.lookup.submit([lookup], tenant=query.tenant)
         return found
 
-    def _look_up(self, lookups: Sequence[Lookup]) -> list[Found]:
-        """One request for the candidates of all, one for the anchors that did not come with them."""
-        stored = self._store.search(lookups)
-        weight = self.retrieval.terms_weight
-        return [
-            Found(
-                fused(hits, weight, verbatim(lookup.text))[: lookup.limit] if lookup.text else hits,
-                len(there) < lookup.limit,
-            )
-            for lookup, there, hits in zip(lookups, stored, disown(stored, self._store.read), strict=True)
-        ]
-
-    async def _wait_for(self, place: Place) -> None:
+    async def _wait_for(self, served: Served, place: Place) -> None:
         """Until that record is searchable; the query's deadline ends the waiting."""
-        if self._follow is None:
+        if served.follow is None:
             raise InvalidEvent("after: this worker does not follow the document stream; set query.follow")
         pause, longest = ASK_PROGRESS_S
-        while not (await self._follow.submit([place]))[0]:
+        while not (await served.follow.submit([place]))[0]:
             await asyncio.sleep(pause)
             pause = min(longest, pause * 1.5)
-
-
-def _requests(lookup: Lookup) -> int:
-    """About how many queries a lookup becomes."""
-    return 1 + min(MOST_TERMS, len(lookup.text.split()))

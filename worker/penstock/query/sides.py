@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from penstock.core.errors import InvalidEvent
 from penstock.core.ports import Embedder, PairEncoder, Reranker, Tokenizer
-from penstock.core.queries import Mode, Query
+from penstock.core.queries import NO_MODEL, EmbeddedBy, Mode, Query
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,7 +13,8 @@ class QueryEncoder:
     """The embedding side.
 
     ``prompt`` is what goes before a query for a task, None for the usual one; it raises InvalidEvent where the model
-    takes no task. ``limit`` is the most tokens of a text, ``budget`` what the model works on at once.
+    takes no task. ``limit`` is the most tokens of a text, ``budget`` what the model works on at once. ``by`` is what
+    answers say of it; ``document_prompt`` is what goes before a document.
     """
 
     tokenizer: Tokenizer
@@ -22,6 +23,8 @@ class QueryEncoder:
     takes_task: bool
     limit: int
     budget: int
+    by: EmbeddedBy = NO_MODEL
+    document_prompt: str = ""
 
     def query(self, query: Query, *, judged: bool) -> tuple[int, ...]:
         """The ids of a query with its instruction; raises InvalidEvent when there are too many.

@@ -21,7 +21,7 @@ from penstock.events.keys import header_tenant
 from penstock.events.validation import untrusted
 from penstock.observe.query_metrics import QueryMetrics
 from penstock.observe.spans import NoTracer, Tracer, answer_span, context_of, record_failure
-from penstock.query.replies import ModelBody, ReplyBody, to_json, to_reply
+from penstock.query.replies import ReplyBody, to_json, to_reply
 from penstock.query.requests import Limits, read_query, to_query
 from penstock.query.search import Retrieved, Search, TooLate
 from penstock.stream.retry import Retry
@@ -186,7 +186,7 @@ class Reply:
     replies: Replies
     dead_letters: DeadLetters
     retry: Retry
-    model: ModelBody
+    reranker: str | None
     metrics: QueryMetrics
     tracer: Tracer
 
@@ -194,7 +194,7 @@ class Reply:
         """Returns once all is durable, so that the positions of the batch may be committed."""
         answered = [(pending, pending.answer) for pending in work.queries if pending.answer is not None]
         messages = [
-            (pending, message(pending.record, pending.topic, to_reply(answer, self.model)))
+            (pending, message(pending.record, pending.topic, to_reply(answer, self.reranker)))
             for pending, answer in answered
         ]
         try:

@@ -28,9 +28,10 @@ from penstock.core.errors import Misconfigured
 from penstock.settings import dotenv
 from penstock.settings.group import Group
 from penstock.settings.index import IndexSettings, Needs
-from penstock.settings.models import FetchSettings, ModelSettings, RerankSettings, RuntimeSettings
+from penstock.settings.models import FetchSettings, MigrationSettings, ModelSettings, RerankSettings, RuntimeSettings
 from penstock.settings.services import (
     KafkaSettings,
+    LettersKept,
     PurgeSettings,
     QdrantSettings,
     RegistrySettings,
@@ -44,7 +45,9 @@ __all__ = [
     "HttpSettings",
     "IndexSettings",
     "KafkaSettings",
+    "LettersKept",
     "LogSettings",
+    "MigrationSettings",
     "ModelSettings",
     "MonitorSettings",
     "Needs",
@@ -101,6 +104,7 @@ class Settings(BaseSettings):
     qdrant: QdrantSettings = QdrantSettings()
     model: ModelSettings = ModelSettings()
     rerank: RerankSettings = RerankSettings()
+    migration: MigrationSettings = MigrationSettings()
     fetch: FetchSettings = FetchSettings()
     index: IndexSettings = IndexSettings()
     query: QuerySettings = QuerySettings()
@@ -123,11 +127,15 @@ class Settings(BaseSettings):
                 "kafka.topic, index.order: offsets of several topics cannot be compared: set order = event, with a "
                 "version in every event"
             )
-        if unknown := [topic for topic in self.index.topics if not self.kafka.follows(topic)]:
+        backfill = self.index.backfill
+        if backfill and (self.kafka.follows(backfill) or backfill in {*letters, *others}):
+            raise ValueError(f"index.backfill: {backfill!r} is a topic of another kind: a backfill has one of its own")
+        if unknown := [topic for topic in self.index.topics if topic != backfill and not self.kafka.follows(topic)]:
             raise ValueError(f"index.topics: {unknown[0]!r} is none of kafka.topic ({self.kafka.topic})")
         compacted = [self.index.needs(topic).compacted for topic in self.kafka.topics]
         if any(compacted) and "compact" in self.setup.cleanup:
             raise ValueError(f"setup.cleanup: a topic would be compacted, {next(filter(None, compacted))}")
+        LettersKept.of(self.setup, self.purge)
         return self
 
     @classmethod

@@ -10,7 +10,7 @@ from penstock.events.envelope import EmptyData, Envelope, VersionFrom
 from penstock.events.keys import KeyFormat, TenantFrom
 from penstock.events.mapping import MappingSpec
 from penstock.events.rules import BodyFormat, KeyIs, OrderBy, UnknownFields
-from penstock.settings.group import Count, Group, Seconds
+from penstock.settings.group import Count, Group, Seconds, Topic
 
 
 class TopicSettings(Group):
@@ -63,6 +63,10 @@ class IndexSettings(Group):
     """A document without a timestamp takes its record's, which is when it was produced."""
     format: BodyFormat = "text"
     """How texts are written that do not say so themselves by format: text, markdown or html."""
+    backfill: Topic = ""
+    """Another topic to be indexed into the same collection, behind the live one: by what its documents leave of the
+    worker's time, and never over a newer event. Its group is <kafka.group>-backfill, its dead letters <topic>.dlq; what
+    is particular about its records goes to topics."""
     heading_path: bool = True
     """Put the headings above a chunk of markdown or html, like Guide > Install, before its text when embedding."""
     unknown_fields: UnknownFields = "refuse_similar"

@@ -60,6 +60,32 @@ class ModelSettings(RuntimeSettings):
     """The task that queries are embedded and reranked with; empty means the bundle's own."""
 
 
+class MigrationSettings(Group):
+    """The model of a migration (penstock migrate), which query workers hold beside the present one."""
+
+    bundle: PathAtHome | None = None
+    """Folder of the bundle to go to. Query workers answer by whichever of the two models has made the collection that
+    the alias points to at the moment; empty where there is no migration."""
+    dimension: Count | None = None
+    """Length of its vectors; empty means the model's own."""
+    full_dimension: Count | None = None
+    """As model.full_dimension, of that model."""
+    instruction: str = ""
+    """As model.instruction, of that model."""
+    group: str = ""
+    """The consumer group of the workers that fill its collection. Empty: kafka.group with what that collection's name
+    has of its own, which penstock migrate tells."""
+
+    @field_validator("bundle", mode="before")
+    @classmethod
+    def _by_name(cls, given: object) -> object:
+        return SHIPPED_MODELS / ModelSettings.shipped if str(given) == SHIPPED else given
+
+    def of(self, model: ModelSettings) -> ModelSettings:
+        """That model, run as the present one is."""
+        return model.model_copy(update={name: value for name, value in dict(self).items() if name != "group"})
+
+
 class RerankSettings(RuntimeSettings):
     """The reranking model of query workers."""
 

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, NamedTuple, Self
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, model_validator
@@ -84,6 +84,10 @@ class KafkaSettings(Group):
     def dead_letters_of(self, topic: str) -> str:
         """Where the dead letters of a topic go."""
         return self.dead_letter_topic or f"{topic}{LETTERS}"
+
+    def behind(self, topic: str) -> "KafkaSettings":
+        """The same for a backfill: its topic, and the group that reads it."""
+        return self.model_copy(update={"topic": topic, "group": f"{self.group}-backfill", "dead_letter_topic": ""})
 
     @model_validator(mode="after")
     def _apart(self) -> Self:
@@ -236,8 +240,11 @@ class PurgeSettings(Group):
     tombstones_s: Seconds = 35 * DAY_S
     """How long a deleted document's tombstone stays. Whatever may still be delivered must be younger than that: what
     the topic keeps of events that were deleted or replaced, and dead letters that may be sent back."""
+    orphans_s: Seconds = 7 * DAY_S
+    """How old a chunk without its document's first one must be. Longer than any outage of Qdrant that is waited out: a
+    document's first chunk is written last, and its worker may wait in between."""
     points_per_s: Count = 1000
-    """Most points removed in a second."""
+    """Most points removed in a second; twenty times as many are looked at."""
 
 
 class SetupSettings(Group):
@@ -258,3 +265,30 @@ class SetupSettings(Group):
     def cleanup_for(self, needs: Needs) -> str:
         """The cleanup.policy of a topic."""
         return self.cleanup or ("delete" if needs.compacted else "compact")
+
+
+class LettersKept(NamedTuple):
+    """How long dead letters stay in their topics, in seconds: in one that is made, and at most in one that is there.
+
+    None leaves the one to the broker, and the other unasked.
+    """
+
+    made_s: float | None = None
+    most_s: float | None = None
+
+    @property
+    def config(self) -> Mapping[str, str]:
+        """Of a dead letter topic that is made."""
+        return {} if self.made_s is None else {
+            "cleanup.policy": "delete", "retention.ms": str(int(self.made_s * 1000))
+        }  # fmt: skip
+
+    @classmethod
+    def of(cls, setup: SetupSettings, purge: PurgeSettings) -> Self:
+        """As the settings have it; raises ValueError where a letter could outlive what is remembered of deletes."""
+        if setup.letters_s > purge.tombstones_s:
+            raise ValueError(
+                f"setup.letters_s, purge.tombstones_s: dead letters kept for {setup.letters_s:.0f} s outlive what is "
+                f"remembered of deletes, {purge.tombstones_s:.0f} s: one sent back could undo a delete"
+            )
+        return cls(setup.letters_s, purge.tombstones_s)

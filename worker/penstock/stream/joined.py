@@ -77,7 +77,7 @@ class OfQueries(Membership):
 
     @override
     def verify_collection(self) -> None:
-        """Readers follow the alias, see ``adapters/qdrant/alias.py``."""
+        """Readers follow the alias, see ``assembly/alias.py``."""
 
     @override
     def advance(self, batch: Batch) -> None:

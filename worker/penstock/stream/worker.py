@@ -38,12 +38,12 @@ BUSY_POLL_S = 0.05
 class StreamWorker(Generic[W]):
     """Joins a source to a pipeline.
 
-    ``begin`` makes of a batch what goes through the pipeline. A poll is cut to ``batch_bytes`` and, with a ``pace``,
-    so that what is in the pipe is done within ``drain_timeout_s``, which bounds the end after a stop; ``together`` are
-    the first records, which are judged as one. ``report`` hears of every finished batch; ``outage`` of every failed
-    poll in a row, and says how many seconds to wait before the next; ``ending`` hears of the end, before what is in
-    hand is finished; ``turned`` of every turn of the loop, a few times a second whatever is away. When nothing has come
-    for ``ask_s`` an empty batch goes through the stages, which ask what they ask of every batch.
+    ``begin`` makes of a batch what goes through the pipeline. A poll is cut to ``batch_bytes`` and, with a ``pace``, to
+    ``batch_s`` and so that what is in the pipe is done within ``drain_timeout_s``, which bounds the end after a stop;
+    ``together`` are the first records, which are judged as one. ``report`` hears of every finished batch; ``outage`` of
+    every failed poll in a row, and says how many seconds to wait before the next; ``ending`` hears of the end, before
+    what is in hand is finished; ``turned`` of every turn of the loop, a few times a second whatever is away. When
+    nothing has come for ``ask_s`` an empty batch goes through the stages, which ask what they ask of every batch.
     """
 
     source: Source
@@ -58,6 +58,7 @@ class StreamWorker(Generic[W]):
     ask_s: float = math.inf
     clock: Callable[[], float] = time.monotonic
     pace: Pace | None = None
+    batch_s: float = math.inf
     together: int = 0
     _polled: deque[Batch] = field(default_factory=deque)
     _next: Batch | None = None
@@ -109,7 +110,7 @@ class StreamWorker(Generic[W]):
         """What is to go into the pipe next; cut from what was polled as late as possible, by what is known then."""
         if self._next is None and self._polled:
             polled = self._polled.popleft()
-            most_s = self.drain_timeout_s * DRAIN_SHARE / IN_PIPE
+            most_s = min(self.batch_s, self.drain_timeout_s * DRAIN_SHARE / IN_PIPE)
             most_bytes = 0 if polled.alone else self.batch_bytes
             self._next, rest = first_of(polled, most_bytes, self._seconds, most_s, self.together)
             self.together = 0

@@ -12,6 +12,7 @@ from typing_extensions import override
 
 from penstock.adapters.kafka.connection import failure
 from penstock.core.errors import Misconfigured
+from penstock.core.letters import DELIVERED, SEQUENCE, TOPIC_ID
 from penstock.core.ports import DeadLetters
 from penstock.core.records import Headers, Letter
 from penstock.settings import KafkaSettings
@@ -24,11 +25,13 @@ TOO_LARGE = (kafka_errors.MessageSizeTooLargeError, kafka_errors.RecordListTooLa
 class KafkaDeadLetters(DeadLetters):
     """Sends dead letters to their topic, with the headers that Kafka Connect uses for them."""
 
-    def __init__(self, producer: KafkaProducer, settings: KafkaSettings, sequence_base: int) -> None:
-        """``sequence_base`` is that of the rules by which the topics are read."""
+    def __init__(
+        self, producer: KafkaProducer, settings: KafkaSettings, sequence_base: int, topic_id: str = ""
+    ) -> None:
+        """``sequence_base`` is that of the rules by which the topics are read; ``topic_id`` that of the one topic."""
         self._producer = producer
         self._topic_of = settings.dead_letters_of
-        self._sequence_base = sequence_base
+        self._sequence_base, self._topic_id = sequence_base, topic_id
 
     @override
     def put(self, letters: Sequence[Letter]) -> None:
@@ -51,7 +54,7 @@ class KafkaDeadLetters(DeadLetters):
 
     def _send(self, letter: Letter, form: "Form") -> Any:
         """A future; one that has failed when the client itself finds the letter too large."""
-        key, value, headers = form(letter, error_headers(letter, self._sequence_base))
+        key, value, headers = form(letter, error_headers(letter, self._sequence_base, self._topic_id))
         topic = self._topic_of(letter.record.partition.topic)
         try:
             return self._producer.send(topic, key=key, value=value, headers=headers)
@@ -115,8 +118,8 @@ def _dropped(what: str, content: bytes | None) -> list[tuple[str, bytes]]:
     return [(f"penstock.{what}.dropped", size), (f"penstock.{what}.sha256", digest)]
 
 
-def error_headers(letter: Letter, sequence_base: int) -> Headers:
-    """The headers of Kafka Connect's dead letter queues (KIP-298), and the order of the first delivery."""
+def error_headers(letter: Letter, sequence_base: int, topic_id: str = "") -> Headers:
+    """The headers of Kafka Connect's dead letter queues (KIP-298), and the order and the time of the delivery."""
     partition = letter.record.partition
     headers = {
         "__connect.errors.topic": partition.topic,
@@ -125,6 +128,10 @@ def error_headers(letter: Letter, sequence_base: int) -> Headers:
         "__connect.errors.stage": letter.stage,
         "__connect.errors.exception.class.name": type(letter.error).__qualname__,
         "__connect.errors.exception.message": str(letter.error)[:LONGEST_MESSAGE],
-        "penstock.sequence": str(sequence_base + letter.record.offset),
+        SEQUENCE: str(sequence_base + letter.record.offset),
     }
+    if letter.record.timestamp_ms is not None:
+        headers[DELIVERED] = str(letter.record.timestamp_ms)
+    if topic_id:
+        headers[TOPIC_ID] = topic_id
     return tuple((name, value.encode()) for name, value in headers.items())

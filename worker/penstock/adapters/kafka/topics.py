@@ -9,23 +9,27 @@ from kafka import errors as kafka_errors
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 
 from penstock.adapters.kafka.connection import admin_client, connect
+from penstock.adapters.kafka.retention import warn_of_retention
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import TopicIdentity
 from penstock.observe.log import log
-from penstock.settings import KafkaSettings, Needs
+from penstock.settings import KafkaSettings, LettersKept, Needs
+
+BY_BROKER = LettersKept()
 
 
 def check_topics(
     settings: KafkaSettings,
     variable: str = "PENSTOCK_KAFKA__TOPIC",
     needs: Callable[[str], Needs] = lambda _: Needs(),
+    kept: LettersKept = BY_BROKER,
 ) -> TopicIdentity:
     """The identity of the topics that are followed, their dead letter topics made if need be.
 
-    ``variable`` is the setting that names them, ``needs`` says what each may not be. Raises Misconfigured or
-    Unavailable.
+    ``variable`` is the setting that names them, ``needs`` says what each may not be, ``kept`` how long letters stay.
+    Raises Misconfigured or Unavailable.
     """
-    return connect(lambda: _check_topics(settings, variable, needs), settings)
+    return connect(lambda: _check_topics(settings, variable, needs, kept), settings)
 
 
 def followed(client: KafkaAdminClient, settings: KafkaSettings) -> list[str]:
@@ -55,10 +59,12 @@ def require_topic(settings: KafkaSettings, topic: str) -> None:
     connect(ask, settings)
 
 
-def _check_topics(settings: KafkaSettings, variable: str, needs: Callable[[str], Needs]) -> TopicIdentity:
+def _check_topics(
+    settings: KafkaSettings, variable: str, needs: Callable[[str], Needs], kept: LettersKept
+) -> TopicIdentity:
     with admin_client(settings) as client:
         names = followed(client, settings)
-        return identity_of(settings, look_at(client, settings, names, variable, needs))
+        return identity_of(settings, look_at(client, settings, names, variable, needs, kept))
 
 
 def look_at(
@@ -67,6 +73,7 @@ def look_at(
     names: Sequence[str],
     variable: str = "PENSTOCK_KAFKA__TOPIC",
     needs: Callable[[str], Needs] = lambda _: Needs(),
+    kept: LettersKept = BY_BROKER,
 ) -> list[Mapping[str, Any]]:
     """The topics as they are, their dead letter topics made if need be; raises Misconfigured for what is unfit."""
     letters = {settings.dead_letters_of(name) for name in names}
@@ -81,9 +88,11 @@ def look_at(
             raise Misconfigured(f"topic {name!r} has {partitions} partitions, {needed.split}")
         if needed.compacted:
             _refuse_compaction(client, name, needed.compacted)
-    for name in sorted(letters):
-        if is_missing(described[name]):
-            _create(client, name, "dead letter topic")
+    missing = [name for name in sorted(letters) if is_missing(described[name])]
+    for name in missing:
+        _create(client, name, "dead letter topic", kept.config)
+    if kept.most_s is not None:
+        warn_of_retention(client, sorted(letters.difference(missing)), kept.most_s)
     return [described[name] for name in names]
 
 
@@ -132,9 +141,9 @@ def delete_topics(settings: KafkaSettings) -> None:
             client.delete_topics([topic])
 
 
-def _create(client: KafkaAdminClient, name: str, what: str) -> None:
+def _create(client: KafkaAdminClient, name: str, what: str, config: Mapping[str, str] | None = None) -> None:
     try:
-        client.create_topics([NewTopic(name, 1, -1)])
+        client.create_topics([NewTopic(name, 1, -1, topic_configs=dict(config or {}))])
     except kafka_errors.TopicAlreadyExistsError:
         pass  # another worker was faster
     except kafka_errors.AuthorizationError as error:

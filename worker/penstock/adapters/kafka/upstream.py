@@ -4,31 +4,30 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from kafka import KafkaAdminClient, TopicPartition
-from kafka import errors as kafka_errors
-from kafka.admin import OffsetSpec
+from kafka import KafkaAdminClient
 from typing_extensions import override
 
 from penstock.adapters.kafka.connection import AdminConnection, translate_errors
-from penstock.adapters.kafka.topics import followed, identity_of, is_missing, look_at
+from penstock.adapters.kafka.topics import BY_BROKER, followed, identity_of, is_missing, look_at
 from penstock.core.attempts import read_mark
-from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.identity import TopicIdentity
 from penstock.core.ports import Upstream
 from penstock.core.records import Partition
 from penstock.observe.log import log
-from penstock.settings import KafkaSettings, Needs
-
-RESTS = ("Empty", "Dead")
-"""States of a group without members."""
+from penstock.settings import KafkaSettings, LettersKept, Needs
 
 
 class KafkaUpstream(Upstream):
     """``ports.Upstream`` of the topic and group of the settings. Connects at the first question."""
 
-    def __init__(self, settings: KafkaSettings, needs: Callable[[str], Needs] = lambda _: Needs()) -> None:
-        """``needs`` says what each topic may not be: those of a pattern may come later."""
-        self._settings, self._admin, self._needs = settings, AdminConnection(settings), needs
+    def __init__(
+        self,
+        settings: KafkaSettings,
+        needs: Callable[[str], Needs] = lambda _: Needs(),
+        kept: LettersKept = BY_BROKER,
+    ) -> None:
+        """``needs`` and ``kept`` are those of ``check_topics``: topics of a pattern may come later."""
+        self._settings, self._admin, self._needs, self._kept = settings, AdminConnection(settings), needs, kept
         self._seen: set[str] = set()
 
     @override
@@ -41,7 +40,8 @@ class KafkaUpstream(Upstream):
     def _described(self, admin: KafkaAdminClient) -> list[Mapping[str, Any]]:
         names = followed(admin, self._settings)
         if self._settings.pattern and (new := set(names) - self._seen):
-            look_at(admin, self._settings, sorted(new), needs=self._needs)
+            kept = self._kept if self._seen else self._kept._replace(most_s=None)  # the start has looked at the first
+            look_at(admin, self._settings, sorted(new), needs=self._needs, kept=kept)
             self._seen |= new
             log.info("topics", found=sorted(new))
         described: list[Mapping[str, Any]] = admin.describe_topics(names)
@@ -54,35 +54,6 @@ class KafkaUpstream(Upstream):
         mine = {owned: at for owned, at in offsets.items() if follows(owned.topic) and at.offset >= 0}
         return {Partition(*owned): at.offset for owned, at in mine.items() if not read_mark(at.metadata).first}
 
-    def rewind(self) -> dict[Partition, int]:
-        """Set the group's offsets to where each partition begins now; what they are.
-
-        Raises Misconfigured while the group has members, whose next commit would undo it.
-        """
-        group = self._settings.group
-        described = self._admin.ask(lambda admin: admin.describe_topics(followed(admin, self._settings)))
-        if gone := [topic["name"] for topic in described if is_missing(topic)]:
-            raise Misconfigured(f"topic {gone[0]!r} is gone; correct PENSTOCK_KAFKA__TOPIC")
-        self._require_rest()
-        places = [TopicPartition(topic["name"], n) for topic in described for n in range(len(topic["partitions"]))]
-        first = dict.fromkeys(places, OffsetSpec.EARLIEST)
-        done = self._admin.ask(lambda admin: admin.reset_group_offsets(group, dict(first)))
-        for owned, answer in done.items():
-            if answer["error"] is kafka_errors.UnknownMemberIdError:
-                self._require_rest()
-            if answer["error"] is not kafka_errors.NoError:
-                raise Unavailable(f"Kafka: offset of {owned} in group {group!r}: {answer['error'].__name__}")
-        return {Partition(*owned): answer["offset"] for owned, answer in done.items()}
-
     def close(self) -> None:
         """Release the connection."""
         self._admin.close()
-
-    def _require_rest(self) -> None:
-        group = self._settings.group
-        described = self._admin.ask(lambda admin: admin.describe_groups([group]))[group]
-        if described["group_state"] not in RESTS:
-            raise Misconfigured(
-                f"group {group!r} has {len(described['members'])} members ({described['group_state']}): stop them "
-                f"first; after a crash wait PENSTOCK_KAFKA__SESSION_TIMEOUT_S ({self._settings.session_timeout_s:g} s)"
-            )

@@ -10,17 +10,23 @@ from qdrant_client import grpc
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.members import GROUP, members
+from penstock.adapters.qdrant.metadata import (
+    BIRTH,
+    IDENTITY,
+    MEMBER,
+    RECIPE,
+    WEIGHTING,
+    describe,
+    remember,
+    resolve,
+)
 from penstock.adapters.qdrant.shape import FULL, TERMS, VECTOR, Shape
-from penstock.adapters.stems import PLAIN, STEMMED, stemmed
 from penstock.core.errors import Misconfigured, Refused, Unavailable
-from penstock.core.identity import CollectionState, ModelIdentity, Origin, Recipe
-from penstock.core.terms import Weighting
+from penstock.core.identity import ModelIdentity
+from penstock.core.members import written_by
 
-IDENTITY = "penstock_model"
-ORIGIN = "penstock_origin"
-BIRTH = "penstock_birth"
-WEIGHTING = "penstock_terms"
-RECIPE = "penstock_recipe"
+NOTHING: Mapping[str, Any] = {}
 
 
 class NoCollection(Misconfigured):
@@ -34,8 +40,10 @@ def exists(connection: Connection, name: str) -> bool:
         return resolve(connection.collections, name) is not None
 
 
-def open_collection(connection: Connection, name: str, identity: ModelIdentity, full: int = 0) -> Collection:
-    """The collection behind the alias ``name``, made if there is none.
+def open_collection(
+    connection: Connection, name: str, identity: ModelIdentity, full: int = 0, group: str = ""
+) -> Collection:
+    """The collection behind the alias ``name``, made if there is none; of several, that which ``group`` writes.
 
     ``full`` is the dimension of the longer vectors, 0 for none. Raises Misconfigured when it was built by another
     model or with other vectors, Unavailable on an outage.
@@ -46,11 +54,14 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
         actual = resolve(service, name)
         if actual is None:
             actual = f"{name}-{identity.digest}"
-            _create(connection, actual, identity, Shape(identity.dimension, full, connection.terms))
+            create(connection, actual, identity, Shape(identity.dimension, full, connection.terms))
             alias = grpc.CreateAlias(collection_name=actual, alias_name=name)
             service.UpdateAliases(grpc.ChangeAliases(actions=[grpc.AliasOperations(create_alias=alias)]))
             actual = resolve(service, name) or actual  # another worker may have set it, too
         metadata, there = describe(service, actual)
+        if metadata.get(MEMBER):
+            own = written_by(members(connection, name), group, identity)
+            actual, (metadata, there) = own.name, describe(service, own.name)
         _check_identity(metadata.get(IDENTITY), identity, name)
         if there.full != full:
             raise Misconfigured(
@@ -58,7 +69,7 @@ def open_collection(connection: Connection, name: str, identity: ModelIdentity, 
                 f"for {full or 'none'}: change that, or set PENSTOCK_QDRANT__COLLECTION to a new name"
             )
         connection.index_fields(actual)
-    return Collection(actual, there)
+    return Collection(actual, there, identity.digest)
 
 
 def number_recipe(connection: Connection, collection: str, fingerprint: str) -> int:
@@ -73,36 +84,35 @@ def number_recipe(connection: Connection, collection: str, fingerprint: str) -> 
         if newest["fingerprint"] == fingerprint:
             return int(newest["number"])
         number = int(newest["number"]) + 1
-        kept = convert.to_payload({RECIPE: {"number": number, "fingerprint": fingerprint}})
-        service.Update(grpc.UpdateCollection(collection_name=collection, metadata=kept))
+        remember(service, collection, {RECIPE: {"number": number, "fingerprint": fingerprint}})
         if describe(service, collection)[0][RECIPE]["fingerprint"] != fingerprint:
             raise Unavailable(f"another worker numbers its recipe in collection {collection}")
     return number
 
 
-def find_collection(connection: Connection, name: str, identity: ModelIdentity) -> Collection:
-    """The collection that readers of ``name`` get; raises Misconfigured when there is none or it does not fit."""
+def find_collection(connection: Connection, name: str, identity: ModelIdentity, *others: ModelIdentity) -> Collection:
+    """The collection that readers of ``name`` get, who have a model of this identity, or ``others``, too.
+
+    Raises Misconfigured when there is none or it fits none of them.
+    """
     with about_no_document():
         connection.check_version()
         actual = resolve(connection.collections, name)
         if actual is None:
             raise NoCollection(f"there is no collection {name!r} yet: index something first")
         metadata, shape = describe(connection.collections, actual)
-        _check_identity(metadata.get(IDENTITY), identity, name)
-    return Collection(actual, shape)
+        fitting = next((one for one in others if metadata.get(IDENTITY) == asdict(one)), identity)
+        _check_identity(metadata.get(IDENTITY), fitting, name)
+    return Collection(actual, shape, fitting.digest, (metadata.get(MEMBER) or {}).get(GROUP, ""))
 
 
-def resolve(service: Any, name: str) -> str | None:
-    """The collection that a name leads to: by an alias, or as its own; None where there is none."""
-    for alias in service.ListAliases(grpc.ListAliasesRequest()).aliases:
-        if alias.alias_name == name:
-            return str(alias.collection_name)
-    exists = service.CollectionExists(grpc.CollectionExistsRequest(collection_name=name)).result.exists
-    return name if exists else None
+def create(
+    connection: Connection, actual: str, identity: ModelIdentity, shape: Shape, more: Mapping[str, Any] = NOTHING
+) -> None:
+    """Make the collection and its payload indexes, before the first point. Another worker may do the same.
 
-
-def _create(connection: Connection, actual: str, identity: ModelIdentity, shape: Shape) -> None:
-    """Make the collection and its payload indexes, before the first point. Another worker may do the same."""
+    ``more`` is remembered of it, beside what tells its model.
+    """
     service = connection.collections
     named = {VECTOR: grpc.VectorParams(size=shape.dense, distance=grpc.Distance.Cosine)}
     if shape.full:  # read only to score what was found: no graph, and not in memory
@@ -112,7 +122,7 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
         )
     vectors = grpc.VectorsConfig(params_map=grpc.VectorParamsMap(map=named))
     if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
-        metadata: dict[str, Any] = {IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex}
+        metadata: dict[str, Any] = {IDENTITY: asdict(identity), BIRTH: uuid.uuid4().hex, **more}
         layout = connection.layout
         if shape.terms is not None:
             metadata[WEIGHTING] = {name: value for name, value in shape.terms._asdict().items() if name != "stem"}
@@ -127,30 +137,6 @@ def _create(connection: Connection, actual: str, identity: ModelIdentity, shape:
             if not service.CollectionExists(grpc.CollectionExistsRequest(collection_name=actual)).result.exists:
                 raise
     connection.index_fields(actual)
-
-
-def describe(service: Any, actual: str) -> tuple[dict[str, Any], Shape]:
-    """The collection's metadata, and what its vectors look like; raises Misconfigured for terms of a later version."""
-    config = service.Get(grpc.GetCollectionInfoRequest(collection_name=actual)).result.config
-    sizes = {name: int(vector.size) for name, vector in config.params.vectors_config.params_map.map.items()}
-    metadata = convert.payload_of(config.metadata)
-    terms = metadata.get(WEIGHTING) if TERMS in config.params.sparse_vectors_config.map else None
-    if terms is not None and terms["version"] not in (PLAIN, STEMMED):
-        raise Misconfigured(f"collection {actual!r} has terms of version {terms['version']}: use a later Penstock")
-    weighting = stemmed(Weighting(int(terms["average"])), terms.get("language") or "") if terms is not None else None
-    return metadata, Shape(sizes.get(VECTOR, 0), sizes.get(FULL, 0), weighting)
-
-
-def state_of(actual: str, metadata: Mapping[str, Any]) -> CollectionState:
-    """What a collection's metadata says of it."""
-    model, origin, recipe = metadata.get(IDENTITY), metadata.get(ORIGIN), metadata.get(RECIPE)
-    return CollectionState(
-        actual,
-        metadata.get(BIRTH) or "",
-        ModelIdentity(**model).digest if model else "",
-        Origin(**origin) if origin else None,
-        Recipe(int(recipe["number"]), recipe["fingerprint"]) if recipe else None,
-    )
 
 
 def _check_identity(remembered: Mapping[str, Any] | None, identity: ModelIdentity, name: str) -> None:

@@ -55,10 +55,15 @@ QUANTIZED = {
 
 
 class Collection(NamedTuple):
-    """A collection's own name, not an alias, and what its vectors look like."""
+    """A collection's own name, not an alias, what its vectors look like, and the digest of the model that made them.
+
+    ``group`` writes it, where a migration says so.
+    """
 
     name: str
     shape: Shape
+    model: str = ""
+    group: str = ""
 
 
 class Connection:

@@ -207,6 +207,14 @@ class LocalCollections:
         )
         return grpc.CollectionOperationResponse(result=True)
 
+    def Delete(self, request: grpc.DeleteCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
+        gone = self._local.run(lambda client: client.delete_collection(request.collection_name))
+        return grpc.CollectionOperationResponse(result=gone)
+
+    def List(self, request: grpc.ListCollectionsRequest, timeout: float | None = None) -> grpc.ListCollectionsResponse:
+        listed = self._local.run(lambda client: client.get_collections()).collections
+        return grpc.ListCollectionsResponse(collections=[grpc.CollectionDescription(name=one.name) for one in listed])
+
     def Update(self, request: grpc.UpdateCollection, timeout: float | None = None) -> grpc.CollectionOperationResponse:
         remembered = GrpcToRest.convert_payload(request.metadata)
         self._local.run(lambda client: client.update_collection(request.collection_name, metadata=remembered))

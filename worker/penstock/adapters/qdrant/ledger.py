@@ -10,8 +10,9 @@ from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
-from penstock.adapters.qdrant.collection import ORIGIN, describe, resolve, state_of
 from penstock.adapters.qdrant.connection import Collection, Connection
+from penstock.adapters.qdrant.members import ALIAS
+from penstock.adapters.qdrant.metadata import MEMBER, ORIGIN, describe, remember, resolve, state_of
 from penstock.adapters.qdrant.store import MAJORITY, STRONG, require_completed
 from penstock.core.errors import Missing
 from penstock.core.identity import CollectionState, Origin
@@ -40,15 +41,24 @@ class QdrantLedger(Ledger):
             with about_no_document():
                 self._check_version()  # the server may be another than the one that was joined
                 actual = resolve(self._collections, self._name)
-                return None if actual is None else state_of(actual, describe(self._collections, actual)[0])
+                if actual is None:
+                    return None
+                if actual != self._collection and (own := self._as_member()) is not None:
+                    return own
+                return state_of(actual, describe(self._collections, actual)[0])
         except Missing:  # it went between the two questions
             return None
 
+    def _as_member(self) -> CollectionState | None:
+        """Of the collection that is written, where a migration keeps it current though readers get another."""
+        metadata, _ = describe(self._collections, self._collection)
+        marked = (metadata.get(MEMBER) or {}).get(ALIAS) == self._name
+        return state_of(self._collection, metadata) if marked else None
+
     @override
     def follow(self, origin: Origin) -> None:
-        kept = convert.to_payload({ORIGIN: asdict(origin)})
         with about_no_document():
-            self._collections.Update(grpc.UpdateCollection(collection_name=self._collection, metadata=kept))
+            remember(self._collections, self._collection, {ORIGIN: asdict(origin)})
 
     @override
     def read(self, partitions: Some[Partition]) -> dict[Partition, int]:

@@ -126,6 +126,11 @@ def documents_only() -> grpc.Filter:
     return grpc.Filter(must_not=[nameless])
 
 
+def anchors_only() -> grpc.Filter:
+    """The first chunk of each document, or its tombstone."""
+    return grpc.Filter(must=[_equals("chunk", 0)], must_not=documents_only().must_not)
+
+
 def upsert_guards(points: Sequence[Point]) -> list[grpc.Condition]:
     """For each point: only where it is older than its document. Points of a document share theirs."""
     documents: dict[tuple[DocumentKey, Order, int], list[grpc.PointId]] = {}

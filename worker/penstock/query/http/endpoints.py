@@ -126,7 +126,7 @@ async def _reply(service: Service, request: Request, value: bytes, tenant: str |
     parent, documents = request.headers.get(HEADER, ""), len(answer.documents)
     span = f"{request.method} {request.url.path}"
     service.tracer.emit(answer_span(span, "server", parent, time.time_ns(), answer.timings_ms, documents))
-    return to_reply(answer, service.model)
+    return to_reply(answer, service.model.reranker)
 
 
 def _models(service: Service) -> ModelApi:

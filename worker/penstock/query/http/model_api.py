@@ -12,15 +12,16 @@ import numpy as np
 from pydantic import JsonValue
 
 from penstock.core.errors import InvalidEvent, Unavailable
+from penstock.core.queries import EmbeddedBy
 from penstock.core.vectors import truncate
 from penstock.events.validation import parse
 from penstock.query.http.errors import Rejected
 from penstock.query.http.model_bodies import EmbedBody, EmbeddingsBody, InputType, RerankBody, listed
 from penstock.query.microbatch import MicroBatcher
 from penstock.query.ranking import probability
-from penstock.query.replies import ModelBody
 from penstock.query.requests import check_text
 from penstock.query.search import Search, TooLate
+from penstock.query.sides import QueryEncoder
 
 
 class Asked(NamedTuple):
@@ -35,16 +36,15 @@ class Asked(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ModelApi:
-    """Answers both kinds of requests with the batches that the searches share.
+    """Answers both kinds of requests with the batches that the searches share, by the model that is served.
 
-    ``dimension`` checks one that is asked for, and raises InvalidEvent for one that the model does not support.
+    ``dimension`` checks one that is asked of that model, and raises InvalidEvent for one that it does not support.
     Whatever is asked raises InvalidEvent, Rejected, Unavailable, TooLate.
     """
 
     search: Search
-    model: ModelBody
-    dimension: Callable[[int], int]
-    document_prompt: str
+    reranker: str | None
+    dimension: Callable[[EmbeddedBy, int], int]
     max_inputs: int
     max_characters: int
     timeout_s: float
@@ -53,46 +53,41 @@ class ModelApi:
         """The response to an EmbeddingsBody, as JSON."""
         body = parse(EmbeddingsBody, value)
         asked = Asked("input", listed(body.input), body.input_type, body.instruction, body.dimensions)
-        rows, tokens = await self._embedded(asked, tenant)
-        written: bytes = await self._in_thread(self._written, rows, body.encoding_format, tokens)
+        encoder, rows, tokens = await self._embedded(asked, tenant)
+        written: bytes = await self._in_thread(_written, encoder.by.model, rows, body.encoding_format, tokens)
         return written
 
     async def embed(self, value: bytes, tenant: str) -> bytes:
         """The response to an EmbedBody, as JSON."""
         body = parse(EmbedBody, value)
         asked = Asked("inputs", listed(body.inputs), body.prompt_name, None, body.dimensions)
-        rows, _ = await self._embedded(asked, tenant)
+        _, rows, _ = await self._embedded(asked, tenant)
         written: bytes = await self._in_thread(lambda: _compact(rows.tolist()))
         return written
 
-    async def _embedded(self, asked: Asked, tenant: str) -> tuple[Any, int]:
-        """A vector for each text, and how many tokens they have."""
+    async def _embedded(self, asked: Asked, tenant: str) -> tuple[QueryEncoder, Any, int]:
+        """By whom, a vector for each text, and how many tokens they have."""
         self._check(asked.field, len(asked.texts), instruction=asked.instruction)
         for number, text in enumerate(asked.texts):
             if not text:
                 raise InvalidEvent(f"{asked.field}.{number}: is empty")
-        encoder = self.search.encoder
-        prompt = encoder.prompt(asked.instruction) if asked.kind == "query" else self.document_prompt
+        served = self.search.served
+        encoder = served.encoder
+        prompt = encoder.prompt(asked.instruction) if asked.kind == "query" else encoder.document_prompt
         ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in asked.texts])
         for number, tokens in enumerate(ids):
             if len(tokens) > encoder.limit:
                 raise InvalidEvent(
                     f"{asked.field}.{number}: has {len(tokens)} tokens; at most {encoder.limit} are allowed here"
                 )
-        self._foresee(self.search.embed, ids, tenant, "texts")
-        width = self.dimension(asked.dimensions) if asked.dimensions else self.model.dimension
-        rows = await self._in_time(self.search.embed.submit(ids, tenant=tenant, later=True))
-        return await self._in_thread(lambda: truncate(np.stack(rows), width)), sum(map(len, ids))
-
-    def _written(self, vectors: Any, form: str, tokens: int) -> bytes:
-        """Megabytes, at times: too much for the event loop."""
-        data = [{"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)]
-        usage = {"prompt_tokens": tokens, "total_tokens": tokens}
-        return _compact({"object": "list", "model": self.model.embedding, "data": data, "usage": usage})
+        self._foresee(served.embed, ids, tenant, "texts")
+        width = self.dimension(encoder.by, asked.dimensions) if asked.dimensions else encoder.by.dimension
+        rows = await self._in_time(served.embed.submit(ids, tenant=tenant, later=True))
+        return encoder, await self._in_thread(lambda: truncate(np.stack(rows), width)), sum(map(len, ids))
 
     def models(self) -> dict[str, Any]:
         """What there is, as OpenAI's API lists it."""
-        names = [self.model.embedding, *([self.model.reranker] if self.model.reranker else [])]
+        names = [self.search.served.encoder.by.model, *([self.reranker] if self.reranker else [])]
         data = [{"id": name, "object": "model", "created": 0, "owned_by": "penstock"} for name in names]
         return {"object": "list", "data": data}
 
@@ -111,7 +106,7 @@ class ModelApi:
         if body.texts:
             return _scores(body, logits)
         usage = {"total_tokens": sum(map(len, pairs))}
-        return {"id": str(uuid4()), "model": self.model.reranker, "results": _results(body, logits), "usage": usage}
+        return {"id": str(uuid4()), "model": self.reranker, "results": _results(body, logits), "usage": usage}
 
     def _check(self, name: str, count: int, **repeated: str | None) -> None:
         """``repeated`` are put before every text."""
@@ -184,6 +179,13 @@ def _scores(body: RerankBody, logits: Sequence[float]) -> list[dict[str, Any]]:
 
 def _order(logits: Sequence[float]) -> list[int]:
     return sorted(range(len(logits)), key=lambda i: -logits[i])
+
+
+def _written(model: str, vectors: Any, form: str, tokens: int) -> bytes:
+    """Megabytes, at times: too much for the event loop."""
+    data = [{"object": "embedding", "index": i, "embedding": _numbers(row, form)} for i, row in enumerate(vectors)]
+    usage = {"prompt_tokens": tokens, "total_tokens": tokens}
+    return _compact({"object": "list", "model": model, "data": data, "usage": usage})
 
 
 def _compact(value: Any) -> bytes:

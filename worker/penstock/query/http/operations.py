@@ -69,7 +69,7 @@ def _info(service: Service) -> dict[str, Any]:
     limits = service.limits
     return {
         "version": __version__,
-        "model": service.model.model_dump(),
+        "model": service.serving.model_dump(),
         "instruction": service.instruction,
         "keys": bool(service.keys),
         "top_k": limits.top_k,

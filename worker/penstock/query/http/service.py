@@ -10,7 +10,7 @@ from penstock.query.http.admission import Keys
 from penstock.query.http.model_api import ModelApi
 from penstock.query.http.overview import Overview
 from penstock.query.http.places import Places
-from penstock.query.replies import ModelBody
+from penstock.query.replies import ModelBody, model_body
 from penstock.query.requests import Limits
 from penstock.query.search import Search
 
@@ -47,9 +47,14 @@ class Service:
 
     def open(self, search: Search, models: ModelApi) -> None:
         """From now on there are answers."""
-        self.metrics.watch(search.steps)
+        self.metrics.watch(lambda: search.steps)
         self.overview = Overview(search, self.limits.filter_fields or {}, self.examples)
         self.models, self.search = models, search
+
+    @property
+    def serving(self) -> ModelBody:
+        """The models that answer at the moment; before there are answers, those of the settings."""
+        return self.model if self.search is None else model_body(self.search.served.encoder.by, self.model.reranker)
 
     @property
     def places(self) -> Places:

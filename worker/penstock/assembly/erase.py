@@ -1,0 +1,183 @@
+"""A tenant's erasure, put together: what there is of it, and what is done."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import NamedTuple
+
+from penstock import __version__
+from penstock.adapters.kafka.kept import KafkaRetention
+from penstock.adapters.kafka.letters import Returns, whole
+from penstock.adapters.kafka.progress import KafkaProgress
+from penstock.adapters.qdrant.connection import Connection
+from penstock.assembly.index import open_registry, rules_for
+from penstock.assembly.purge import Held, held_collection
+from penstock.core.documents import EPOCH_SHIFT
+from penstock.core.errors import Misconfigured, Stopped, Unavailable
+from penstock.core.records import Place, Record
+from penstock.core.retention import Kept
+from penstock.events.whose import deletes, tenant_of
+from penstock.operate.erase import Counted, Search, count, erase, headers_of, newest_tombstone
+from penstock.operate.erased import Erased
+from penstock.operate.purge import Allowance, Step
+from penstock.settings import Settings
+
+SENT_TOGETHER, ASK_S = 1000, 1.0
+
+
+class Found(NamedTuple):
+    """What there is of a tenant: in the collection, and in the topics; ``nulls`` follow the last records of its keys.
+
+    ``unheard`` says why keys take no null, by how many there are.
+    """
+
+    points: Counted
+    topics: Sequence[Kept]
+    search: Search
+    nulls: Sequence[Record]
+    unheard: dict[str, int]
+
+
+@dataclass(slots=True)
+class Erasure:
+    """Of one tenant, out of the collection of a name. ``wait`` waits so many seconds, and says whether to stop."""
+
+    settings: Settings
+    tenant: str
+    held: Held
+    step: Step
+    wait: Callable[[float], bool]
+    found: Found = field(init=False)
+
+    def look(self) -> Found:
+        """Reads the topics from their first record; changes nothing. Raises Misconfigured or Unavailable."""
+        kafka, index = self.settings.kafka, self.settings.index
+        topics: list[Kept] = []
+        if self.held.origin is not None:
+            with closing(KafkaRetention(kafka)) as retention:
+                topics = retention.topics()
+        rules = rules_for(index, index.epoch << EPOCH_SHIFT, keyed=True, several=len(kafka.topics) != 1)
+        rules = rules.asking(open_registry(self.settings.registry))
+        documents = frozenset(kept.topic for kept in topics if not kept.letters)
+        search = Search(self.tenant, documents, lambda record: tenant_of(record, rules))
+        if topics:
+            with whole(kafka, [kept.topic for kept in topics]) as opened, self.step("topics", opened.offsets) as passed:
+                for records in opened.read(passed=passed):
+                    search.look(records)
+        unheard: dict[str, int] = {}
+        nulls = []
+        for record in search.living:
+            own = index.of_topic(record.partition.topic)
+            headers = headers_of(own.tenant_from, own.tenant_header, self.tenant)
+            null = Record(record.partition, record.offset, record.key, None, headers)
+            if reason := deletes(null, rules):
+                unheard[reason] = unheard.get(reason, 0) + 1
+            else:
+                nulls.append(null)
+        self.found = Found(count(self.held.inventory, self.tenant), topics, search, nulls, unheard)
+        return self.found
+
+    def send_nulls(self) -> dict[str, int]:
+        """A null for each key that has a value, in its own partition; the last of their offsets in each partition.
+
+        Raises Misconfigured or Unavailable; sent again they do no harm.
+        """
+        last: dict[tuple[str, int], int] = {}
+        nulls = self.found.nulls
+        if not nulls:
+            return {}
+        with closing(Returns(self.settings.kafka)) as sender, self.step("nulls", len(nulls)) as advance:
+            for begin in range(0, len(nulls), SENT_TOGETHER):
+                some = nulls[begin : begin + SENT_TOGETHER]
+                for null in some:
+                    sender.send(Place(*null.partition, null.offset), null.partition, null.key, None, null.headers)
+                for place in sender.settle().values():
+                    if isinstance(place, str):
+                        raise Misconfigured(f"a null for a document of tenant {self.tenant!r}: {place}")
+                    last[place.topic, place.partition] = max(place.offset, last.get((place.topic, place.partition), -1))
+                advance(len(some))
+        return {f"{topic}/{number}": offset for (topic, number), offset in sorted(last.items())}
+
+    def await_workers(self, last: dict[str, int], most_s: float) -> None:
+        """Until the group has passed these offsets and all records of the tenant that were found before.
+
+        Raises Unavailable where it has not by then, and Stopped.
+        """
+        documents = self.found.search.documents
+        ends = {
+            f"{on.topic}/{on.number}": one.last for on, one in self.found.search.found.items() if on.topic in documents
+        }
+        places = [Place(*_named(name), offset) for name, offset in (ends | last).items()]
+        until = time.monotonic() + most_s
+        with closing(KafkaProgress(self.settings.kafka)) as progress, self.step("workers", len(places)) as advance:
+            passed = 0
+            while passed < len(places):
+                done = sum(progress.searchable(places))
+                advance(done - passed)
+                passed = done
+                if passed < len(places):
+                    if time.monotonic() > until:
+                        raise Unavailable(
+                            f"group {self.settings.kafka.group!r} has not passed the nulls after {most_s:g} s: does a "
+                            "worker run? What was sent stays sent; run it again"
+                        )
+                    if self.wait(ASK_S):
+                        raise Stopped
+
+    def erase_points(self, *, bury: bool) -> int:
+        """How many points have gone, or became tombstones."""
+        spend = Allowance(self.settings.purge.points_per_s, self.wait, time.monotonic)
+        return erase(self.held.inventory, self.tenant, bury=bury, spend=spend, wait=self.wait, step=self.step)
+
+    def told(self, gone: int, last: dict[str, int], *, asked: bool, dry_run: bool = False) -> Erased:
+        """What it has come to, counted now; ``asked``: nulls were to be sent."""
+        found, inventory = self.found, self.held.inventory
+        return Erased(
+            tenant=self.tenant,
+            collection=self.held.name,
+            version=__version__,
+            at=datetime.now(UTC),
+            before=found.points,
+            after=count(inventory, self.tenant),
+            gone=gone,
+            newest=newest_tombstone(inventory, self.tenant),
+            tombstones_s=self.settings.purge.tombstones_s,
+            topics=found.topics,
+            search=found.search,
+            asked=asked,
+            nulls=len(found.nulls) if asked else 0,
+            last=last,
+            unheard=found.unheard,
+            dry_run=dry_run,
+        )
+
+
+@contextmanager
+def erasing(
+    settings: Settings, tenant: str, step: Step, wait: Callable[[float], bool], collection: str = ""
+) -> Iterator[Erasure]:
+    """Out of the collection behind the alias, or another ``collection``. Raises Misconfigured or Unavailable."""
+    with ExitStack() as opened:
+        connection = opened.enter_context(closing(Connection(settings.qdrant)))
+        held = held_collection(connection, collection or settings.qdrant.collection)
+        yield Erasure(settings, tenant, held, step, wait)
+
+
+def carry_out(erasure: Erasure, *, tombstones: bool, wait_s: float | None) -> Erased:
+    """What was found is erased. ``wait_s`` is how long workers may take for the nulls, None: no waiting.
+
+    Nulls first: what is erased before could be indexed again by who reads the topic in between.
+    """
+    last = erasure.send_nulls() if tombstones else {}
+    gone = erasure.erase_points(bury=tombstones)
+    if wait_s is not None:
+        erasure.await_workers(last, wait_s)
+        gone += erasure.erase_points(bury=True)
+    return erasure.told(gone, last, asked=tombstones)
+
+
+def _named(name: str) -> tuple[str, int]:
+    topic, _, number = name.rpartition("/")
+    return topic, int(number)

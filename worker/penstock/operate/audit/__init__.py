@@ -1,0 +1,1 @@
+"""What the topic says should be in the collection, compared with what is there."""
