@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +12,19 @@ from qdrant_client import QdrantClient
 from penstock.adapters.kafka.connection import connect_producer
 from penstock.adapters.kafka.topics import create_topic
 from penstock.adapters.kafka.whole import WholeTopic
-from penstock.settings import KafkaSettings, QdrantSettings
+from penstock.adapters.qdrant.collection import open_collection
+from penstock.adapters.qdrant.connection import Connection
+from penstock.adapters.qdrant.members import members
+from penstock.adapters.qdrant.migration import begin, opened
+from penstock.assembly.erase import carry_out, erasing
+from penstock.core.identity import ModelIdentity
+from penstock.operate.purge import untold
+from penstock.settings import IndexSettings, KafkaSettings, QdrantSettings, Settings
+from tests.contracts.test_store import point
 from tests.integration.test_cli import one_line
 from tests.integration.test_purge import LONG, Place, configure
 from tests.kafka_tools import new_topic, produce
+from tests.store_server import StoreServer
 from tests.workers import environment, worker
 
 Event = tuple[str | bytes | None, bytes | None]
@@ -197,3 +207,20 @@ def test_where_no_worker_runs_waiting_ends_and_says_what_is_sent(
     assert done.returncode == 75
     assert b"does a worker run? What was sent stays sent; run it again" in done.stderr
     assert not last_values(place.kafka)[b"acme/a"]
+
+
+def test_during_a_migration_a_tenant_goes_from_both_collections(store_server: StoreServer) -> None:
+    known = QdrantSettings(url=f"http://127.0.0.1:{store_server.port}", grpc_port=store_server.port)
+    old, new = (ModelIdentity("model", revision, "mean", "", "", 4) for revision in ("1", "2"))
+    with closing(Connection(known)) as connection:
+        open_collection(connection, known.collection, old, group="penstock-index")
+        begin(connection, known.collection, new, 0, "penstock-index", datetime(2026, 11, 30, tzinfo=UTC))
+        stores = [connection.store(opened(connection, one)) for one in members(connection, known.collection)]
+        for store in stores:
+            store.upsert([point(1, tenant="acme"), point(1, tenant="other")])
+        settings = Settings(qdrant=known, index=IndexSettings(tenant_from="key"))
+        with erasing(settings, "acme", untold, lambda _: False) as erasure:
+            assert erasure.look().points.texts == 2
+            told = carry_out(erasure, tombstones=False, wait_s=None)
+        assert (told.before.texts, told.after.texts) == (2, 0)
+        assert [[hit.key.tenant for hit in store.living()] for store in stores] == [["other"], ["other"]]

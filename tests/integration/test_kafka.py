@@ -18,11 +18,12 @@ from kafka import KafkaAdminClient, KafkaProducer
 from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
 from kafka.errors import KafkaTimeoutError
 
+from penstock.adapters.kafka.configs import cleanup
 from penstock.adapters.kafka.connection import connect_consumer, connect_producer
 from penstock.adapters.kafka.dead_letters import KafkaDeadLetters
 from penstock.adapters.kafka.decompression import MOST_BYTES
 from penstock.adapters.kafka.source import KafkaSource
-from penstock.adapters.kafka.topics import TopicSpec, check_topics, compacts, create_topic, ensure
+from penstock.adapters.kafka.topics import TopicSpec, check_topics, create_topic, ensure
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
 from penstock.core.documents import Chunk, ChunkKey, Point, Stored, epoch_base
@@ -191,9 +192,9 @@ def test_a_topic_whose_events_are_ordered_by_versions_may_not_be_compacted(
 
 
 def test_where_the_broker_does_not_tell_its_policy_nothing_is_concluded() -> None:
-    assert compacts({}) is None
-    assert compacts({"cleanup.policy": {"value": "delete, compact"}})
-    assert compacts({"cleanup.policy": {"value": "delete"}}) is False
+    assert cleanup({}) == set()
+    assert cleanup({"cleanup.policy": "delete, compact"}) == {"delete", "compact"}
+    assert cleanup({"cleanup.policy": "delete"}) == {"delete"}
 
 
 def transactional(settings: KafkaSettings) -> KafkaProducer:

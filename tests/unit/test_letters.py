@@ -10,7 +10,7 @@ import pytest
 
 from penstock import settings
 from penstock.adapters.kafka.dead_letters import bare, error_headers, whole, without_value
-from penstock.adapters.kafka.retention import too_long
+from penstock.adapters.kafka.letter_retention import too_long
 from penstock.core.documents import Order, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured
 from penstock.core.letters import DeadLetter, Delivery, first_value, read_letter, sent_back, theirs
@@ -302,13 +302,13 @@ def test_a_rate_is_even_and_time_that_was_lost_is_not_made_up_for() -> None:
         ("3024000001", "delete", "35 days"),
         ("-1", "delete", "for ever"),
         ("604800000", "delete, compact", "compacted"),
-        (None, None, ""),
+        ("", "", ""),
     ],
 )
 def test_a_topic_that_keeps_letters_for_longer_than_deletes_are_remembered_is_told(
-    retention: str | None, policy: str | None, said: str
+    retention: str, policy: str, said: str
 ) -> None:
-    config = {"retention.ms": {"value": retention}, "cleanup.policy": {"value": policy}}
+    config = {"retention.ms": retention, "cleanup.policy": policy}
     told = too_long(config, 35 * 24 * 3600.0)
     assert told.startswith(said)
     assert bool(told) == bool(said)

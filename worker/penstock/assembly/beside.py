@@ -18,8 +18,9 @@ from typing import TypeVar
 from rich.progress import Progress
 
 from penstock.assembly.stream import Retries
+from penstock.core.around import around_calls
 from penstock.core.errors import Misconfigured
-from penstock.core.ports import Embedder
+from penstock.core.ports import Embedder, VectorStore
 from penstock.index.in_flight import InFlight
 from penstock.models.forward import Turn
 from penstock.stream.pipeline import Stage
@@ -89,6 +90,14 @@ class Side:
                 return stage.run(work)
 
         return Stage(stage.name, run)
+
+    def store(self, store: VectorStore, retries: Retries) -> VectorStore:
+        """The same, each call by turns: live documents that are written meet at most one call of the backfill."""
+        return around_calls(store, partial(self._call, retries)) if self.behind else store
+
+    def _call(self, retries: Retries, _method: str, call: Callable[[], T]) -> T:
+        with self.turn(self.shared.stages["write"], retries):
+            return call()
 
     def embedder(self, embedder: Embedder, retries: Retries) -> Embedder:
         """The same, by turns: the side in front as it is, the one behind in short passes."""

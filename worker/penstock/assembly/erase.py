@@ -1,17 +1,18 @@
 """A tenant's erasure, put together: what there is of it, and what is done."""
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import NamedTuple
 
 from penstock import __version__
-from penstock.adapters.kafka.kept import KafkaRetention
 from penstock.adapters.kafka.letters import Returns, whole
 from penstock.adapters.kafka.progress import KafkaProgress
+from penstock.adapters.kafka.retention import KafkaRetention
 from penstock.adapters.qdrant.connection import Connection
+from penstock.adapters.qdrant.members import members
 from penstock.assembly.index import open_registry, rules_for
 from penstock.assembly.purge import Held, held_collection
 from penstock.core.documents import EPOCH_SHIFT
@@ -22,7 +23,7 @@ from penstock.events.whose import deletes, tenant_of
 from penstock.operate.erase import Counted, Search, count, erase, headers_of, newest_tombstone
 from penstock.operate.erased import Erased
 from penstock.operate.purge import Allowance, Step
-from penstock.settings import Settings
+from penstock.settings import KafkaSettings, Settings
 
 SENT_TOGETHER, ASK_S = 1000, 1.0
 
@@ -42,11 +43,14 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Erasure:
-    """Of one tenant, out of the collection of a name. ``wait`` waits so many seconds, and says whether to stop."""
+    """Of one tenant, out of every collection behind an alias, each with the group that writes it.
+
+    ``wait`` waits so many seconds, and says whether to stop.
+    """
 
     settings: Settings
     tenant: str
-    held: Held
+    everywhere: Mapping[str, Held]
     step: Step
     wait: Callable[[float], bool]
     found: Found = field(init=False)
@@ -55,7 +59,7 @@ class Erasure:
         """Reads the topics from their first record; changes nothing. Raises Misconfigured or Unavailable."""
         kafka, index = self.settings.kafka, self.settings.index
         topics: list[Kept] = []
-        if self.held.origin is not None:
+        if any(held.origin is not None for held in self.everywhere.values()):
             with closing(KafkaRetention(kafka)) as retention:
                 topics = retention.topics()
         rules = rules_for(index, index.epoch << EPOCH_SHIFT, keyed=True, several=len(kafka.topics) != 1)
@@ -76,7 +80,7 @@ class Erasure:
                 unheard[reason] = unheard.get(reason, 0) + 1
             else:
                 nulls.append(null)
-        self.found = Found(count(self.held.inventory, self.tenant), topics, search, nulls, unheard)
+        self.found = Found(self._counted(), topics, search, nulls, unheard)
         return self.found
 
     def send_nulls(self) -> dict[str, int]:
@@ -101,7 +105,7 @@ class Erasure:
         return {f"{topic}/{number}": offset for (topic, number), offset in sorted(last.items())}
 
     def await_workers(self, last: dict[str, int], most_s: float) -> None:
-        """Until the group has passed these offsets and all records of the tenant that were found before.
+        """Until every group has passed these offsets and all records of the tenant that were found before.
 
         Raises Unavailable where it has not by then, and Stopped.
         """
@@ -111,7 +115,11 @@ class Erasure:
         }
         places = [Place(*_named(name), offset) for name, offset in (ends | last).items()]
         until = time.monotonic() + most_s
-        with closing(KafkaProgress(self.settings.kafka)) as progress, self.step("workers", len(places)) as advance:
+        for group in self.everywhere:
+            self._await(self.settings.kafka.model_copy(update={"group": group}), places, until, most_s)
+
+    def _await(self, kafka: KafkaSettings, places: Sequence[Place], until: float, most_s: float) -> None:
+        with closing(KafkaProgress(kafka)) as progress, self.step("workers", len(places)) as advance:
             passed = 0
             while passed < len(places):
                 done = sum(progress.searchable(places))
@@ -120,7 +128,7 @@ class Erasure:
                 if passed < len(places):
                     if time.monotonic() > until:
                         raise Unavailable(
-                            f"group {self.settings.kafka.group!r} has not passed the nulls after {most_s:g} s: does a "
+                            f"group {kafka.group!r} has not passed the nulls after {most_s:g} s: does a "
                             "worker run? What was sent stays sent; run it again"
                         )
                     if self.wait(ASK_S):
@@ -129,20 +137,32 @@ class Erasure:
     def erase_points(self, *, bury: bool) -> int:
         """How many points have gone, or became tombstones."""
         spend = Allowance(self.settings.purge.points_per_s, self.wait, time.monotonic)
-        return erase(self.held.inventory, self.tenant, bury=bury, spend=spend, wait=self.wait, step=self.step)
+        return sum(
+            erase(held.inventory, self.tenant, bury=bury, spend=spend, wait=self.wait, step=self.step)
+            for held in self.everywhere.values()
+        )
+
+    @property
+    def collections(self) -> str:
+        """Their names."""
+        return ", ".join(held.name for held in self.everywhere.values())
+
+    def _counted(self) -> Counted:
+        each = [count(held.inventory, self.tenant) for held in self.everywhere.values()]
+        return Counted(sum(one.texts for one in each), sum(one.tombstones for one in each))
 
     def told(self, gone: int, last: dict[str, int], *, asked: bool, dry_run: bool = False) -> Erased:
         """What it has come to, counted now; ``asked``: nulls were to be sent."""
-        found, inventory = self.found, self.held.inventory
+        found = self.found
         return Erased(
             tenant=self.tenant,
-            collection=self.held.name,
+            collection=self.collections,
             version=__version__,
             at=datetime.now(UTC),
             before=found.points,
-            after=count(inventory, self.tenant),
+            after=self._counted(),
             gone=gone,
-            newest=newest_tombstone(inventory, self.tenant),
+            newest=max(newest_tombstone(held.inventory, self.tenant) for held in self.everywhere.values()),
             tombstones_s=self.settings.purge.tombstones_s,
             topics=found.topics,
             search=found.search,
@@ -155,14 +175,17 @@ class Erasure:
 
 
 @contextmanager
-def erasing(
-    settings: Settings, tenant: str, step: Step, wait: Callable[[float], bool], collection: str = ""
-) -> Iterator[Erasure]:
-    """Out of the collection behind the alias, or another ``collection``. Raises Misconfigured or Unavailable."""
+def erasing(settings: Settings, tenant: str, step: Step, wait: Callable[[float], bool]) -> Iterator[Erasure]:
+    """Out of what readers get, and of what a migration keeps beside it. Raises Misconfigured or Unavailable."""
     with ExitStack() as opened:
         connection = opened.enter_context(closing(Connection(settings.qdrant)))
-        held = held_collection(connection, collection or settings.qdrant.collection)
-        yield Erasure(settings, tenant, held, step, wait)
+        alias, group = settings.qdrant.collection, settings.kafka.group
+        there = members(connection, alias)
+        if len(there) < 2:  # noqa: PLR2004  # no migration
+            everywhere = {group: held_collection(connection, alias)}
+        else:
+            everywhere = {one.group: held_collection(connection, one.name) for one in there}
+        yield Erasure(settings, tenant, everywhere, step, wait)
 
 
 def carry_out(erasure: Erasure, *, tombstones: bool, wait_s: float | None) -> Erased:

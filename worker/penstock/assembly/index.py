@@ -192,6 +192,7 @@ class IndexWorker:
         embedder = self.side.embedder(self.embedder, retries)
         qdrant = ending_with(retries.of("qdrant"), membership)
         store = around_calls(around_calls(self.store, self.monitor.metrics.store_timed), qdrant.around)
+        store = self.side.store(store, retries)
         letters = around_calls(self.stream.dead_letters, retries.of("kafka").around)
         told = NamedOnce("unknown_field"), NamedOnce("envelope")
         rules = self.stream.rules

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import NamedTuple
 
-from penstock.adapters.kafka.kept import KafkaRetention
+from penstock.adapters.kafka.retention import KafkaRetention
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.inventory import QdrantInventory

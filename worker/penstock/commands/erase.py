@@ -36,10 +36,11 @@ def erase_tenant(
 ) -> None:
     """Remove a tenant's documents from the collection, count what is left, and say what remains in the topics.
 
-    Tombstones of deleted documents stay until they are purged: they hold no text. What the topics hold is only read and
-    told, with partitions and offsets: the documents would come back if the topic were read again. With --tombstones
-    each key gets a null in its partition, so that compaction removes its records, and workers write deletes; this needs
-    Write on the topic. The report is for whoever has to answer a request for erasure.
+    During a migration they go from both collections. Tombstones of deleted documents stay until they are purged: they
+    hold no text. What the topics hold is only read and told, with partitions and offsets: the documents would come back
+    if the topic were read again. With --tombstones each key gets a null in its partition, so that compaction removes
+    its records, and workers write deletes; this needs Write on the topic. The report is for whoever has to answer a
+    request for erasure.
     """
     if not TENANT.fullmatch(tenant):
         raise Misconfigured(
@@ -60,7 +61,7 @@ def erase_tenant(
             done = erasure.told(0, {}, asked=False, dry_run=True).as_json()
         else:
             sent = f", and {len(found.nulls)} nulls go to the topic" if tombstones else ""
-            _confirm(f"{found.points.texts} points of {tenant} go from {erasure.held.name}{sent}. Go on?", yes=yes)
+            _confirm(f"{found.points.texts} points of {tenant} go from {erasure.collections}{sent}. Go on?", yes=yes)
             erased = erase.carry_out(erasure, tombstones=tombstones, wait_s=wait_s if wait else None)
             done = erased.as_json()
     if report is not None:

@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from kafka.admin import ConfigResource, ConfigResourceType
-
+from penstock.adapters.kafka.configs import cleanup, topic_configs
 from penstock.adapters.kafka.connection import admin_client, connect
 from penstock.adapters.kafka.topics import followed
 from penstock.settings import KafkaSettings
@@ -13,12 +12,9 @@ def cleanup_policies(settings: KafkaSettings, topics: Sequence[str]) -> dict[str
     """The cleanup.policy of each topic: delete, compact, or both; none where the broker does not tell."""
 
     def ask() -> dict[str, frozenset[str]]:
-        asked = [ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None}) for topic in topics]
         with admin_client(settings) as client:
-            told = client.describe_configs(asked, config_filter="all") if asked else {}
-        configs = told.get(ConfigResourceType.TOPIC.name.lower(), {})
-        found = {topic: (config.get("cleanup.policy") or {}).get("value") or "" for topic, config in configs.items()}
-        return {topic: frozenset(filter(None, found.get(topic, "").replace(" ", "").split(","))) for topic in topics}
+            told = topic_configs(client, topics, ["cleanup.policy"])
+        return {topic: cleanup(config) for topic, config in told.items()}
 
     return connect(ask, settings)
 

@@ -1,47 +1,54 @@
-"""How long dead letter topics keep what is in them: a letter must not outlive what is remembered of deletes."""
+"""How long the topics of the documents and of their dead letters keep records, asked of the brokers."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+import math
+from collections.abc import Mapping
 
 from kafka import KafkaAdminClient
-from kafka.admin import ConfigResource, ConfigResourceType
 
-from penstock.observe.log import log
+from penstock.adapters.kafka.configs import topic_configs
+from penstock.adapters.kafka.connection import AdminConnection
+from penstock.adapters.kafka.topics import followed, is_missing
+from penstock.core.errors import Misconfigured
+from penstock.core.retention import Kept
+from penstock.settings import KafkaSettings
 
-DAY_MS = 24 * 3_600_000
-ASKED = ("cleanup.policy", "retention.ms")
-REMEDY = (
-    "set its cleanup.policy = delete and a retention.ms of at most PENSTOCK_PURGE__TOMBSTONES_S: a letter that is sent "
-    "back when the delete of its document is purged brings that back"
-)
-
-
-def warn_of_retention(client: KafkaAdminClient, topics: Sequence[str], most_s: float) -> None:
-    """One line for each that may keep a letter for longer; one for those of which the broker does not tell.
-
-    Raises the library's errors.
-    """
-    if not topics:
-        return
-    asked = [ConfigResource(ConfigResourceType.TOPIC, topic, dict.fromkeys(ASKED)) for topic in topics]
-    told = client.describe_configs(asked, config_filter="all").get(ConfigResourceType.TOPIC.name.lower(), {})
-    if untold := [topic for topic in topics if not told.get(topic)]:
-        log.info("letters_retention_unknown", topics=untold, missing_right="DescribeConfigs")
-    for topic in topics:
-        if kept := too_long(told.get(topic) or {}, most_s):
-            log.warning("letters_kept_too_long", topic=topic, kept=kept, most_days=round(most_s * 1000 / DAY_MS, 2),
-                        remedy=REMEDY)  # fmt: skip
+ASKED = ("cleanup.policy", "retention.ms", "delete.retention.ms")
 
 
-def too_long(config: Mapping[str, Any], most_s: float) -> str:
-    """How long a topic of this configuration keeps its records, where that may be more; empty where it is not."""
-    policy, retention = (str((config.get(name) or {}).get("value") or "") for name in ASKED)
-    if "compact" in policy.replace(" ", "").split(","):
-        return "compacted: the last letter of each key for ever, and no other"
+class KafkaRetention:
+    """Of the topics of the settings. Connects at the first question."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self._settings, self._admin = settings, AdminConnection(settings)
+
+    def topics(self) -> list[Kept]:
+        """Those of the documents first; of dead letters only what is there. Raises Misconfigured or Unavailable."""
+        return self._admin.ask(self._topics)
+
+    def close(self) -> None:
+        """Release the connection."""
+        self._admin.close()
+
+    def _topics(self, admin: KafkaAdminClient) -> list[Kept]:
+        names = followed(admin, self._settings)
+        letters = sorted({self._settings.dead_letters_of(name) for name in names})
+        described = {topic["name"]: topic for topic in admin.describe_topics([*names, *letters])} if names else {}
+        if missing := [name for name in names if is_missing(described[name])]:
+            raise Misconfigured(f"topic {missing[0]!r} does not exist; correct PENSTOCK_KAFKA__TOPIC")
+        there = [*names, *(name for name in letters if not is_missing(described[name]))]
+        told = topic_configs(admin, there, ASKED)
+        return [kept(name, told[name], letters=name not in names) for name in there]
+
+
+def kept(topic: str, config: Mapping[str, str], *, letters: bool) -> Kept:
+    """What a topic's configuration says."""
+    policy, retention, marks = (config.get(name, "") for name in ASKED)
+    return Kept(topic, letters, policy, _seconds(retention), _seconds(marks))
+
+
+def _seconds(milliseconds: str) -> float:
     try:
-        kept_ms = int(retention)
+        told = int(milliseconds)
     except ValueError:
-        return ""
-    if kept_ms < 0:
-        return "for ever"
-    return f"{kept_ms / DAY_MS:.4g} days" if kept_ms > most_s * 1000 else ""
+        return math.inf
+    return math.inf if told < 0 else told / 1000

@@ -6,10 +6,11 @@ from typing import Any, NamedTuple
 
 from kafka import KafkaAdminClient
 from kafka import errors as kafka_errors
-from kafka.admin import ConfigResource, ConfigResourceType, NewTopic
+from kafka.admin import NewTopic
 
+from penstock.adapters.kafka.configs import cleanup, topic_configs
 from penstock.adapters.kafka.connection import admin_client, connect
-from penstock.adapters.kafka.retention import warn_of_retention
+from penstock.adapters.kafka.letter_retention import warn_of_retention
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import TopicIdentity
 from penstock.observe.log import log
@@ -96,19 +97,11 @@ def look_at(
     return [described[name] for name in names]
 
 
-def compacts(config: Mapping[str, Any]) -> bool | None:
-    """Whether a topic of this configuration is compacted; None where the broker does not tell."""
-    policy = config.get("cleanup.policy", {}).get("value")
-    return None if policy is None else "compact" in policy.replace(" ", "").split(",")
-
-
 def _refuse_compaction(client: KafkaAdminClient, topic: str, reason: str) -> None:
-    asked = ConfigResource(ConfigResourceType.TOPIC, topic, {"cleanup.policy": None})
-    told = client.describe_configs([asked], config_filter="all")[ConfigResourceType.TOPIC.name.lower()][topic]
-    compacted = compacts(told)
-    if compacted:
+    policy = cleanup(topic_configs(client, [topic], ["cleanup.policy"])[topic])
+    if "compact" in policy:
         raise Misconfigured(f"topic {topic!r} is compacted, {reason}")
-    if compacted is None:
+    if not policy:
         log.warning("compaction_unknown", topic=topic, missing_right="DescribeConfigs")
 
 
