@@ -170,6 +170,7 @@ class EdgeCollections:
 
     def Delete(self, request: grpc.DeleteCollection, timeout: float) -> Any:  # noqa: ARG002, N802
         self._edge.held.pop(request.collection_name).shard.close()
+        shutil.rmtree(self._edge.folder / request.collection_name, ignore_errors=True)
         return grpc.CollectionOperationResponse(result=True)
 
     def List(self, request: Any, timeout: float) -> grpc.ListCollectionsResponse:  # noqa: ARG002, N802

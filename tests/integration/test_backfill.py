@@ -161,9 +161,11 @@ def test_a_worker_that_is_killed_in_a_backfill_is_followed_by_one_that_ends_it(s
 
 
 def test_two_workers_share_a_backfill_and_its_dead_letters_go_to_a_topic_of_its_own(served: Site) -> None:
-    produce(served.before, [*(document(f"d{n}", f"before {n}") for n in range(60)), ("bad", b"no json")])
     env = environment(None, **served.variables())
     with worker("index", env=env, cwd=served.folder) as first, worker("index", env=env, cwd=served.folder) as second:
+        for one in (first, second):
+            one.until("backfill_started")
+        produce(served.before, [*(document(f"d{n}", f"before {n}") for n in range(60)), ("bad", b"no json")])
         wait_until(lambda: sum(committed(served.before).values()) == 61)
         assert (first.stop(), second.stop()) == (0, 0)
     done = [of(one.lines, "backfill_ended") for one in (first, second)]

@@ -18,6 +18,7 @@ from penstock.adapters.qdrant.members import members
 from penstock.adapters.qdrant.migration import begin, opened
 from penstock.assembly.erase import carry_out, erasing
 from penstock.core.identity import ModelIdentity
+from penstock.core.members import Beginning
 from penstock.operate.purge import untold
 from penstock.settings import IndexSettings, KafkaSettings, QdrantSettings, Settings
 from tests.contracts.test_store import point
@@ -214,7 +215,7 @@ def test_during_a_migration_a_tenant_goes_from_both_collections(store_server: St
     old, new = (ModelIdentity("model", revision, "mean", "", "", 4) for revision in ("1", "2"))
     with closing(Connection(known)) as connection:
         open_collection(connection, known.collection, old, group="penstock-index")
-        begin(connection, known.collection, new, 0, "penstock-index", datetime(2026, 11, 30, tzinfo=UTC))
+        begin(connection, known.collection, new, 0, Beginning("penstock-index", datetime(2026, 11, 30, tzinfo=UTC)))
         stores = [connection.store(opened(connection, one)) for one in members(connection, known.collection)]
         for store in stores:
             store.upsert([point(1, tenant="acme"), point(1, tenant="other")])

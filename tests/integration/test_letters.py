@@ -3,6 +3,7 @@
 import json
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing
 from pathlib import Path
@@ -275,6 +276,24 @@ def test_nulls_go_back_as_they_were_to_the_partition_that_they_came_from(broker:
     assert all(("trace", b"1") in copy.headers for copy in copies if copy.key)
 
 
+def test_a_time_that_the_topic_takes_is_kept_and_one_that_it_does_not_take_is_left_out(broker: str) -> None:
+    kafka = new_topic(broker)
+    with closing(KafkaAdminClient(**client_options(kafka))) as admin:
+        config = {"message.timestamp.before.max.ms": str(48 * 3_600_000)}
+        admin.alter_configs([ConfigResource(ConfigResourceType.TOPIC, kafka.topic, config)])
+    now_ms = int(time.time() * 1000)
+    young, old = now_ms - 3_600_000, now_ms - 72 * 3_600_000
+    with closing(Returns(kafka)) as returns:
+        returns.send(Place("", 0, 9), Partition(kafka.topic, 0), b"alone", b"x", (), young)
+        assert len(returns.settle()) == 1
+        for n, time_ms in enumerate((young, old, young)):
+            returns.send(Place("", 0, n), Partition(kafka.topic, 0), b"a%d" % n, b"x", (), time_ms)
+        assert all(isinstance(place, Place) for place in returns.settle().values())
+    times = {record.key: record.timestamp for record in read_all(kafka, kafka.topic)}
+    assert (len(times), times[b"alone"]) == (4, young)
+    assert times[b"a1"] >= now_ms
+
+
 def test_of_several_topics_one_can_be_chosen(broker: str, tmp_path: Path) -> None:
     """Of a pattern's, each with its dead letters; and of the queries' topic, which are not sent back."""
     a, b = new_topic(broker), new_topic(broker)
@@ -290,6 +309,8 @@ def test_of_several_topics_one_can_be_chosen(broker: str, tmp_path: Path) -> Non
     assert (counted["letters"], counted["topics"]) == (2, [b.dead_letters])
     with pytest.raises(Misconfigured, match="--topic says of which topic"):
         simple.letters("show", "0:0", **by_version)
+    with pytest.raises(Misconfigured, match="--topic says of which topic"):
+        simple.letters("replay", "--offset", "0:0", **by_version)
     assert simple.letters("show", "0", "--topic", a.topic, **by_version)[0]["origin"]["topic"] == a.topic
     assert [one["became"] for one in simple.letters("replay", "--topic", b.topic, **by_version)] == ["sent", "sent"]
     assert (ends(a, 1), ends(b, 1)) == ({0: 1}, {0: 4})

@@ -14,6 +14,8 @@ from kafka import KafkaAdminClient
 from kafka.admin import ACLOperation, ConfigResource, ConfigResourceType, ResourceType
 
 from penstock.adapters.kafka.connection import client_options
+from penstock.adapters.kafka.retention import KafkaRetention
+from penstock.adapters.kafka.topics import create_topic
 from penstock.adapters.qdrant.connection import Connection
 from penstock.assembly.purge import Held, held_collection
 from penstock.core.documents import EPOCH_SHIFT, Chunk, DocumentKey, Event, Op, Order, Point
@@ -155,6 +157,18 @@ def test_tombstones_do_not_go_before_the_topics_forget_what_they_hold_off(place:
     configure(place.kafka, f"{topic}.dlq", retention_ms="3600000")
     assert place.purge("--older-than-s", "86400")["tombstones"] == 0, "they are younger"
     assert ("gone", 0, True) in place.points()
+
+
+def test_a_backfills_topic_and_its_dead_letters_are_asked_for_too_where_they_are(broker: str) -> None:
+    kafka, behind = new_topic(broker), new_topic(broker)
+    with closing(KafkaRetention(kafka, "nowhere")) as retention:
+        assert [kept.topic for kept in retention.topics()] == [kafka.topic]
+    create_topic(behind.model_copy(update={"topic": behind.dead_letters}), 1)
+    with closing(KafkaRetention(kafka, behind.topic)) as retention:
+        told = {kept.topic: (kept.backfill, kept.letters) for kept in retention.topics()}
+    assert told == {
+        kafka.topic: (False, False), behind.topic: (True, False), behind.dead_letters: (False, True),
+    }  # fmt: skip
 
 
 def test_without_the_right_to_ask_it_says_which_and_may_be_told_to_trust(own_broker: Broker, tmp_path: Path) -> None:

@@ -2,25 +2,39 @@
 
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from penstock.core.documents import ChunkKey, DocumentKey, Event, Op, Order, Stored, epoch_base
+from penstock.adapters.kafka.topics import look_at
+from penstock.assembly import audit as assembled
+from penstock.assembly.mend import Mend, broken
+from penstock.commands import audit as command
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored, epoch_base
+from penstock.core.errors import Misconfigured, Unavailable
+from penstock.core.identity import ModelIdentity, TopicIdentity
 from penstock.core.inventory import Held, Sought
+from penstock.core.members import PARTS, Member
 from penstock.core.records import Partition, Record
-from penstock.fakes import MemoryStore
+from penstock.events.rules import DocumentRules
+from penstock.fakes import MemoryStore, MemoryUpstream
 from penstock.index.plan import collapse, text_hash
 from penstock.operate.audit.compare import Expected, Situation, suspects
 from penstock.operate.audit.expectation import Expectation, Newest, following, seconds
 from penstock.operate.audit.holdings import Holdings
-from penstock.operate.audit.judge import Kind, Known, judge
+from penstock.operate.audit.judge import Kind, Known, Verdict, judge
+from penstock.operate.audit.look import Finding
 from penstock.operate.audit.report import Example, Report
-from penstock.operate.audit.run import scanned
+from penstock.operate.audit.run import Audit, scanned
 from penstock.operate.audit.table import LEAST, Rows, Table, key_of
+from penstock.operate.audit.topic import Kept, Topics, mixed
+from penstock.settings import KafkaSettings
 
 PARTITIONS = [Partition("documents", n) for n in range(3)]
 BASE = epoch_base(1)
@@ -385,3 +399,196 @@ def test_a_report_counts_what_is_left_and_keeps_so_many_examples() -> None:
     assert report.left == {Kind.STALE: 3}
     assert any("acme: d1" in line for line in report.lines())
     assert set(report.as_json()["damaged"]) == set(Kind)
+
+
+def test_documents_of_an_earlier_epoch_are_no_orphans_and_are_counted() -> None:
+    """Their topic was made anew, and they are not sent again yet."""
+    here, event = one()
+    there, held = points_of(event, 2), Holdings()
+    held.add(there)
+    nothing = Expected(Expectation(), Expectation(), Expectation())
+    later = replace(here.situation, epoch=2)
+    assert judge(Known(None), there, later).kinds == ()
+    found = suspects(nothing, held, later)
+    assert (found.keys, found.earlier, found.unjudged, found.nothing) == ([], 1, 1, 0)
+    found = suspects(nothing, held, here.situation)
+    assert (found.keys, found.earlier, found.nothing) == ([key_of(event.key)], 0, 1)
+
+
+def test_where_a_record_names_no_document_those_of_its_partition_are_no_orphans() -> None:
+    here, event = one()
+    there = points_of(event, 2)
+    assert judge(Known(None), there, replace(here.situation, unread={PARTITIONS[0]})) == Verdict(waits="unread")
+    assert judge(Known(None), there, replace(here.situation, unread={PARTITIONS[1]})).kinds == (Kind.ORPHAN,)
+    known = Known(here.expected.done.find(key_of(event.key)))
+    assert judge(known, there, replace(here.situation, unread={PARTITIONS[0]})) == Verdict()
+
+
+def topics_of(rules: DocumentRules, kept: Kept) -> Topics:
+    topics = Topics(KafkaSettings(), rules, MemoryUpstream(TopicIdentity("", 3)))
+    topics.kept = kept
+    return topics
+
+
+def test_records_that_name_no_document_are_counted_by_their_partition() -> None:
+    topics = topics_of(DocumentRules(tenant_from="header"), Kept())
+    damaged = Record(PARTITIONS[0], 1, None, b"?", damage="no batch")
+    without_tenant = Record(PARTITIONS[0], 2, b"d", b"no json")
+    named = Record(PARTITIONS[1], 3, b"d", b"no json", (("tenant", b"acme"),))
+    topics._take([damaged, without_tenant, named])
+    assert (topics.invalid, topics.unread) == (3, {PARTITIONS[0]: 2})
+
+
+def test_where_keys_do_not_tell_the_tenant_a_compacted_topic_has_no_orphans() -> None:
+    own = DocumentRules(own={"b": DocumentRules(tenant_from="header")})
+    for policy in ({"compact"}, {"compact", "delete"}, set()):
+        assert mixed(own, ["a", "b"], {"a": {"compact"}, "b": policy})
+    assert mixed(own, ["b"], {})  # no right to ask
+    assert not mixed(own, ["a", "b"], {"a": {"compact"}, "b": {"delete"}})
+    assert not mixed(DocumentRules(tenant_from="key"), ["a"], {"a": {"compact"}})
+    assert Kept(first=True, compacted=True).whole
+    assert not Kept(first=True, compacted=True, mixed=True).whole
+
+
+def audit_of(names: Sequence[str], orphans: Sequence[str], unread: Mapping[Partition, int]) -> Report:
+    """With --repair --dry-run, of a collection that holds these, and a topic that knows all but the orphans."""
+
+    class Read(Topics):
+        def read(self, _: object) -> None:
+            self.kept, self.ends, self.unread = Kept(True, True, True), dict.fromkeys(PARTITIONS, 99), dict(unread)
+            self.committed = dict.fromkeys(PARTITIONS, 99)
+            known = [point.event for point in store.points.values() if point.event.key.document not in orphans]
+            self.expected.done.add(known)
+
+        def catch_up(self) -> None:
+            pass
+
+        def records_of(self, _: object) -> Iterator[tuple[bytes, Record]]:
+            return iter(())
+
+    store = MemoryStore()
+    for n, name in enumerate(names):
+        record = Record(PARTITIONS[0], n, name.encode(), b"")
+        event = Event(record, DocumentKey("", name), Order(BASE + n, BASE + n), Op.UPSERT)
+        store.upsert([Point(event, 0, 1, ("h",), Chunk("text", 0, 4, "h"))])
+    topics = Read(KafkaSettings(), DocumentRules(), MemoryUpstream(TopicIdentity("", 3)))
+    report = Report(dry_run=True)
+    audit = Audit(topics, store, 1, True, 0.0, report, lambda _, __: _passing(), wait=lambda _: None)
+    audit.mender = Mend(topics, store, None, audit.situation, wait=lambda _: None)
+    audit.run()
+    return report
+
+
+@contextmanager
+def _passing() -> Iterator[Callable[[int], None]]:
+    yield lambda _: None
+
+
+def test_orphans_are_removed_only_while_they_are_few_and_all_records_of_their_partition_are_known() -> None:
+    names = [f"d{n}" for n in range(10)]
+    few, many = audit_of(names, names[:2], {}), audit_of(names, names[:3], {})
+    assert (few.damaged[Kind.ORPHAN], few.repaired[Kind.ORPHAN], few.notes) == (2, 2, [])
+    assert (many.damaged[Kind.ORPHAN], many.repaired[Kind.ORPHAN]) == (3, 0)
+    assert any("too many to be true" in note for note in many.notes)
+    unread = audit_of(names, names[:2], {PARTITIONS[0]: 4})
+    assert (unread.damaged[Kind.ORPHAN], unread.repaired[Kind.ORPHAN]) == (0, 0)
+    assert any("2 documents" in note and "4 records of documents/0" in note for note in unread.notes)
+    assert audit_of(names, names[:2], {PARTITIONS[1]: 4}).repaired[Kind.ORPHAN] == 2
+
+
+def test_where_versions_decide_the_topic_does_not_judge_what_a_file_brought() -> None:
+    here, event = one()
+    there = [moved(point, Order(5, 77)) for point in points_of(event, 3)]
+    place = (PARTITIONS[0], 9)
+    tomb = Newest(Order(3, BASE + 9), place, deleted=True, unversioned=True, tomb=BASE + 9)
+    newer = Newest(Order(6, BASE + 9), place, deleted=False)
+    older = newer._replace(order=Order(4, BASE + 9))
+    by_event = replace(here.situation, by_offset=False)
+    for newest, points, kind in (
+        (tomb, there, Kind.UNDEAD), (newer, there, Kind.STALE), (older, there[:2], Kind.HALF_WRITTEN),
+    ):  # fmt: skip
+        assert judge(Known(newest), points, by_event).kinds == ()
+        assert judge(Known(newest), points, here.situation).kinds == (kind,)
+        order = newest.order if kind is Kind.HALF_WRITTEN else Order(5, BASE + 1)
+        ours = [moved(point, order) for point in points]
+        assert kind in judge(Known(newest), ours, by_event).kinds
+
+
+def test_of_a_half_written_document_nothing_is_dropped_that_its_record_does_not_write_anew() -> None:
+    _, event = one()
+    points = points_of(event, 3)[:2]
+    at = Newest(event.order, (PARTITIONS[0], 0), deleted=False)
+    found = Finding(event.key, Known(at), points, Verdict((Kind.HALF_WRITTEN,)))
+    assert broken(found) == points
+    lower = at._replace(order=Order(event.order.version - 1, event.order.sequence))
+    assert broken(found._replace(known=Known(lower))) == []
+    assert broken(found._replace(known=Known(None))) == []
+
+
+def test_a_document_that_was_buried_before_its_time_is_told_and_left() -> None:
+    here, event = one(expires=FUTURE)
+    here.points[event.key] = points_of(replace(event, op=Op.DELETE), 1)
+    assert here.audit() == {event.key: (Kind.BURIED,)}
+    report = Report()
+    report.add(Example(Kind.BURIED, event.key, "", ""))
+    assert report.left == {}
+
+
+def test_a_document_that_purge_has_buried_needs_no_second_look() -> None:
+    here, event = one(expires=PAST)
+    held = Holdings()
+    held.add(points_of(replace(event, op=Op.DELETE), 1))
+    assert suspects(here.expected, held, here.situation).keys == []
+    assert suspects(here.expected, held, replace(here.situation, now_s=0.0)).keys == [key_of(event.key)]
+
+
+def test_a_collection_that_is_copied_into_is_not_repaired() -> None:
+    model = ModelIdentity("", "", "", "", "", 4)
+    first, under_way = Member("a-1", "g", model, current=True), Member("a-2", "h", model, current=False, copies=True)
+    assert assembled.copying([first, under_way], "a-1") == ""
+    assert "migration" in assembled.copying([first, under_way], "a-2")
+    done = replace(under_way, copied=tuple(range(PARTS)))
+    assert assembled.copying([first, done], "a-2") == ""
+    with pytest.raises(Misconfigured):
+        assembled.refuse_repair("why")
+    assembled.refuse_repair("")
+
+
+def test_whoever_only_looks_makes_no_topic() -> None:
+    class Broker:
+        def __init__(self) -> None:
+            self.made: list[object] = []
+
+        def describe_topics(self, names: Sequence[str]) -> list[dict[str, Any]]:
+            return [{"name": name, "error_code": 3 * (name != "documents"), "partitions": [0]} for name in names]
+
+        def create_topics(self, topics: Sequence[object]) -> None:
+            self.made += topics
+
+    for make in (False, True):
+        broker = Broker()
+        (found,) = look_at(cast("Any", broker), KafkaSettings(topic="documents"), ["documents"], make=make)
+        assert (found["name"], len(broker.made)) == ("documents", make)
+
+
+def run_command(monkeypatch: pytest.MonkeyPatch, textfile: Path | None = None, pushgateway: str = "") -> None:
+    report = Report("documents")
+    report.add(Example(Kind.EXPIRED, DocumentKey("", "d\x9b2J"), "", ""))
+    monkeypatch.setattr(command, "load_settings", lambda: None)
+    monkeypatch.setattr(assembled, "run_audit", lambda *_: report)
+    command.audit_collection(textfile=textfile, pushgateway=pushgateway, parts=1, per_s=1.0)
+
+
+def test_the_report_is_printed_before_metrics_are_told(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    with pytest.raises(Unavailable):
+        run_command(monkeypatch, pushgateway="http://127.0.0.1:1")
+    out = capsys.readouterr().out
+    assert "nothing is damaged" in out
+    assert "d\\x9b2J" in out  # what would move a terminal's cursor does not get there
+    with pytest.raises(Misconfigured, match="no folder"):
+        run_command(monkeypatch, textfile=tmp_path / "nowhere" / "audit.prom")
+    assert capsys.readouterr().out == ""
+    run_command(monkeypatch, textfile=tmp_path / "audit.prom")
+    assert 'kind="expired"} 1.0' in (tmp_path / "audit.prom").read_text()

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from penstock.assembly.beside import LOW, PASS_S, Shared, Side, run_both
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
+from penstock.assembly.stream import Retries
 from penstock.core.documents import ChunkKey
 from penstock.core.errors import Misconfigured
 from penstock.core.records import Partition, Position
@@ -160,9 +161,28 @@ def test_on_processors_threads_that_compute_for_the_backfill_give_way_to_all_oth
     shared = Shared(Precedence(1, waits=waits))
     two = [Side(shared, lambda turn, _, on=on: InTurn(turn, noted(on)), behind=on == "behind")  # type: ignore[misc]
            for on in ("front", "behind")]  # fmt: skip
-    own = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+    own = os.getpriority(os.PRIO_PROCESS, os.getpid())
     both(live, backfill, MemoryStore(), (two[0], two[1]))
-    assert lows == {"front": {own}, "behind": {own if waits else LOW}}
+    assert lows == {"front": {own}, "behind": {own if waits else min(19, own + LOW)}}
+
+
+def test_no_call_of_the_store_begins_for_the_backfill_while_live_documents_are_written() -> None:
+    front, behind = sides()
+    retries, done = Retries(threading.Event()), list[str]()
+    stores = {name: side.store(MemoryStore(), retries) for name, side in (("front", front), ("behind", behind))}
+
+    def read(name: str) -> None:
+        stores[name].read([])
+        done.append(name)
+
+    thread = threading.Thread(target=read, args=("behind",))
+    with front.turn(front.shared.stages["write"], retries):
+        thread.start()
+        read("front")
+        thread.join(0.05)
+        assert done == ["front"]
+    thread.join(20)
+    assert done == ["front", "behind"]
 
 
 def test_what_does_not_fit_about_the_backfill_is_told_at_the_end_and_other_failures_at_once() -> None:

@@ -1,19 +1,24 @@
 """A tenant's erasure: counting until nothing comes any more, what topics hold of it, and what the report says."""
 
 import math
+from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from penstock.commands.erase import erase_tenant
 from penstock.core.documents import Chunk, DocumentKey, Event, Op, Order, Point
-from penstock.core.errors import Stopped
+from penstock.core.errors import Misconfigured, Stopped
+from penstock.core.identity import ModelIdentity
+from penstock.core.members import PARTS, Member
 from penstock.core.records import Partition, Record
 from penstock.core.retention import Kept
 from penstock.events.rules import DocumentRules
 from penstock.events.whose import deletes, tenant_of
 from penstock.fakes import MemoryStore
-from penstock.operate.erase import Counted, Search, count, erase
+from penstock.operate.erase import NO_KEY, SHARED, Counted, Search, count, erase, headers_of, refuse_while_copied
 from penstock.operate.erased import Erased
 from penstock.operate.purge import untold
 
@@ -120,10 +125,14 @@ def test_what_the_topics_hold_is_told_by_partition_and_a_null_follows_what_has_a
     assert found.told("documents.dlq")["records"] == 1
 
 
-def told(*topics: Kept, asked: bool = False, texts: int = 0) -> list[str]:
+def told(
+    *topics: Kept, asked: bool = False, texts: int = 0, last: dict[str, int] | None = None, found: Search | None = None
+) -> list[str]:
     counts = (Counted(5, 1), Counted(texts, 2), 5)
     newest = "2026-11-30T12:00:00Z"
-    erased = Erased("acme", "documents-1", "0.1.0", AT, *counts, newest, 86400.0, topics, search(), asked=asked)
+    erased = Erased(
+        "acme", "documents-1", "0.1.0", AT, *counts, newest, 86400.0, topics, found or search(), asked, 0, last or {}
+    )
     lines: list[str] = erased.as_json()["to_do"]
     return lines
 
@@ -134,7 +143,7 @@ OF_LETTERS = Kept("documents.dlq", letters=True, policy="delete", retention_s=86
 
 
 def test_the_report_says_what_is_left_and_until_when() -> None:
-    lines = told(DELETED, OF_LETTERS, asked=True, texts=3)
+    lines = told(DELETED, OF_LETTERS, asked=True, texts=3, last={"documents/1": 10})
     assert lines[0].startswith("3 points with text have come meanwhile")
     assert lines[1].endswith("penstock purge removes them from 2026-12-01T12:00:00Z on")
     assert "of 1 records of documents nobody can tell the tenant: look at them" in lines
@@ -153,3 +162,68 @@ def test_the_report_names_what_would_bring_documents_back() -> None:
     assert any("for ever: delete them by kafka-delete-records" in line for line in told(forever))
     unknown = Kept("documents")
     assert any("DescribeConfigs" in line for line in told(unknown, asked=True))
+
+
+def in_headers(*records: Record) -> Search:
+    """Of a topic whose keys are ids alone."""
+    rules = DocumentRules(tenant_from="header")
+    found = Search("acme", frozenset({"documents"}), lambda one: tenant_of(one, rules))
+    found.look(replace(one, offset=n) for n, one in enumerate(records))
+    return found
+
+
+ACME, BETA = ("tenant", b"acme"), ("tenant", b"beta")
+
+
+def test_no_null_goes_after_another_tenants_record_of_the_same_key_where_the_topic_is_compacted() -> None:
+    found = in_headers(
+        record(b"d1", b"1", ACME),
+        record(b"d1", b"1", BETA),
+        record(b"d2", b"1", ACME),
+        record(b"d2", b"1", BETA),
+        record(b"d2", b"1", ACME),
+    )
+    headers = headers_of("header", "tenant", "acme")
+    nulls, unheard = found.nulls({"documents"}, lambda _: headers, lambda _: "")
+    assert [(null.key, null.value, null.headers) for null in nulls] == [(b"d2", None, (ACME,))]
+    assert unheard == {SHARED: 1}
+    assert len(found.nulls(set(), lambda _: headers, lambda _: "")[0]) == 2, "where both records stay"
+    assert found.nulls(set(), lambda _: headers, lambda _: "why") == ([], {"why": 2})
+
+
+def test_of_records_without_a_key_no_null_is_claimed() -> None:
+    found = in_headers(record(None, b"1", ACME), record(None, b"1", BETA), record(None, None, ACME))
+    assert found.nulls({"documents"}, lambda _: (), lambda _: "") == ([], {NO_KEY: 1})
+    assert not [line for line in told(DELETED, asked=True, found=found) if "nulls that follow" in line]
+    assert any("none has a key, so no null removes them" in line for line in told(DELETED, found=found))
+
+
+def test_what_the_backfill_would_bring_back_is_named_whether_or_not_nulls_were_asked_for() -> None:
+    for asked in (False, True):
+        for behind in (DELETED._replace(backfill=True), COMPACTED._replace(backfill=True)):
+            (line,) = (line for line in told(behind, asked=asked) if line.startswith("documents holds"))
+            assert "the backfill would bring it back: its records have to go, or PENSTOCK_INDEX__BACKFILL" in line
+
+
+def test_what_brings_documents_back_names_the_audits_repair() -> None:
+    assert any("penstock audit --repair" in line for line in told(DELETED))
+
+
+def test_records_of_any_time_have_a_report() -> None:
+    found = in_headers(replace(record(b"a", b"1", ACME), timestamp_ms=1_800_000_000_000_000_000))
+    assert any("until 9999-12-31T23:59:59Z" in line for line in told(DELETED, asked=True, found=found))
+
+
+def test_beside_a_copy_that_is_under_way_nothing_is_erased() -> None:
+    model = ModelIdentity("model", "1", "mean", "", "", 4)
+    current = Member("documents-1", "a", model, current=True)
+    copied = Member("documents-2", "b", model, current=False, copies=True, copied=tuple(range(PARTS)))
+    refuse_while_copied([current, copied])
+    with pytest.raises(Misconfigured, match="a migration still copies into documents-2: wait until"):
+        refuse_while_copied([current, replace(copied, copied=(1, 2))])
+
+
+def test_a_report_that_cannot_be_written_is_told_before_anything_is_erased(tmp_path: Path) -> None:
+    for path, why in ((tmp_path / "nowhere" / "a.json", "No such file or directory"), (tmp_path, "Is a directory")):
+        with pytest.raises(Misconfigured, match=f"--report {path} cannot be written: {why}"):
+            erase_tenant("acme", yes=True, report=path)

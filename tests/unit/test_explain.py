@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from penstock.adapters.kafka.keyed import partition_of
+from penstock.commands.explain import _when
 from penstock.core.documents import ChunkKey, DocumentKey, Order, Stored
 from penstock.core.explained import StoredPoint
 from penstock.core.inventory import Held
@@ -204,3 +205,9 @@ def test_a_candidate_is_left_out_by_a_rule(name: str, shaping: Shaping, top_k: i
     assert why_dropped(story).startswith(why)
     assert bool(why_dropped(story)) == bool(why)
     assert story.retrieved == {"a": 1, "b": 2, "c": 3}[name]
+
+
+def test_any_time_of_a_record_can_be_told() -> None:
+    for time_ms, said in ((None, "at no known time"), (1000, "1970-01-01T00:00:01Z"), (-5, "1970-01-01T00:00:00Z")):
+        assert _when(time_ms) == said
+    assert {_when(1_800_000_000 * 10**unit) for unit in (6, 9)} == {"9999-12-31T23:59:59Z"}

@@ -13,13 +13,25 @@ from penstock.adapters.kafka.dead_letters import bare, error_headers, whole, wit
 from penstock.adapters.kafka.letter_retention import too_long
 from penstock.core.documents import Order, epoch_base
 from penstock.core.errors import InvalidEvent, Misconfigured
-from penstock.core.letters import DeadLetter, Delivery, first_value, read_letter, sent_back, theirs
+from penstock.core.letters import COPIED_FROM, DeadLetter, Delivery, first_value, read_letter, sent_back, theirs
 from penstock.core.records import Headers, Letter, Partition, Place, Record
+from penstock.core.retention import Kept
 from penstock.events.document import decode
 from penstock.events.rules import DocumentRules
 from penstock.operate import one_letter
-from penstock.operate.letters import By, Chosen, Tallies, kind_of, read_since
-from penstock.operate.replay import Became, Candidate, Gathered, Rate, Sightings, StreamNow, TopicNow, judge, refusal
+from penstock.operate.letters import By, Chosen, Tallies, kind_of, read_since, refuse_ambiguous
+from penstock.operate.replay import (
+    Became,
+    Candidate,
+    Gathered,
+    Rate,
+    Sightings,
+    StreamNow,
+    TopicNow,
+    judge,
+    refusal,
+    time_to_send,
+)
 from penstock.operate.setup import topic_specs
 from penstock.settings import IndexSettings, KafkaSettings, LettersKept, QuerySettings, SetupSettings
 
@@ -70,6 +82,11 @@ def test_a_letter_goes_back_as_it_was_with_the_order_of_its_first_delivery(value
     returned = back(letter_of(record(5, value)), 900)
     assert (returned.key, returned.value, theirs(returned.headers)) == (b"a", value, (("trace", b"1"),))
     assert decode(returned, RULES).order == Order(BASE + 5, BASE + 5)
+
+
+def test_a_document_that_a_migration_gave_up_is_no_record_and_does_not_go_back() -> None:
+    copied = letter_of(record(headers=((COPIED_FROM, b"documents-1234"),)))
+    assert why_not(copied).startswith("it is a document that a migration could not take over")
 
 
 def test_headers_do_not_pile_up_however_often_a_letter_comes_again() -> None:
@@ -247,10 +264,11 @@ def gathered(*chosen: Record, others: tuple[Record, ...] = ()) -> Gathered:
     return made
 
 
-def verdicts(found: Gathered, topic: list[Record], *, keyed: bool = True) -> dict[int, Became]:
+def verdicts(found: Gathered, topic: list[Record], *, keyed: bool = True, compacted: bool = False) -> dict[int, Became]:
     seen = Sightings(found, 1)
     seen.see(topic)
-    return {place.offset: verdict.became for place, verdict in judge(seen, lambda _: keyed).items()}
+    judged = judge(seen, lambda _: keyed, lambda _: compacted)
+    return {place.offset: verdict.became for place, verdict in judged.items()}
 
 
 def test_a_newer_event_of_its_key_supersedes_a_letter_where_offsets_order_events() -> None:
@@ -277,6 +295,44 @@ def test_what_was_sent_back_and_has_not_come_again_is_not_sent_again() -> None:
     again = letter_of(copy, 2)
     assert verdicts(gathered(again, others=(old,)), [copy]) == {2: Became.READY}
     assert verdicts(gathered(again, others=(old,)), [copy, back(again, 950)]) == {2: Became.BEFORE}
+
+
+def test_in_a_compacted_topic_no_letter_goes_after_a_later_record_of_its_key_whosever_it_is() -> None:
+    def of(found: Gathered, topic: list[Record]) -> dict[int, Became]:
+        return verdicts(found, topic, keyed=False, compacted=True)
+
+    mine, other = letter_of(record(5), 1), letter_of(record(3), 2)
+    assert of(gathered(mine), [record(5), record(4), record(7, key=b"b")]) == {1: Became.READY}
+    assert of(gathered(mine), [record(9)]) == {1: Became.SUPERSEDED}
+    assert of(gathered(mine), [back(other, 900)]) == {1: Became.SUPERSEDED}, "the copy of an older one of the key"
+    assert of(gathered(mine, other), []) == {1: Became.READY, 2: Became.SUPERSEDED}
+
+
+def test_headers_under_another_key_do_not_say_that_a_letter_was_sent() -> None:
+    old = letter_of(record(5), 1)
+    copy = back(old, 900)
+    forged = Record(copy.partition, 901, b"forged", copy.value, copy.headers)
+    assert verdicts(gathered(old), [forged]) == {1: Became.READY}
+    assert verdicts(gathered(old), [copy, forged]) == {1: Became.BEFORE}
+
+
+def test_places_are_of_one_topic() -> None:
+    places = Chosen(places=frozenset({(0, 5)}))
+    refuse_ambiguous(places, ["a.dlq"])
+    refuse_ambiguous(Chosen(), ["a.dlq", "b.dlq"])
+    with pytest.raises(Misconfigured, match=r"--offset: dead letters lie in a.dlq, b.dlq: --topic says"):
+        refuse_ambiguous(places, ["a.dlq", "b.dlq"])
+
+
+def test_a_letter_goes_back_with_the_time_of_its_first_delivery_unless_its_topic_would_forget_it() -> None:
+    letter, first_ms = read_letter(letter_of(record())), NOW_MS - DAY_MS
+    week = Kept("documents", policy="delete", retention_s=7 * 86400.0)
+    assert time_to_send(letter, week, NOW_MS) == first_ms
+    assert time_to_send(letter, week._replace(policy="compact"), NOW_MS + 99 * DAY_MS) == first_ms
+    assert time_to_send(letter, week, NOW_MS + 3 * DAY_MS) is None, "more than half of its time is over"
+    for kept in (None, week._replace(policy="")):
+        assert time_to_send(letter, kept, NOW_MS) is None
+    assert time_to_send(read_letter(letter_of(record(delivered_ms=None))), week, NOW_MS) is None
 
 
 def test_only_partitions_of_candidates_are_read_and_from_the_first_on() -> None:

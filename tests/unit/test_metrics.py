@@ -208,3 +208,11 @@ def test_an_outcome_of_a_query_is_a_change() -> None:
     metrics = QueryMetrics()
     metrics.records({Outcome.TOO_LATE: 2})
     assert series(metrics, "penstock_query_records_total")['outcome="too_late"'] == 2
+
+
+def test_a_letter_that_was_sent_back_says_nothing_of_how_fresh_the_index_is() -> None:
+    metrics, name = IndexMetrics(["wiki"]), "penstock_index_newest_record_timestamp_seconds"
+    done(metrics, [record(1, 1.0, (("penstock.sequence", b"1"),))])
+    assert not any(series(metrics, name).values())
+    done(metrics, [record(2, 1.0)])
+    assert any(series(metrics, name).values())

@@ -6,14 +6,18 @@ from datetime import UTC, datetime, timedelta
 
 import numpy as np
 import pytest
+from pydantic import ValidationError
 
+from penstock.adapters.kafka.retention import kept
+from penstock.commands.purge import purge_collection
 from penstock.core.documents import EPOCH_SHIFT, Chunk, ChunkKey, DocumentKey, Event, Op, Order, Point, Stored
-from penstock.core.errors import Stopped
+from penstock.core.errors import Misconfigured, Stopped
 from penstock.core.inventory import Held, Kind
 from penstock.core.records import Partition, Record
 from penstock.core.retention import Kept, doubt, duration
 from penstock.fakes import MemoryStore
 from penstock.operate.purge import Allowance, Limits, Purge, before, expired, left_over, untold, written_out
+from penstock.settings import PurgeSettings
 
 NOW = datetime(2026, 11, 30, tzinfo=UTC)
 DAY = timedelta(days=1)
@@ -93,6 +97,8 @@ COMPACTED = Kept("documents", policy="compact", retention_s=math.inf, marks_s=3 
         (COMPACTED._replace(policy="compact, delete"), 3, False),
         (DELETED._replace(retention_s=math.inf), 1e6, True),
         (COMPACTED._replace(letters=True), 1e6, True),
+        (COMPACTED._replace(backfill=True), 1e6, True),
+        (DELETED._replace(backfill=True), 7, False),
         (DELETED._replace(letters=True), 7, False),
     ],
 )
@@ -106,6 +112,29 @@ def test_tombstones_stay_as_long_as_something_older_may_come(kept: Kept, days: f
     assert f"for {days} days" in told.reason
     assert f"THE_SETTING to {days * 86400} or more" in told.reason
     assert not doubt([kept], days * 86400, "THE_SETTING").reason
+
+
+def test_a_backfill_that_is_compacted_holds_for_ever_what_was_deleted_since() -> None:
+    assert (
+        "empty PENSTOCK_INDEX__BACKFILL once it has ended" in doubt([COMPACTED._replace(backfill=True)], 1, "X").reason
+    )
+
+
+@pytest.mark.parametrize(
+    ("retention_ms", "seconds"),
+    [("-1", math.inf), ("9223372036854775807", math.inf), ("604800000", 7 * 86400.0), ("", math.inf)],
+)
+def test_more_than_a_century_is_for_ever(retention_ms: str, seconds: float) -> None:
+    assert kept("documents", {"retention.ms": retention_ms}, letters=False).retention_s == seconds
+
+
+@pytest.mark.parametrize("seconds", [1e12, -1.0, math.nan, math.inf])
+def test_nobody_waits_for_more_than_a_century(seconds: float) -> None:
+    with pytest.raises(Misconfigured, match="0 to 3153600000, which is a hundred years"):
+        purge_collection(older_than_s=seconds)
+    for name in ("tombstones_s", "orphans_s"):
+        with pytest.raises(ValidationError):
+            PurgeSettings.model_validate({name: seconds})
 
 
 def test_what_kafka_does_not_tell_is_a_doubt() -> None:

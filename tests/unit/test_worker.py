@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from penstock.assembly import stream as assembly
 from penstock.assembly.index import IndexWorker
 from penstock.assembly.membership import Stream
-from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
+from penstock.core.documents import ChunkKey, DocumentKey, Order, Point, Stored
 from penstock.core.errors import InvalidEvent, NotFinite, Refused, Unavailable
 from penstock.core.identity import Origin
 from penstock.core.records import Batch, Outcome, Partition, Position, Record
@@ -299,6 +299,22 @@ def test_only_changed_chunks_are_embedded_and_surplus_ones_are_removed() -> None
     run(source, store)
     assert chunks > 1
     assert len(store.points) == 1
+
+
+def test_a_delete_without_a_version_is_newer_than_what_is_still_to_be_copied() -> None:
+    """Else a copy that comes after it would bring the document back."""
+    earlier = {ChunkKey("", "a", 0): Stored(Order(7, 3), 1)}
+
+    def planned(elsewhere: Mapping[ChunkKey, Stored]) -> Order:
+        prepare = Prepare(
+            DocumentRules(order="event"), MemoryStore(), CHUNKS, 1, InFlight(), elsewhere=lambda _: elsewhere
+        )
+        place = Partition("documents", 0)
+        work = prepare(IndexWork(Batch((Record(place, 9, b"a", None),), {place: Position(10, 1)})))
+        return work.writes[0].event.order
+
+    assert planned({}).version == 0
+    assert planned(earlier) == Order(7, planned({}).sequence)
 
 
 def test_a_document_still_in_the_pipe_is_planned_without_reuse() -> None:

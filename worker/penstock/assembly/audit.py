@@ -1,7 +1,7 @@
 """``penstock audit``, put together: what is opened, and what is told of it."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,18 +14,20 @@ from penstock.adapters.qdrant.audited import foreign, look_at, samples
 from penstock.adapters.qdrant.collection import number_recipe
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.ledger import QdrantLedger
+from penstock.adapters.qdrant.members import members
 from penstock.assembly.index import chunker_for, open_registry, rules_for
 from penstock.assembly.mend import Mend, Writing
 from penstock.assembly.models import EmbeddingModel, load_model
 from penstock.core.documents import ChunkKey, DocumentKey, epoch_base
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
+from penstock.core.members import Member
 from penstock.core.ports import Embedder
 from penstock.core.records import Batch
 from penstock.index.chunking import Chunker
 from penstock.models.bundle import load
 from penstock.observe.audit_metrics import AuditMetrics
-from penstock.operate.audit.judge import Kind
+from penstock.operate.audit.judge import HARMLESS, Kind
 from penstock.operate.audit.report import Example, Report
 from penstock.operate.audit.run import Audit, Step
 from penstock.operate.audit.topic import Topics
@@ -40,6 +42,7 @@ ALIKE = 0.9
 NO_REPAIR = {
     Kind.AHEAD: "ahead: was the topic restored, or made anew without another PENSTOCK_INDEX__EPOCH?",
     Kind.WRONG_MODEL: "wrong-model: set the bundle that the collection was built by, or index into a new collection",
+    Kind.BURIED: "buried: left: purged before its time, or erased; send the document again if it should be there",
     Kind.EXPIRED: "expired: penstock purge removes them",
     Kind.FOREIGN: "foreign: whoever wrote them has to say whether they are needed",
 }
@@ -61,13 +64,13 @@ def run_audit(settings: Settings, options: AuditOptions, step: Step) -> Report:
     """The report; raises Misconfigured and Unavailable."""
     began = time.monotonic()
     kafka, index = settings.kafka, settings.index
-    origin = Origin.of(kafka.topic, check_topics(kafka, needs=index.needs), index.epoch, index.order)
+    origin = Origin.of(kafka.topic, check_topics(kafka, needs=index.needs, make=False), index.epoch, index.order)
     bundle = load(settings.model.bundle)
     bundle.expect("embedding")
     writes = options.repair and not options.dry_run
     model = load_model(settings.model) if options.sample or writes else None
     with ExitStack() as opened:
-        upstream = opened.enter_context(closing(KafkaUpstream(kafka, index.needs)))
+        upstream = opened.enter_context(closing(KafkaUpstream(kafka, index.needs, make=False)))
         connection = opened.enter_context(closing(Connection(settings.qdrant)))
         identity = bundle.identity(bundle.dimension(settings.model.dimension))
         collection, differs = look_at(connection, settings.qdrant.collection, kafka.group, identity)
@@ -80,9 +83,8 @@ def run_audit(settings: Settings, options: AuditOptions, step: Step) -> Report:
             Report(collection.name, options.examples, dry_run=options.dry_run), step, options.parts, options.sample,
         )  # fmt: skip
         doubt = _doubt(connection, settings.qdrant.collection, collection, origin)
-        if doubt and options.repair:
-            raise Misconfigured(doubt)
         if options.repair:
+            refuse_repair(doubt or copying(members(connection, settings.qdrant.collection), collection.name))
             still = _still(connection, settings, collection, upstream, origin)
             writing = _writing(settings, connection, collection, model, topics, differs) if writes else None
             audit.mender = Mend(topics, inventory, writing, audit.situation, still, options.per_s)
@@ -105,13 +107,30 @@ def tell(report: Report, textfile: Path | None, pushgateway: str) -> None:
     if textfile is None and not pushgateway:
         return
     metrics = AuditMetrics()
-    left = {str(kind): report.left.get(kind, 0) for kind in Kind} | {"expired": report.damaged[Kind.EXPIRED]}
+    told = report.left | {kind: report.damaged[kind] for kind in HARMLESS}
+    left = {str(kind): told.get(kind, 0) for kind in Kind}
     not_judged = report.given_up + report.unjudged
     metrics.ended(report.collection, report.documents, left, not_judged, report.seconds, time.time())
     if textfile is not None:
         metrics.write(textfile)
     if pushgateway:
         metrics.push(pushgateway, report.collection)
+
+
+def copying(among: Sequence[Member], name: str) -> str:
+    """Why a collection is not to be repaired that a migration copies into; empty where none does."""
+    if all(member.whole for member in among if member.name == name):
+        return ""
+    return (
+        f"--repair: a migration is copying into collection {name!r}, and what looks broken may be on its way: wait for "
+        "it; penstock migrate --status tells how far it is"
+    )
+
+
+def refuse_repair(why: str) -> None:
+    """Raises Misconfigured where there is a reason."""
+    if why:
+        raise Misconfigured(why)
 
 
 def _doubt(connection: Connection, name: str, collection: Collection, origin: Origin) -> str:

@@ -69,10 +69,14 @@ def backfill_beside(
 
 
 def _to_its_end(behind: IndexWorker, metrics: BackfillMetrics, stop: threading.Event, *, bar: bool) -> None:
-    """Until it ends or is stopped; the log says what became of it. What does not fit is raised as Misconfigured."""
+    to_its_end(behind, metrics, stop, bar=bar).summary("ended")
+
+
+def to_its_end(behind: IndexWorker, metrics: BackfillMetrics, stop: threading.Event, *, bar: bool) -> Reporter:
+    """Until it ends or is stopped; returns what became of it. What does not fit is raised as Misconfigured."""
     metrics.running.set(1)
     try:
-        behind.run(stop, bar=bar).summary("ended")
+        return behind.run(stop, bar=bar)
     except (StageFailed, Misconfigured) as error:
         reason = error.__cause__ if isinstance(error, StageFailed) else error
         if not isinstance(reason, Misconfigured):

@@ -31,8 +31,8 @@ T = TypeVar("T")
 PASS_S = 0.05
 """What the backfill has the model for at a time, about: so long a live document may wait for it."""
 
-LOW = 10
-"""The niceness of threads that compute for the backfill on processors: a tenth of the weight of others."""
+LOW, LOWEST = 10, 19
+"""How much nicer than the process threads are that compute for the backfill on processors: a tenth of the weight."""
 
 BATCH_S = 0.5
 """Seconds of work in one of its batches: what Kafka, Qdrant and the processors have of it at a time."""
@@ -115,7 +115,8 @@ class Side:
 def lower_priority() -> None:
     """Of this thread, for good: whoever else wants the processor gets it at once. Only Linux has such a thing."""
     if sys.platform == "linux":
-        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LOW)
+        own = os.getpriority(os.PRIO_PROCESS, os.getpid())
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(LOWEST, own + LOW))
 
 
 def run_both(front: Callable[[], T], behind: Callable[[], object], stop: threading.Event) -> T:

@@ -22,7 +22,7 @@ from penstock.evaluate.canary import CanaryQuery, read_canaries
 from penstock.evaluate.metrics import measure
 from penstock.evaluate.report import Steps
 from penstock.operate.migrate import overlap
-from penstock.query.search import Search
+from penstock.query.search import Search, TooLate
 from penstock.query.served import Served
 from penstock.query.sides import Retrieval
 from penstock.settings import Settings
@@ -87,7 +87,7 @@ def run_comparison(settings: Settings, file: Path, tenant: str, steps: Steps) ->
         with steps("asking both", len(queries)) as advance:
             try:
                 answers = asyncio.run(_ask(searches, queries, advance))
-            except InvalidEvent as error:
+            except (InvalidEvent, TooLate) as error:
                 raise Misconfigured(f"{file}: {error}") from None
         current, following = (
             _side(connection, member, [one[at] for one in answers], canaries) for at, member in enumerate(pair)

@@ -17,10 +17,10 @@ from penstock.assembly.index import open_registry, rules_for
 from penstock.assembly.purge import Held, held_collection
 from penstock.core.documents import EPOCH_SHIFT
 from penstock.core.errors import Misconfigured, Stopped, Unavailable
-from penstock.core.records import Place, Record
+from penstock.core.records import Headers, Place, Record
 from penstock.core.retention import Kept
 from penstock.events.whose import deletes, tenant_of
-from penstock.operate.erase import Counted, Search, count, erase, headers_of, newest_tombstone
+from penstock.operate.erase import Counted, Search, count, erase, headers_of, newest_tombstone, refuse_while_copied
 from penstock.operate.erased import Erased
 from penstock.operate.purge import Allowance, Step
 from penstock.settings import KafkaSettings, Settings
@@ -31,7 +31,7 @@ SENT_TOGETHER, ASK_S = 1000, 1.0
 class Found(NamedTuple):
     """What there is of a tenant: in the collection, and in the topics; ``nulls`` follow the last records of its keys.
 
-    ``unheard`` says why keys take no null, by how many there are.
+    ``unheard`` says why records take no null, by how many there are.
     """
 
     points: Counted
@@ -60,28 +60,24 @@ class Erasure:
         kafka, index = self.settings.kafka, self.settings.index
         topics: list[Kept] = []
         if any(held.origin is not None for held in self.everywhere.values()):
-            with closing(KafkaRetention(kafka)) as retention:
+            with closing(KafkaRetention(kafka, index.backfill)) as retention:
                 topics = retention.topics()
         rules = rules_for(index, index.epoch << EPOCH_SHIFT, keyed=True, several=len(kafka.topics) != 1)
         rules = rules.asking(open_registry(self.settings.registry))
-        documents = frozenset(kept.topic for kept in topics if not kept.letters)
+        documents = frozenset(kept.topic for kept in topics if not (kept.letters or kept.backfill))
         search = Search(self.tenant, documents, lambda record: tenant_of(record, rules))
         if topics:
             with whole(kafka, [kept.topic for kept in topics]) as opened, self.step("topics", opened.offsets) as passed:
                 for records in opened.read(passed=passed):
                     search.look(records)
-        unheard: dict[str, int] = {}
-        nulls = []
-        for record in search.living:
-            own = index.of_topic(record.partition.topic)
-            headers = headers_of(own.tenant_from, own.tenant_header, self.tenant)
-            null = Record(record.partition, record.offset, record.key, None, headers)
-            if reason := deletes(null, rules):
-                unheard[reason] = unheard.get(reason, 0) + 1
-            else:
-                nulls.append(null)
+        compacted = {kept.topic for kept in topics if kept.policies != {"delete"}}
+        nulls, unheard = search.nulls(compacted, self._headers, lambda null: deletes(null, rules))
         self.found = Found(self._counted(), topics, search, nulls, unheard)
         return self.found
+
+    def _headers(self, topic: str) -> Headers:
+        own = self.settings.index.of_topic(topic)
+        return headers_of(own.tenant_from, own.tenant_header, self.tenant)
 
     def send_nulls(self) -> dict[str, int]:
         """A null for each key that has a value, in its own partition; the last of their offsets in each partition.
@@ -181,6 +177,7 @@ def erasing(settings: Settings, tenant: str, step: Step, wait: Callable[[float],
         connection = opened.enter_context(closing(Connection(settings.qdrant)))
         alias, group = settings.qdrant.collection, settings.kafka.group
         there = members(connection, alias)
+        refuse_while_copied(there)
         if len(there) < 2:  # noqa: PLR2004  # no migration
             everywhere = {group: held_collection(connection, alias)}
         else:

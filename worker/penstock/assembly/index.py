@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -26,7 +26,7 @@ from penstock.assembly.monitor import Monitor
 from penstock.assembly.purge import held_collection, purged_meanwhile
 from penstock.assembly.stream import Loop, Retries, join_topic
 from penstock.core.around import around_calls
-from penstock.core.documents import epoch_base
+from penstock.core.documents import ChunkKey, Stored, epoch_base
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import Origin
 from penstock.core.ports import Embedder, Ledger, Membership, Registry, VectorStore
@@ -64,11 +64,12 @@ def run_index_worker(
     anew: bool = False,
     bar: bool = False,
     beside: "Beside | None" = None,
+    only: str = "",
 ) -> None:
-    """From the settings until the topic (or ``file``) ends, or ``stop`` is set; the log says what became of it.
+    """Until the topic (or ``file``) ends, or ``stop`` is set; the log says what became of it.
 
-    With ``anew`` the group first goes back to where the topic begins. ``beside`` runs the worker with another one. What
-    is opened here is closed here, the last one first. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
+    With ``anew`` the group first goes back to where the topic begins; ``beside`` runs another worker, too; ``only`` is
+    the collection that it may write. Raises Misconfigured, Stopped, StageFailed, OwnershipLost.
     """
     with ExitStack() as opened:
         tracer = opened.enter_context(closing(open_tracer(settings.trace, "penstock-index", __version__, traces_lost)))
@@ -82,21 +83,20 @@ def run_index_worker(
         name, full = settings.qdrant.collection, settings.model.full_dimension or 0
         chunker, qdrant = chunker_for(settings.index, model), retries.of("qdrant")
         writer = settings.kafka.group if file is None else ""
-        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, full, writer))
+        collection = qdrant.call(lambda: open_collection(connection, name, model.identity, full, writer, only))
         recipe = qdrant.call(lambda: number_recipe(connection, collection.name, chunker.rules.fingerprint))
         joining = Joining(stream, QdrantLedger(connection, name, collection), settings.index.on_gap)
         if anew:
             with closing(GroupOffsets(settings.kafka)) as offsets:
                 joining.begin_again(offsets, retries)
         membership = joining.join(retries)
-        terms = collection.shape.terms is not None
-        log.info("started", collection=collection.name, recipe=recipe, terms=terms, source=stream.name)
+        words = collection.shape.terms is not None
+        log.info("started", collection=collection.name, recipe=recipe, terms=words, source=stream.name)
         monitor.health.ready = True
+        held = partial(held_collection, connection, collection.name)
         if stream.origin is not None:
-            held = partial(held_collection, connection, collection.name)
             opened.enter_context(purged_meanwhile(settings, held, monitor.watch.has_first, monitor.metrics, stop))
-        store = connection.store(collection)
-        side = Side(Shared(_places(model)), partial(_by_turns, model))
+        store, side = connection.store(collection), Side(Shared(_places(model)), partial(_by_turns, model))
         worker = IndexWorker(settings.index, stream, membership, store, chunker, recipe, model.embedder, monitor, side)
         report = worker.run(stop, bar=bar) if beside is None else beside(worker, joining.ledger, retries, connection)
         conclude(report, None if stop.is_set() else file)
@@ -143,7 +143,8 @@ class IndexWorker:
     """An index worker over any implementation of the ports.
 
     ``membership`` says whether the stream and the collection are still those that were joined; ``recipe`` is the
-    collection's number for the chunker; ``side`` is which of two streams beside each other this is.
+    collection's number for the chunker; ``side`` is which of two streams beside each other this is;
+    ``elsewhere`` as of Prepare.
     """
 
     settings: IndexSettings
@@ -155,6 +156,7 @@ class IndexWorker:
     embedder: Embedder
     monitor: Monitor = field(default_factory=lambda: Monitor.of((), MonitorSettings()))
     side: Side = field(default_factory=lambda: Side(Shared()))
+    elsewhere: Callable[[Sequence[ChunkKey]], Mapping[ChunkKey, Stored]] = lambda _: {}
 
     def run(self, stop: threading.Event, *, bar: bool = False) -> Reporter:
         """Until the source ends or ``stop`` is set; returns what became of the records. ``bar`` shows a live line."""
@@ -200,7 +202,8 @@ class IndexWorker:
             rules = rules.asking(around_calls(rules.registry, retries.of("registry").around))
         first_ids = FirstIds(LOOKED_AT if self.settings.stop_after_invalid else 0)
         read = self.stream.read
-        prepare = Prepare(rules, store, self.chunker, self.recipe, in_flight, read, self._breaker(), *told, first_ids)
+        given = (rules, store, self.chunker, self.recipe, in_flight, read, self._breaker(), *told, first_ids)
+        prepare = Prepare(*given, self.elsewhere)
         complete = completer(self.chunker, embedder)
         stages: list[Stage[IndexWork]] = [
             Stage("prepare", prepare),

@@ -126,18 +126,18 @@ class Mend:
 
     def _doomed(self, finding: Finding) -> Iterator[Held]:
         """Anchors first: without it no reader sees a document any more. Nothing of one that may yet have a record."""
-        kept = self.topics.kept
-        if Kind.ORPHAN in finding.verdict.kinds and kept.first and kept.latest:
+        kept, at = self.topics.kept, self.situation()
+        if Kind.ORPHAN in finding.verdict.kinds and kept.first and kept.latest and not at.too_many:
             yield from sorted(finding.points, key=lambda point: point.key.chunk)
         elif Kind.LEFT_OVER in finding.verdict.kinds:
             anchors = [point for point in finding.points if point.key.chunk == 0]
-            yield from left_over(anchors[0] if anchors else None, finding.points, self.situation())
+            yield from left_over(anchors[0] if anchors else None, finding.points, at)
 
     def _write(self, findings: Sequence[Finding]) -> dict[DocumentKey, str]:
         by_key = {key_of(finding.document): finding for finding in findings}
         records = dict(self.topics.records_of(by_key))
         there = {by_key[key].document: record for key, record in records.items()}
-        doomed = {finding.document: _broken(finding) for finding in findings if _broken(finding)}
+        doomed = {finding.document: broken(finding) for finding in findings if broken(finding)}
         wrong = self.writing.write(list(there.values()), doomed, self.inventory) if self.writing and there else {}
         return {
             document: f"not written: {why}" if (why := wrong.get(_place(record))) else "written from its record"
@@ -149,11 +149,14 @@ def _place(record: Record) -> Place:
     return Place(*record.partition, record.offset)
 
 
-def _broken(finding: Finding) -> list[Held]:
-    """The points of a half-written document at its anchor's order."""
-    if Kind.HALF_WRITTEN not in finding.verdict.kinds:
+def broken(finding: Finding) -> list[Held]:
+    """The points of a half-written document at its anchor's order, unless its record is of a lower one."""
+    newest = finding.known.newest
+    if Kind.HALF_WRITTEN not in finding.verdict.kinds or newest is None:
         return []
     (anchor, *_) = [point.stored for point in finding.points if point.key.chunk == 0]
+    if newest.order < anchor.order:
+        return []
     return [point for point in finding.points if point.stored.same(anchor.order, anchor.recipe)]
 
 

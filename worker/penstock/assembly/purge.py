@@ -85,7 +85,7 @@ def run_purge(settings: Settings, asked: Purging, step: Step) -> Purged:
         held = held_collection(connection, settings.qdrant.collection)
         told = Doubt()
         if held.origin is not None and not asked.trust:
-            with closing(KafkaRetention(settings.kafka)) as retention:
+            with closing(KafkaRetention(settings.kafka, settings.index.backfill)) as retention:
                 told = doubt(retention.topics(), tombstones_s, TOMBSTONES if given is None else "--older-than-s")
         if told.reason and not told.never:
             raise Misconfigured(told.reason)
@@ -192,9 +192,10 @@ class _Loop:
 
     def _doubt(self) -> Doubt:
         """While Kafka is away tombstones stay."""
-        with closing(KafkaRetention(self.settings.kafka)) as retention:
+        settings = self.settings
+        with closing(KafkaRetention(settings.kafka, settings.index.backfill)) as retention:
             try:
-                return doubt(retention.topics(), self.settings.purge.tombstones_s, TOMBSTONES)
+                return doubt(retention.topics(), settings.purge.tombstones_s, TOMBSTONES)
             except Unavailable as error:
                 return Doubt(str(error))
 

@@ -8,13 +8,15 @@ from contextlib import closing
 from dataclasses import dataclass, field
 
 from penstock.adapters.kafka.letters import Returns, topics_now, whole
+from penstock.adapters.kafka.retention import kept_now
 from penstock.adapters.kafka.upstream import KafkaUpstream
 from penstock.adapters.kafka.whole import Extent
 from penstock.assembly.letters import Steps, letter_topics
 from penstock.core.errors import Misconfigured, Unavailable
 from penstock.core.letters import read_letter, sent_back
 from penstock.core.records import Partition, Place, Record
-from penstock.operate.letters import Chosen
+from penstock.core.retention import Kept
+from penstock.operate.letters import Chosen, refuse_ambiguous
 from penstock.operate.replay import (
     Became,
     Candidate,
@@ -26,6 +28,7 @@ from penstock.operate.replay import (
     TopicNow,
     judge,
     refusal,
+    time_to_send,
 )
 from penstock.settings import Settings
 
@@ -54,6 +57,7 @@ class Replay:
     sleep: Callable[[float], None] = time.sleep
     counts: Counter[Became] = field(default_factory=Counter)
     _ends: Mapping[Partition, int] = field(default_factory=dict)
+    _kept: Mapping[str, Kept] = field(default_factory=dict)
 
     def run(self, now_ms: int, *, dry_run: bool) -> Counter[Became]:
         """How many letters became what. Raises Misconfigured; and Unavailable, also where the time is up."""
@@ -61,13 +65,14 @@ class Replay:
             raise Misconfigured("queries are not sent back: whoever waits for an answer asks again")
         if not (topics := letter_topics(self.settings, self.chosen.topic)):
             return self.counts
+        refuse_ambiguous(self.chosen, topics)
         gathered = self._gather(topics, now_ms)
         ready = self._judge(gathered)
         if dry_run:
             for place in ready:
                 self._told(Told(place, Became.READY))
             return self.counts
-        sent = self._send(topics, ready)
+        sent = self._send(topics, ready, now_ms)
         if self.wait_s is None:
             self._told_sent(sent)
         else:
@@ -117,6 +122,7 @@ class Replay:
         """The letters that are to go, once the topics that they came from have been read from there on."""
         sightings = Sightings(gathered, self.settings.index.epoch)
         if starts := sightings.starts():
+            self._kept = kept_now(self.settings.kafka, sorted({owned.topic for owned in starts}))
             with whole(self.settings.kafka, sorted({owned.topic for owned in starts})) as opened:
                 opened.extents = {
                     owned: Extent(max(at.begin, starts[owned]), at.end)
@@ -127,7 +133,7 @@ class Replay:
                     for records in opened.read(passed=advance):
                         sightings.see(records)
         ready = set()
-        for place, verdict in judge(sightings, self._keyed).items():
+        for place, verdict in judge(sightings, self._keyed, self._compacted).items():
             if verdict.became is Became.READY:
                 ready.add(place)
             else:
@@ -138,7 +144,12 @@ class Replay:
         index = self.settings.index.of_topic(topic)
         return index.order == "offset" and index.key == "id" and index.tenant_from in KEYED_BY
 
-    def _send(self, topics: list[str], ready: set[Place]) -> dict[Place, Place]:
+    def _compacted(self, topic: str) -> bool:
+        """Whether it is, or may be for all that the brokers tell."""
+        policies = self._kept[topic].policies
+        return "compact" in policies or not (policies or self.settings.index.needs(topic).compacted)
+
+    def _send(self, topics: list[str], ready: set[Place], now_ms: int) -> dict[Place, Place]:
         """Where each lies now, by its letter."""
         sent: dict[Place, Place] = {}
         if not ready:
@@ -156,13 +167,20 @@ class Replay:
                     for record in records:
                         if Place(*record.partition, record.offset) in ready:
                             self.sleep(rate.pause_s())
-                            _send_back(returns, record)
+                            self._send_back(returns, record, now_ms)
                             advance(1)
                     self._settled(returns.settle(), sent)
             except Unavailable as error:
                 self._told_sent(sent)
                 raise Unavailable(f"{error}; {len(sent)} letters are sent: run it again for the others") from error
         return sent
+
+    def _send_back(self, returns: Returns, record: Record, now_ms: int) -> None:
+        letter = read_letter(record)
+        if letter.first is not None:
+            to = Partition(letter.first.topic, letter.first.partition)
+            time_ms = time_to_send(letter, self._kept.get(to.topic), now_ms)
+            returns.send(letter.place, to, *sent_back(record, letter), time_ms)
 
     def _settled(self, settled: Mapping[Place, Place | str], sent: dict[Place, Place]) -> None:
         for letter, became in settled.items():
@@ -234,9 +252,3 @@ def _around(places: Iterable[Place]) -> dict[Partition, Extent]:
         known = found.get(Partition(topic, partition), Extent(offset, offset + 1))
         found[Partition(topic, partition)] = Extent(min(known.begin, offset), max(known.end, offset + 1))
     return found
-
-
-def _send_back(returns: Returns, record: Record) -> None:
-    letter = read_letter(record)
-    if letter.first is not None:
-        returns.send(letter.place, Partition(letter.first.topic, letter.first.partition), *sent_back(record, letter))

@@ -11,6 +11,7 @@ from penstock.commands.app import EXIT_DAMAGED, UPKEEP, app
 from penstock.commands.process import load_settings
 from penstock.core.errors import Misconfigured
 from penstock.observe.live import steps
+from penstock.operate.letters import printable
 
 
 @app.command(
@@ -38,24 +39,26 @@ def audit_collection(
 
     Reads the topic up to what the group has committed, then the collection; what looks wrong is looked at twice more.
     Kinds of damage: missing, stale, undead (deleted in the topic), orphan (of no record), half_written, left_over (of
-    older versions), wrong_model, ahead (of the topic), foreign; and expired, which is no damage. Nothing is changed
-    without --repair: that writes documents anew from their records, as a worker would, and removes left-overs; orphans
-    only where the topic is compacted and has lost nothing.
+    older versions), wrong_model, ahead (of the topic), foreign; and buried (erased, or purged early) and expired, which
+    are no damage. Nothing is changed without --repair: that writes documents anew from their records, as a worker
+    would, and removes left-overs; orphans only where the topic is compacted and has lost nothing.
 
     Exit code 4: something is damaged, with --repair: still. For cron, with --textfile or --pushgateway.
     """
     if dry_run and not repair:
         raise Misconfigured("--dry-run goes with --repair: without that nothing is changed")
+    if textfile is not None and not textfile.absolute().parent.is_dir():
+        raise Misconfigured(f"--textfile {textfile}: there is no folder {textfile.parent}; make it")
     settings = load_settings()
     from penstock.assembly.audit import AuditOptions, run_audit, tell  # noqa: PLC0415  # slow: first what fails at once
 
     options = AuditOptions(repair=repair, dry_run=dry_run, examples=examples, sample=sample, parts=parts, per_s=per_s)
     report = run_audit(settings, options, steps(Console(stderr=True)))
-    tell(report, textfile, pushgateway)
     if as_json:
         typer.echo(json.dumps(report.as_json(), ensure_ascii=False))
     else:
         for line in report.lines():
-            typer.echo(line)
+            typer.echo(printable(line))
+    tell(report, textfile, pushgateway)
     if report.left:
         raise typer.Exit(EXIT_DAMAGED)

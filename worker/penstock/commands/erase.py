@@ -51,6 +51,7 @@ def erase_tenant(
         raise Misconfigured("--wait is for the nulls of --tombstones")
     if not (yes or dry_run or sys.stdin.isatty()):
         raise Misconfigured("there is nobody to ask: say --yes, or --dry-run")
+    _check(report)
     settings = load_settings()
     from penstock.assembly import erase  # noqa: PLC0415  # slow: first what can fail at once
 
@@ -62,11 +63,27 @@ def erase_tenant(
         else:
             sent = f", and {len(found.nulls)} nulls go to the topic" if tombstones else ""
             _confirm(f"{found.points.texts} points of {tenant} go from {erasure.collections}{sent}. Go on?", yes=yes)
-            erased = erase.carry_out(erasure, tombstones=tombstones, wait_s=wait_s if wait else None)
-            done = erased.as_json()
-    if report is not None:
-        report.write_text(f"{json.dumps(done, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+            done = erase.carry_out(erasure, tombstones=tombstones, wait_s=wait_s if wait else None).as_json()
     _tell(done, as_json=as_json)
+    if report is not None:
+        _write(report, f"{json.dumps(done, indent=2, ensure_ascii=False)}\n", "w")
+
+
+def _check(report: Path | None) -> None:
+    """What cannot be written is told before anything is erased."""
+    if report is not None:
+        there = report.exists()
+        _write(report, "", "a")
+        if not there:
+            report.unlink()
+
+
+def _write(report: Path, text: str, mode: str) -> None:
+    try:
+        with report.open(mode, encoding="utf-8") as file:
+            file.write(text)
+    except OSError as error:
+        raise Misconfigured(f"--report {report} cannot be written: {error.strerror}") from None
 
 
 def _confirm(question: str, *, yes: bool) -> None:

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Iterable
 from dataclasses import asdict, replace
-from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +16,7 @@ from penstock.core.explained import StoredPoint
 from penstock.events.keys import check_id
 from penstock.observe.live import steps
 from penstock.operate.explain import Document, Explanation, InStream, in_words, past
+from penstock.operate.letters import at
 
 if TYPE_CHECKING:
     from penstock.assembly.explain import Story
@@ -220,7 +220,7 @@ def _place(place: tuple[str, int, int]) -> str:
 def _when(time_ms: int | None) -> str:
     if time_ms is None:
         return "at no known time"
-    return datetime.fromtimestamp(time_ms / 1000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    return at(time_ms).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _short(text: str) -> str:

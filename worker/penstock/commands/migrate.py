@@ -35,6 +35,7 @@ CopyOption = Annotated[
         help="Take from the old collection what the topic holds no more [default: unless the topic is compacted].",
     ),
 ]
+AgainOption = Annotated[bool, typer.Option("--again", help="To the same model once more, as for other chunks.")]
 StatusOption = Annotated[bool, typer.Option("--status", help="Tell how far it is, and how long it will take.")]
 CompareOption = Annotated[
     Path | None, typer.Option(metavar="QUERIES", help="Ask these queries of both collections, and tell.")
@@ -61,6 +62,7 @@ def migrate(
     dimension: DimensionOption = None,
     once: OnceOption = False,
     copy: CopyOption = None,  # an option, by name
+    again: AgainOption = False,
     status: StatusOption = False,
     compare: CompareOption = None,
     tenant: Annotated[str, typer.Option(help="Whose documents, with --compare.")] = "",
@@ -93,11 +95,11 @@ def migrate(
     elif drop:
         _drop(settings, yes=yes, dry_run=dry_run, as_json=as_json)
     elif dry_run:
-        _plan(settings, copy=copy, as_json=as_json)
+        _plan(settings, copy=copy, again=again, as_json=as_json)
     else:
         from penstock.assembly.migrate import fill  # noqa: PLC0415  # slow: first what can fail at once
 
-        fill(settings, stop_on_signals(), copy=copy, once=once, bar=sys.stderr.isatty())
+        fill(settings, stop_on_signals(), copy=copy, again=again, once=once, bar=sys.stderr.isatty())
 
 
 def _one_of(asked: Mapping[str, object]) -> None:
@@ -106,10 +108,10 @@ def _one_of(asked: Mapping[str, object]) -> None:
         raise Misconfigured(f"{' and '.join(said)}: one at a time, please")
 
 
-def _plan(settings: Settings, *, copy: bool | None, as_json: bool) -> None:
+def _plan(settings: Settings, *, copy: bool | None, again: bool, as_json: bool) -> None:
     from penstock.assembly.migrate import plan  # noqa: PLC0415
 
-    _print(plan(settings, copy=copy), as_json=as_json)
+    _print(plan(settings, copy=copy, again=again), as_json=as_json)
 
 
 def _overrides(to: str | None, dimension: int | None) -> dict[str, dict[str, object]]:

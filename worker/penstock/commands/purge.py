@@ -8,7 +8,9 @@ from rich.console import Console
 
 from penstock.commands.app import UPKEEP, app
 from penstock.commands.process import load_settings
+from penstock.core.errors import Misconfigured
 from penstock.core.inventory import Kind
+from penstock.core.retention import CENTURY_S
 from penstock.observe.live import steps
 
 NAMES = {
@@ -28,7 +30,7 @@ def purge_collection(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count what would go, and remove nothing.")] = False,
     older_than_s: Annotated[
         float | None,
-        typer.Option(min=0, help="How old tombstones must be, instead of PENSTOCK_PURGE__TOMBSTONES_S."),
+        typer.Option(help="How old tombstones must be, instead of PENSTOCK_PURGE__TOMBSTONES_S."),
     ] = None,
     trust_retention: Annotated[
         bool, typer.Option("--trust-retention", help="Do not ask Kafka how long the topics keep their records.")
@@ -45,6 +47,8 @@ def purge_collection(
     its dead letter topic forget those; for that it needs DescribeConfigs on both. Workers do the same by themselves
     with PENSTOCK_PURGE__EVERY_S.
     """
+    if older_than_s is not None and not 0 <= older_than_s <= CENTURY_S:
+        raise Misconfigured(f"--older-than-s {older_than_s:g}: 0 to {CENTURY_S:.0f}, which is a hundred years")
     settings = load_settings()
     from penstock.assembly.purge import Purging, run_purge  # noqa: PLC0415  # slow: first what can fail at once
 

@@ -11,6 +11,8 @@ TOPIC, PARTITION, OFFSET, STAGE = (f"{CONNECT}{name}" for name in ("topic", "par
 CLASS, MESSAGE = f"{CONNECT}exception.class.name", f"{CONNECT}exception.message"
 SEQUENCE, DELIVERED, TOPIC_ID = "penstock.sequence", "penstock.timestamp", "penstock.topic.id"
 NULL = "penstock.value.null"
+COPIED_FROM = "penstock.copied.from"
+"""Of a letter whose value is a document as a collection held it, which a migration could not take over."""
 DROPPED = {f"penstock.{part}.dropped": part for part in ("value", "key", "headers")}
 OURS = {SEQUENCE, DELIVERED, TOPIC_ID, NULL, *DROPPED, *(f"penstock.{part}.sha256" for part in DROPPED.values())}
 DIGITS = 16
@@ -41,6 +43,7 @@ class DeadLetter:
 
     ``origin`` is where the record lay that was given up, ``first`` its first delivery, ``delivered_ms`` the time of
     that; None where no header says it, as in letters of others. ``dropped`` are the parts that went missing.
+    ``copied_from`` is the collection that it was held by, where it is no record at all.
     """
 
     place: Place
@@ -54,6 +57,7 @@ class DeadLetter:
     exception: str = ""
     message: str = ""
     dropped: tuple[str, ...] = ()
+    copied_from: str = ""
 
     @property
     def reason(self) -> str:
@@ -85,6 +89,7 @@ def read_letter(record: Record) -> DeadLetter:
         exception=told.get(CLASS, ""),
         message=told.get(MESSAGE, record.damage),
         dropped=tuple(part for name, part in DROPPED.items() if name in told),
+        copied_from=told.get(COPIED_FROM, ""),
     )
 
 

@@ -2,6 +2,8 @@
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
 
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity
@@ -33,6 +35,19 @@ class Member:
         return not self.copies or len(self.copied) == PARTS
 
 
+class Beginning(NamedTuple):
+    """How a migration begins: ``group`` writes the current collection, ``wanted`` the new one, if somebody says.
+
+    ``copies`` as of Member; with ``again`` the same model is migrated to once more.
+    """
+
+    group: str
+    now: datetime
+    wanted: str = ""
+    copies: bool = False
+    again: bool = False
+
+
 def free_name(alias: str, digest: str, taken: Collection[str]) -> str:
     """As a collection of that model is called; with a number where one of the same model is there already."""
     first = f"{alias}-{digest}"
@@ -45,6 +60,27 @@ def other(members: Sequence[Member]) -> Member:
     if len(members) > 1:
         return members[1]
     raise Misconfigured("there is no migration: penstock migrate --to BUNDLE begins one")
+
+
+def newest(members: Sequence[Member]) -> Member:
+    """The one that the latest migration has made, or goes to; the only one where there was none."""
+    return max(members, key=lambda member: member.began)
+
+
+def continued(members: Sequence[Member], alias: str, model: ModelIdentity, *, again: bool = False) -> Member | None:
+    """What a migration to this model goes on with, whoever readers get by now; None where it is to begin.
+
+    ``again`` asks for another one of the same model. Raises Misconfigured beside a migration to another model.
+    """
+    latest = newest(members)
+    if latest.began and latest.model == model and not again:
+        return latest
+    if len(members) > 1:
+        raise Misconfigured(
+            f"{latest.name} is kept beside {alias!r} already: penstock migrate --status tells what it is; "
+            "penstock migrate --drop removes it"
+        )
+    return None
 
 
 def goes_forward(members: Sequence[Member]) -> bool:
@@ -64,10 +100,11 @@ def group_for(group: str, alias: str, current: str, name: str) -> str:
 def written_by(members: Sequence[Member], group: str, model: ModelIdentity) -> Member:
     """The member that a worker of this group and model writes; without a group, as of a file, that of its model.
 
-    One that is alone may be written by any group. Raises Misconfigured where there is none.
+    One that is alone, and that no migration has made, may be written by any group. Raises Misconfigured where there is
+    none.
     """
     (current, *others) = members
-    if not others or (not group and current.model == model):
+    if (not others and not current.began) or (not group and current.model == model):
         return current
     for member in members:
         if member.group == group or (not group and member.model == model):

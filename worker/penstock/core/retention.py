@@ -6,11 +6,15 @@ from typing import NamedTuple
 
 MINUTE_S, HOUR_S, DAY_S = 60.0, 3600.0, 86_400.0
 
+CENTURY_S = 100 * 365 * DAY_S
+"""What is to stay for longer than that stays for ever."""
+
 
 class Kept(NamedTuple):
     """A topic's retention, in seconds, infinite where it is for ever. ``letters``: it is one of dead letters.
 
     ``policy`` is its cleanup.policy, empty where the broker does not tell; ``marks_s`` its delete.retention.ms.
+    ``backfill``: it is read behind the others, whose deletes it does not hold, so that compaction ends nothing in it.
     """
 
     topic: str
@@ -18,6 +22,7 @@ class Kept(NamedTuple):
     policy: str = ""
     retention_s: float = math.inf
     marks_s: float = 0.0
+    backfill: bool = False
 
     @property
     def policies(self) -> set[str]:
@@ -28,7 +33,7 @@ class Kept(NamedTuple):
     def longest(self) -> tuple[float, str]:
         """How long an event that was replaced may still be read, and the topic's setting that says so."""
         bounds = []
-        if "compact" in self.policies and not self.letters:
+        if "compact" in self.policies and not (self.letters or self.backfill):
             bounds.append((self.marks_s, "delete.retention.ms"))
         if "delete" in self.policies and not (bounds and math.isinf(self.retention_s)):
             bounds.append((self.retention_s, "retention.ms"))
@@ -56,8 +61,7 @@ def doubt(topics: Sequence[Kept], tombstones_s: float, variable: str) -> Doubt:
         if math.isinf(longest_s):
             return Doubt(
                 f"topic {kept.topic!r} keeps {what} for ever ({setting}): tombstones are never purged, since an older "
-                "event could come again at any time. Give it a retention.ms"
-                + ("" if kept.letters else ", or compact it"),
+                "event could come again at any time. Give it a retention.ms" + _instead(kept),
                 never=True,
             )
         if longest_s > tombstones_s:
@@ -68,6 +72,12 @@ def doubt(topics: Sequence[Kept], tombstones_s: float, variable: str) -> Doubt:
                 f"{math.floor(tombstones_s * 1000)} or less"
             )
     return Doubt()
+
+
+def _instead(kept: Kept) -> str:
+    if kept.backfill:
+        return ", or empty PENSTOCK_INDEX__BACKFILL once it has ended"
+    return "" if kept.letters else ", or compact it"
 
 
 def duration(seconds: float) -> str:

@@ -62,8 +62,7 @@ def written(document: Whole) -> bytes:
 def read(record: Record, _rules: DocumentRules) -> Event:
     """The event of what was ``written``, as if its record came from where the document did."""
     fields = json.loads(record.value or b"")
-    topic, partition, offset = fields["source"].rsplit("/", 2)
-    came = Record(Partition(topic, int(partition)), int(offset), record.key, record.value)
+    came = _came(fields["source"], record)
     return Event(
         came,
         DocumentKey(fields["tenant"], fields["id"]),
@@ -77,3 +76,11 @@ def read(record: Record, _rules: DocumentRules) -> Event:
         metadata=fields["metadata"],
         headings=tuple(Heading(*heading) for heading in fields["headings"]),
     )
+
+
+def _came(source: str, record: Record) -> Record:
+    """As if it came from there; of a point that does not say, from the collection."""
+    topic, partition, offset = source.rsplit("/", 2) if source.count("/") > 1 else ("", "", "")
+    if not (partition.isdecimal() and offset.isdecimal()):
+        return record
+    return Record(Partition(topic, int(partition)), int(offset), record.key, record.value)

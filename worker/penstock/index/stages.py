@@ -38,7 +38,8 @@ class IndexWork(Work):
 class Prepare:
     """Decode, collapse, recall, plan, chunk and tokenize.
 
-    ``unread`` hears of a topic's fields that nobody reads, ``unwrapped`` of what its documents lay in.
+    ``unread`` hears of a topic's fields that nobody reads, ``unwrapped`` of what its documents lay in. ``elsewhere``
+    has documents that are still to come, as in a migration: a delete without a version must be newer than these, too.
     """
 
     rules: DocumentRules
@@ -51,6 +52,7 @@ class Prepare:
     unread: Callable[[str, Sequence[str]], None] = lambda _, __: None
     unwrapped: Callable[[str, Sequence[str]], None] = lambda _, __: None
     first_ids: FirstIds = field(default_factory=FirstIds)
+    elsewhere: Callable[[Sequence[ChunkKey]], Mapping[ChunkKey, Stored]] = lambda _: {}
 
     def __call__(self, work: IndexWork) -> IndexWork:
         """Fills in the writes, and the letters of records that cannot be read.
@@ -61,14 +63,24 @@ class Prepare:
         if work.fault is not None:
             return work
         keys = {event.key: None for event in events}
-        busy = self.in_flight.among(keys)
+        in_pipe = self.in_flight.among(keys)
         stored_anchors = self.store.read([ChunkKey(*key, 0) for key in keys]) if keys else {}
         anchors = {DocumentKey(key.tenant, key.document): stored for key, stored in stored_anchors.items()}
+        busy = self._to_come(events, anchors, in_pipe)
         while events:
             events = self._plan(work, events, anchors, busy)
         self.in_flight.enter(work.writes)
         work.kept = sum(len(write.keep) for write in work.writes)
         return work
+
+    def _to_come(
+        self, events: Sequence[Event], anchors: Mapping[DocumentKey, Stored], busy: Mapping[DocumentKey, Order]
+    ) -> Mapping[DocumentKey, Order]:
+        """With the orders of documents that are deleted without a version, and are not here yet."""
+        unknown = {event.key: None for event in events if event.unversioned and event.key not in anchors}
+        there = self.elsewhere([ChunkKey(*key, 0) for key in unknown]) if unknown else {}
+        orders = {DocumentKey(key.tenant, key.document): stored.order for key, stored in there.items()}
+        return {**orders, **{key: max(order, orders.get(key, order)) for key, order in busy.items()}}
 
     def _decode(self, work: IndexWork) -> list[Event]:
         events = []

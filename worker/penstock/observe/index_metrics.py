@@ -10,6 +10,7 @@ from prometheus_client.registry import Collector
 from typing_extensions import override
 
 from penstock.core.inventory import Kind
+from penstock.core.letters import SEQUENCE
 from penstock.core.records import OF_DOCUMENTS, Partition, Record
 from penstock.core.work import Work
 from penstock.observe.metrics import SECONDS, Metrics, lag_families
@@ -112,8 +113,8 @@ class IndexMetrics(Metrics):
     def _timed(self, records: Sequence[Record], now_s: float, *, traced: bool) -> None:
         ends = self._assigned_ends()
         for record in records:
-            if record.timestamp_ms is None:
-                continue
+            if record.timestamp_ms is None or any(name == SEQUENCE for name, _ in record.headers):
+                continue  # a letter that was sent back has the time of its first delivery
             topic, time_s = record.partition.topic, record.timestamp_ms / 1000
             self._newest_s[topic] = max(self._newest_s.get(topic, 0.0), time_s)
             kind = kind_of(record.offset, ends.get(record.partition, 0))

@@ -5,18 +5,25 @@ while. A tombstone holds no text, but keeps older events out, so those that are 
 tombstones on the topic every anchor becomes one in place: it keeps its version, which a null on the topic has not.
 """
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from penstock.core.errors import Stopped
+from penstock.core.errors import Misconfigured, Stopped
 from penstock.core.inventory import Sought
+from penstock.core.members import Member
 from penstock.core.ports import Inventory
 from penstock.core.records import Headers, Partition, Record
 from penstock.operate.purge import PORTION, Step, portions
 
 CALM, APART_S, MOST_ROUNDS = 2, 1.0, 20
 """So many counts of nothing, so far apart, end it; and so many rounds, in which something came each time."""
+
+
+NO_KEY = "no key"
+SHARED = "the last record of the key is not this tenant's, and compaction would remove that, too"
+"""Why records take no null."""
 
 
 class Counted(NamedTuple):
@@ -104,7 +111,8 @@ class Remains:
 class Search:
     """What some topics hold of a tenant, record by record; ``whose`` says whose one is, None where nobody can tell.
 
-    ``latest`` are the keys in the topics of documents, each with its last record: what a null has to follow.
+    ``latest`` are the keys in the topics of documents, each with its last record: what a null has to follow. ``others``
+    are those of them whose last record is not the tenant's; ``keyless`` counts records that no null can follow.
     """
 
     tenant: str
@@ -113,6 +121,8 @@ class Search:
     found: dict[Partition, Remains] = field(default_factory=dict)
     untold: dict[str, int] = field(default_factory=dict)
     latest: dict[tuple[Partition, bytes], Record] = field(default_factory=dict)
+    others: set[tuple[Partition, bytes]] = field(default_factory=set)
+    keyless: dict[str, int] = field(default_factory=dict)
 
     def look(self, records: Iterable[Record]) -> None:
         """These come next, in offset order within a partition."""
@@ -121,17 +131,50 @@ class Search:
             whose = self.whose(record)
             if whose is None:
                 self.untold[topic] = self.untold.get(topic, 0) + 1
-            if whose != self.tenant:
-                continue
-            self.found.setdefault(record.partition, Remains()).add(record)
-            if topic in self.documents and record.key is not None:
-                slim = None if record.value is None else b""  # a tenant's whole text would not fit into memory
-                self.latest[record.partition, record.key] = replace(record, value=slim)
+            if whose == self.tenant:
+                self.found.setdefault(record.partition, Remains()).add(record)
+            if topic in self.documents:
+                self._keyed(record, mine=whose == self.tenant)
+
+    def _keyed(self, record: Record, *, mine: bool) -> None:
+        if record.key is None:
+            if mine and record.value is not None:
+                self.keyless[record.partition.topic] = self.keyless.get(record.partition.topic, 0) + 1
+            return
+        named = record.partition, record.key
+        if mine:
+            slim = None if record.value is None else b""  # a tenant's whole text would not fit into memory
+            self.latest[named] = replace(record, value=slim)
+            self.others.discard(named)
+        elif named in self.latest:
+            self.others.add(named)
 
     @property
     def living(self) -> list[Record]:
         """The last records of the keys whose last value is no null."""
         return [record for record in self.latest.values() if record.value is not None]
+
+    def nulls(
+        self, compacted: Collection[str], headers: Callable[[str], Headers], why_not: Callable[[Record], str]
+    ) -> tuple[list[Record], dict[str, int]]:
+        """The nulls that follow the living, and for what reasons how many records take none.
+
+        ``headers`` are those of a topic's nulls, ``why_not`` says why one would delete nothing. In a topic that may be
+        ``compacted`` one also removes the records of its key that are another tenant's.
+        """
+        nulls, unheard = [], Counter[str]()
+        for record in self.living:
+            topic = record.partition.topic
+            null = replace(record, value=None, headers=headers(topic), timestamp_ms=None)
+            if topic in compacted and record.key is not None and (record.partition, record.key) in self.others:
+                unheard[SHARED] += 1
+            elif reason := why_not(null):
+                unheard[reason] += 1
+            else:
+                nulls.append(null)
+        if keyless := sum(self.keyless.values()):
+            unheard[NO_KEY] += keyless
+        return nulls, dict(unheard)
 
     def of(self, topic: str) -> Mapping[int, Remains]:
         """By partition."""
@@ -155,6 +198,16 @@ class Search:
                 for number, one in parts.items()
             ],
         }
+
+
+def refuse_while_copied(members: Sequence[Member]) -> None:
+    """A copy that is under way could write the tenant again: raises Misconfigured."""
+    for member in members:
+        if not member.whole:
+            raise Misconfigured(
+                f"a migration still copies into {member.name}: wait until penstock migrate --status says ready, then "
+                "erase"
+            )
 
 
 def headers_of(tenant_from: str, header: str, tenant: str) -> Headers:

@@ -3,11 +3,12 @@
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from penstock.core.retention import Kept
 from penstock.operate.erase import Counted, Search
+from penstock.operate.letters import at
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +17,7 @@ class Erased:
 
     ``newest`` is when the latest tombstone was written, empty where there is none; they stay for ``tombstones_s``.
     ``last`` are the offsets of nulls by topic/partition; ``asked`` says whether nulls were to be sent, ``unheard`` why
-    keys take none, by how many there are.
+    records take none, by how many there are.
     """
 
     tenant: str
@@ -50,7 +51,8 @@ class Erased:
             "tombstones_purged_from": self._purged_from,
             "nulls": {"sent": self.nulls, "last_offsets": dict(self.last), "not_understood": dict(self.unheard)},
             "topics": [
-                {"topic": kept.topic, "dead_letters": kept.letters, "cleanup_policy": kept.policy,
+                {"topic": kept.topic, "dead_letters": kept.letters, "backfill": kept.backfill,
+                 "cleanup_policy": kept.policy,
                  "retention_s": None if math.isinf(kept.retention_s) else kept.retention_s,
                  **self.search.told(kept.topic)}
                 for kept in self.topics
@@ -78,8 +80,8 @@ class Erased:
         yield "snapshots of the collection, copies of the topics and logs of others are not looked at"
 
     def _of_the_topics(self) -> Iterator[str]:
-        for reason, keys in self.unheard.items():
-            yield f"{keys} keys take no null, since it would delete nothing: {reason}"
+        for reason, count in self.unheard.items():
+            yield f"{count} records take no null: {reason}"
         for kept in self.topics:
             if untold := self.search.untold.get(kept.topic):
                 yield f"of {untold} records of {kept.topic} nobody can tell the tenant: look at them"
@@ -90,13 +92,21 @@ class Erased:
         held = f"{kept.topic} holds {self.search.in_words(kept.topic)}"
         if kept.letters:
             return f"{held} {self._until(kept)}: do not send them back"
+        if kept.backfill:
+            return (
+                f"{held}: the backfill would bring it back: its records have to go, or PENSTOCK_INDEX__BACKFILL be "
+                "emptied"
+            )
         if self.asked:
-            return f"{held} {self._until(kept)}, and the nulls that follow them"
-        if not any(record.partition.topic == kept.topic for record in self.search.living):
+            followed = any(name.rpartition("/")[0] == kept.topic for name in self.last)
+            return f"{held} {self._until(kept)}" + (", and the nulls that follow them" if followed else "")
+        living = any(record.partition.topic == kept.topic for record in self.search.living)
+        if not living and kept.topic not in self.search.keyless:
             return ""
         return (
             f"{held}, which bring its documents back when the topic is read again, from its beginning or into a new "
-            "collection: run it with --tombstones"
+            "collection, and by penstock audit --repair: "
+            + ("run it with --tombstones" if living else "none has a key, so no null removes them")
         )
 
     def _until(self, kept: Kept) -> str:
@@ -109,8 +119,8 @@ class Erased:
         if math.isinf(longest_s):
             return "for ever: delete them by kafka-delete-records"
         newest_ms = max(one.newest_ms for one in self.search.of(kept.topic).values())
-        end = datetime.fromtimestamp(newest_ms / 1000, UTC) + timedelta(seconds=longest_s)
-        return f"until {_written(end)} and the end of their segment ({setting})"
+        end_ms = newest_ms + int(longest_s * 1000)
+        return f"until {_written(at(end_ms))} and the end of their segment ({setting})"
 
 
 def _written(moment: datetime) -> str:

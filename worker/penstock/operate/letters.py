@@ -1,11 +1,12 @@
 """Dead letters as whoever has to mend something looks at them: of one kind, and how many of each. Pure."""
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Literal
 
+from penstock.core.errors import Misconfigured
 from penstock.core.letters import DeadLetter
 from penstock.core.moments import read_moment, written
 from penstock.core.records import Place
@@ -65,7 +66,7 @@ def key_text(key: bytes | None) -> str:
 
 def moment(time_ms: int | None) -> str:
     """RFC 3339 in UTC; empty where there is none."""
-    return "" if time_ms is None else written(_at(time_ms)) or ""
+    return "" if time_ms is None else written(at(time_ms)) or ""
 
 
 def read_since(text: str, now: datetime) -> datetime:
@@ -107,19 +108,26 @@ class Chosen:
                 self.stage in (None, letter.stage),
                 self.partition is None or (letter.origin is not None and letter.origin.partition == self.partition),
                 self.key is None or (letter.key is not None and key_text(letter.key) == self.key),
-                self.since is None or _at(letter.time_ms) >= self.since,
-                self.until is None or _at(letter.time_ms) < self.until,
+                self.since is None or at(letter.time_ms) >= self.since,
+                self.until is None or at(letter.time_ms) < self.until,
                 not self.places or not self.places.isdisjoint(_places(letter)),
             )
         )
+
+
+def refuse_ambiguous(chosen: Chosen, topics: Sequence[str]) -> None:
+    """Places are of one topic: raises Misconfigured where letters lie in several."""
+    if chosen.places and len(topics) > 1:
+        raise Misconfigured(f"--offset: dead letters lie in {', '.join(topics)}: --topic says of which topic")
 
 
 def _places(letter: DeadLetter) -> set[tuple[int | None, int]]:
     return {(letter.place.partition, letter.place.offset), (None, letter.place.offset)}
 
 
-def _at(time_ms: int | None) -> datetime:
-    return since_1970(min(time_ms or 0, LATEST_MS))
+def at(time_ms: int | None) -> datetime:
+    """In UTC, from 1970 to 9999, whatever the time of a record says."""
+    return since_1970(max(0, min(time_ms or 0, LATEST_MS)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +186,7 @@ def _partition(letter: DeadLetter) -> str:
 def _hour(letter: DeadLetter) -> str:
     if letter.time_ms is None:
         return NOTHING
-    return _at(letter.time_ms).strftime("%Y-%m-%dT%H:00Z")
+    return at(letter.time_ms).strftime("%Y-%m-%dT%H:00Z")
 
 
 TRAITS: Mapping[By, Callable[[DeadLetter], str]] = {

@@ -10,15 +10,15 @@ from penstock.core.records import Partition
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Of one member: how much it holds, and how far its group is.
+    """Of one member: how much it holds, and how far.
 
-    ``committed`` are the group's offsets, ``left`` the records behind them that it has not committed; ``members`` is
-    how many consumers are in the group.
+    ``held`` is up to which offset it has each partition, as it says itself: a group's offsets may be of another
+    collection. ``left`` are the records that its group has not committed, ``members`` how many consumers it has.
     """
 
     member: Member
     points: int
-    committed: Mapping[Partition, int]
+    held: Mapping[Partition, int]
     left: int
     members: int
 
@@ -49,7 +49,7 @@ class Status:
     @property
     def behind(self) -> int:
         """Records that the other one lacks of what the current one has."""
-        return lacking(self.members[0].committed, self.members[1].committed)
+        return lacking(self.members[0].held, self.members[1].held)
 
     @property
     def eta_s(self) -> float | None:
@@ -90,8 +90,8 @@ class Seen:
     def lacking(self, now: float, status: Status) -> int:
         """Records that the other one lacks even of what the current one had at the earliest of these looks."""
         current, other = status.members[:2]
-        self._looks = [look for look in self._looks if now - look[0] <= self._moment_s] + [(now, current.committed)]
-        return lacking(self._looks[0][1], other.committed)
+        self._looks = [look for look in self._looks if now - look[0] <= self._moment_s] + [(now, current.held)]
+        return lacking(self._looks[0][1], other.held)
 
 
 def lacking(wanted: Mapping[Partition, int], there: Mapping[Partition, int]) -> int:
@@ -100,7 +100,7 @@ def lacking(wanted: Mapping[Partition, int], there: Mapping[Partition, int]) -> 
 
 
 def rate(before: Mapping[Partition, int], after: Mapping[Partition, int], seconds: float) -> float:
-    """Offsets per second that a group has committed between two looks."""
+    """Offsets per second between two looks."""
     return sum(max(0, at - before.get(place, at)) for place, at in after.items()) / max(seconds, 1e-9)
 
 

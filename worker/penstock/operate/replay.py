@@ -15,6 +15,7 @@ from typing import NamedTuple
 from penstock.core.documents import epoch_base
 from penstock.core.letters import DELIVERED, SEQUENCE, DeadLetter, Delivery
 from penstock.core.records import Partition, Place, Record
+from penstock.core.retention import Kept
 from penstock.events.redriven import first_sequence
 from penstock.operate.letters import moment
 
@@ -22,6 +23,7 @@ DAY_S = 24 * 3600.0
 DAMAGED = re.compile(r"offsets \d+ to \d+ cannot be decoded: ")
 """How the reason of a letter begins that holds the bytes of a batch."""
 
+COPIED = "it is a document that a migration could not take over, as the old collection held it"
 AGAIN = "send the document itself again"
 
 
@@ -70,8 +72,8 @@ class StreamNow:
 
 def refusal(letter: DeadLetter, stream: StreamNow, follows: Callable[[str], bool]) -> str:
     """Why a letter must not go back, and what to do; empty where it may."""
-    if letter.origin is None:
-        return "its headers do not say where it came from"
+    if letter.origin is None or letter.copied_from:
+        return f"{'its headers do not say where it came from' if letter.origin is None else COPIED}: {AGAIN}"
     if not follows(letter.origin.topic):
         return f"it came from topic {letter.origin.topic!r}, which the index does not follow"
     if letter.dropped:
@@ -167,12 +169,17 @@ class Newest(NamedTuple):
 
 @dataclass(slots=True)
 class Sightings:
-    """What topics hold that matters to candidates: records of their keys, and what was sent back before."""
+    """What topics hold that matters to candidates: records of their keys, and what was sent back before.
+
+    ``newest`` goes by order, ``latest`` by offset. Of ``copies`` only those count that have their letter's key: anybody
+    may write such headers.
+    """
 
     gathered: Gathered
     epoch: int
     copies: dict[Delivery, int] = field(default_factory=dict)
     newest: dict[KeyOf, Newest] = field(default_factory=dict)
+    latest: dict[KeyOf, int] = field(default_factory=dict)
     _keys: set[KeyOf] = field(init=False)
 
     def __post_init__(self) -> None:
@@ -193,12 +200,15 @@ class Sightings:
             topic, partition = record.partition
             own = epoch_base(self.epoch) + record.offset
             sequence = first_sequence(record, own)
-            if sequence != own:
-                self.copies[Delivery(topic, partition, sequence)] = record.offset
+            first = Delivery(topic, partition, sequence)
+            letter = self.gathered.candidates.get(first)
+            if sequence != own and letter is not None and letter.key == record.key:
+                self.copies[first] = record.offset
             if record.key is None or record.damage or (named := KeyOf(topic, partition, record.key)) not in self._keys:
                 continue
             if Place(topic, partition, record.offset) not in self.gathered.given_up:
                 self.newest[named] = max(Newest(sequence, record.offset), self.newest.get(named, Newest(-1, -1)))
+                self.latest[named] = max(record.offset, self.latest.get(named, -1))
 
 
 class Verdict(NamedTuple):
@@ -208,11 +218,14 @@ class Verdict(NamedTuple):
     why: str = ""
 
 
-def judge(seen: Sightings, keyed: Callable[[str], bool]) -> dict[Place, Verdict]:
+def judge(
+    seen: Sightings, keyed: Callable[[str], bool], compacted: Callable[[str], bool] = lambda _: False
+) -> dict[Place, Verdict]:
     """Which candidates go back.
 
     ``keyed`` says of a topic whether keys name documents whose events are ordered by offset: then a newer event of the
-    same key supersedes a letter. In a compacted topic it must stay the last one, or the broker removes it.
+    same key supersedes a letter. In a ``compacted`` topic it must stay the last one, or the broker removes it, whether
+    or not it is of the same document.
     """
     verdicts: dict[Place, Verdict] = {}
     ahead: dict[KeyOf, Place] = {}
@@ -222,11 +235,9 @@ def judge(seen: Sightings, keyed: Callable[[str], bool]) -> dict[Place, Verdict]
         if copy is not None and Place(topic, partition, copy) not in seen.gathered.given_up:
             verdicts[one.place] = Verdict(Became.BEFORE, f"as {topic}/{partition}/{copy}, and has not come again")
             continue
-        if one.key is not None and keyed(topic):
+        if one.key is not None and (keyed(topic) or compacted(topic)):
             named = KeyOf(topic, partition, one.key)
-            newest = seen.newest.get(named)
-            if newest is not None and newest.sequence > sequence:
-                why = f"{topic}/{partition}/{newest.offset} is a newer event of its key"
+            if why := _superseded(seen, named, sequence) if keyed(topic) else _last_of_key(seen, named, one.first):
                 verdicts[one.place] = Verdict(Became.SUPERSEDED, why)
                 continue
             if (newer := ahead.setdefault(named, one.place)) != one.place:
@@ -235,6 +246,35 @@ def judge(seen: Sightings, keyed: Callable[[str], bool]) -> dict[Place, Verdict]
                 continue
         verdicts[one.place] = Verdict(Became.READY)
     return verdicts
+
+
+def _superseded(seen: Sightings, named: KeyOf, sequence: int) -> str:
+    newest = seen.newest.get(named)
+    if newest is None or newest.sequence <= sequence:
+        return ""
+    return f"{named.topic}/{named.partition}/{newest.offset} is a newer event of its key"
+
+
+def _last_of_key(seen: Sightings, named: KeyOf, first: Delivery) -> str:
+    """Keys may be of several tenants here, so that orders say nothing."""
+    latest = seen.latest.get(named, -1)
+    if latest <= first.offset:
+        return ""
+    return f"{named.topic}/{named.partition}/{latest} is a later record of its key, which compaction would remove"
+
+
+def time_to_send(letter: DeadLetter, kept: Kept | None, now_ms: int) -> int | None:
+    """The time that a letter's record has when it goes back: that of the first delivery.
+
+    None, which is the present, where the topic would remove so old a record before workers have read it, or where
+    nobody tells.
+    """
+    first_ms = letter.delivered_ms
+    if first_ms is None or kept is None or not kept.policies:
+        return None
+    if "delete" in kept.policies and (now_ms - first_ms) * 2 > kept.retention_s * 1000:
+        return None
+    return first_ms
 
 
 @dataclass(slots=True)

@@ -110,11 +110,11 @@ class Search:
         deadline = self._clock() + query.timeout_s
         try:
             async with asyncio.timeout(query.timeout_s):
-                served = await self._serving()
+                served = await self.serving()
                 try:
                     return await self._retrieve(served, query, deadline, whole=whole)
                 except Missing:  # it was dropped, now that readers get another
-                    again = await self._serving(anew=True)
+                    again = await self.serving(anew=True)
                     if again is served:
                         raise
                     return await self._retrieve(again, query, deadline, whole=whole)
@@ -142,7 +142,7 @@ class Search:
         watch.lap("retrieve")
         return Retrieved(replace(query, mode=mode), hits, deadline, served.encoder.by, len(ids), watch.laps_ms)
 
-    async def _serving(self, *, anew: bool = False) -> Served:
+    async def serving(self, *, anew: bool = False) -> Served:
         """What queries are answered from; whoever comes first after a while looks whether it still is."""
         if self._follow is not None and (anew or self._clock() - self._followed > FOLLOW_EVERY_S):
             self._followed = self._clock()
@@ -182,7 +182,8 @@ class Search:
 
     async def look(self, question: Callable[[Searcher, str, datetime], T], tenant: str) -> T:
         """What the store says of a tenant, one question after the other; nothing else waits for it."""
-        work = partial(question, self.served.store, tenant, self._now())
+        served = await self.serving()
+        work = partial(question, served.store, tenant, self._now())
         return await asyncio.get_running_loop().run_in_executor(self._looking, work)
 
     async def order(self, retrieved: Retrieved) -> Answer:

@@ -9,6 +9,7 @@ from pydantic import Field, SecretStr, model_validator
 
 from penstock.core.filters import FieldType
 from penstock.core.paths import HOW, is_path
+from penstock.core.retention import CENTURY_S
 from penstock.settings.group import LETTERS, Count, Group, PathAtHome, Seconds, Topic, Topics, check_dead_letters
 from penstock.settings.index import Needs
 
@@ -237,10 +238,10 @@ class PurgeSettings(Group):
 
     every_s: Seconds | None = None
     """How often index workers look for it; never when empty."""
-    tombstones_s: Seconds = 35 * DAY_S
+    tombstones_s: Annotated[Seconds, Field(le=CENTURY_S)] = 35 * DAY_S
     """How long a deleted document's tombstone stays. Whatever may still be delivered must be younger than that: what
     the topic keeps of events that were deleted or replaced, and dead letters that may be sent back."""
-    orphans_s: Seconds = 7 * DAY_S
+    orphans_s: Annotated[Seconds, Field(le=CENTURY_S)] = 7 * DAY_S
     """How old a chunk without its document's first one must be. Longer than any outage of Qdrant that is waited out: a
     document's first chunk is written last, and its worker may wait in between."""
     points_per_s: Count = 1000

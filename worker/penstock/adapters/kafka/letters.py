@@ -25,6 +25,10 @@ UNFIT = (
 """What a topic says of one record that it does not take, as it is too large, or without a key where keys are needed."""
 
 
+UNTIMELY = (kafka_errors.InvalidTimestampError, kafka_errors.InvalidRecordError)
+"""What it says of one that is too old for it, and of those beside it in a batch."""
+
+
 class NoValue(Serializer):  # type: ignore[misc]  # the library is untyped
     """Makes the null of a record that has no key, either: the library itself refuses to send one."""
 
@@ -89,39 +93,67 @@ def record_at(settings: KafkaSettings, topic: str, partition: int, offset: int) 
     )
 
 
+class _Sent(NamedTuple):
+    letter: Place
+    to: Partition
+    key: bytes | None
+    value: bytes | None
+    headers: Headers
+    time_ms: int | None
+
+
 class Returns:
     """Sends records to the partitions that they came from. What is settled is on every in-sync replica."""
 
     def __init__(self, settings: KafkaSettings) -> None:
         """Reaches the brokers; raises Misconfigured or Unavailable."""
         self._producer = connect_producer(settings, value_serializer=NoValue(), linger_ms=LINGER_MS)
-        self._under_way: list[tuple[Place, Partition, Any]] = []
+        self._under_way: list[tuple[_Sent, Any]] = []
 
-    def send(self, letter: Place, to: Partition, key: bytes | None, value: bytes | None, headers: Headers) -> None:
-        """On its way; ``letter`` is what it is called when it is settled. Raises Misconfigured or Unavailable."""
-        filled = [(name, content or b"") for name, content in headers]  # the library sends no null headers
-        sent = NoValue if value is None and key is None else value
+    def send(
+        self,
+        letter: Place,
+        to: Partition,
+        key: bytes | None,
+        value: bytes | None,
+        headers: Headers,
+        time_ms: int | None = None,
+    ) -> None:
+        """On its way; ``letter`` is what it is called when it is settled. Raises Misconfigured or Unavailable.
+
+        ``time_ms`` is the record's, where its topic takes it.
+        """
+        sent = _Sent(letter, to, key, value, headers, time_ms)
+        self._under_way.append((sent, self._send(sent)))
+
+    def _send(self, one: "_Sent") -> Any:
+        """What is to come of it, or why it cannot be sent."""
+        filled = [(name, content or b"") for name, content in one.headers]  # the library sends no null headers
+        value = NoValue if one.value is None and one.key is None else one.value
         try:
-            future = self._producer.send(to.topic, sent, key, filled, to.number)
+            return self._producer.send(one.to.topic, value, one.key, filled, one.to.number, one.time_ms)
         except UNFIT as error:
-            future = error
+            return error
         except kafka_errors.KafkaError as error:
             raise _failure(error) from error
-        self._under_way.append((letter, to, future))
 
     def settle(self) -> dict[Place, Place | str]:
         """Where each lies that was on its way, or why its topic does not take it. Raises as ``send``."""
         settled: dict[Place, Place | str] = {}
         while self._under_way:
-            letter, to, future = self._under_way[0]
+            sent, future = self._under_way[0]
             try:
                 if isinstance(future, Exception):
                     raise future
-                settled[letter] = Place(*to, future.get(timeout=SENT_S).offset)
-            except UNFIT as error:
-                settled[letter] = f"its topic does not take it: {one_line(error)}"
+                settled[sent.letter] = Place(*sent.to, future.get(timeout=SENT_S).offset)
             except kafka_errors.KafkaError as error:
-                raise _failure(error) from error
+                if sent.time_ms is not None and (isinstance(error, UNTIMELY) or type(error) is kafka_errors.KafkaError):
+                    sent = sent._replace(time_ms=None)
+                    self._under_way[0] = sent, self._send(sent)
+                    continue
+                if not isinstance(error, UNFIT):
+                    raise _failure(error) from error
+                settled[sent.letter] = f"its topic does not take it: {one_line(error)}"
             del self._under_way[0]
         return settled
 

@@ -24,13 +24,15 @@ def check_topics(
     variable: str = "PENSTOCK_KAFKA__TOPIC",
     needs: Callable[[str], Needs] = lambda _: Needs(),
     kept: LettersKept = BY_BROKER,
+    *,
+    make: bool = True,
 ) -> TopicIdentity:
-    """The identity of the topics that are followed, their dead letter topics made if need be.
+    """The identity of the topics that are followed, their dead letter topics made if need be, and if ``make``.
 
     ``variable`` is the setting that names them, ``needs`` says what each may not be, ``kept`` how long letters stay.
     Raises Misconfigured or Unavailable.
     """
-    return connect(lambda: _check_topics(settings, variable, needs, kept), settings)
+    return connect(lambda: _check_topics(settings, variable, needs, kept, make=make), settings)
 
 
 def followed(client: KafkaAdminClient, settings: KafkaSettings) -> list[str]:
@@ -61,11 +63,11 @@ def require_topic(settings: KafkaSettings, topic: str) -> None:
 
 
 def _check_topics(
-    settings: KafkaSettings, variable: str, needs: Callable[[str], Needs], kept: LettersKept
+    settings: KafkaSettings, variable: str, needs: Callable[[str], Needs], kept: LettersKept, *, make: bool
 ) -> TopicIdentity:
     with admin_client(settings) as client:
         names = followed(client, settings)
-        return identity_of(settings, look_at(client, settings, names, variable, needs, kept))
+        return identity_of(settings, look_at(client, settings, names, variable, needs, kept, make=make))
 
 
 def look_at(
@@ -75,8 +77,13 @@ def look_at(
     variable: str = "PENSTOCK_KAFKA__TOPIC",
     needs: Callable[[str], Needs] = lambda _: Needs(),
     kept: LettersKept = BY_BROKER,
+    *,
+    make: bool = True,
 ) -> list[Mapping[str, Any]]:
-    """The topics as they are, their dead letter topics made if need be; raises Misconfigured for what is unfit."""
+    """The topics as they are, their dead letter topics made if need be, and if ``make``.
+
+    Raises Misconfigured for what is unfit.
+    """
     letters = {settings.dead_letters_of(name) for name in names}
     described = {topic["name"]: topic for topic in client.describe_topics([*names, *letters])}
     for name in names:
@@ -90,7 +97,7 @@ def look_at(
         if needed.compacted:
             _refuse_compaction(client, name, needed.compacted)
     missing = [name for name in sorted(letters) if is_missing(described[name])]
-    for name in missing:
+    for name in missing if make else ():
         _create(client, name, "dead letter topic", kept.config)
     if kept.most_s is not None:
         warn_of_retention(client, sorted(letters.difference(missing)), kept.most_s)

@@ -25,8 +25,11 @@ class KafkaUpstream(Upstream):
         settings: KafkaSettings,
         needs: Callable[[str], Needs] = lambda _: Needs(),
         kept: LettersKept = BY_BROKER,
+        *,
+        make: bool = True,
     ) -> None:
-        """``needs`` and ``kept`` are those of ``check_topics``: topics of a pattern may come later."""
+        """``needs``, ``kept`` and ``make`` are those of ``check_topics``: topics of a pattern may come later."""
+        self._make = make
         self._settings, self._admin, self._needs, self._kept = settings, AdminConnection(settings), needs, kept
         self._seen: set[str] = set()
 
@@ -41,7 +44,7 @@ class KafkaUpstream(Upstream):
         names = followed(admin, self._settings)
         if self._settings.pattern and (new := set(names) - self._seen):
             kept = self._kept if self._seen else self._kept._replace(most_s=None)  # the start has looked at the first
-            look_at(admin, self._settings, sorted(new), needs=self._needs, kept=kept)
+            look_at(admin, self._settings, sorted(new), needs=self._needs, kept=kept, make=self._make)
             self._seen |= new
             log.info("topics", found=sorted(new))
         described: list[Mapping[str, Any]] = admin.describe_topics(names)

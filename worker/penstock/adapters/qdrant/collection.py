@@ -41,12 +41,12 @@ def exists(connection: Connection, name: str) -> bool:
 
 
 def open_collection(
-    connection: Connection, name: str, identity: ModelIdentity, full: int = 0, group: str = ""
+    connection: Connection, name: str, identity: ModelIdentity, full: int = 0, group: str = "", only: str = ""
 ) -> Collection:
     """The collection behind the alias ``name``, made if there is none; of several, that which ``group`` writes.
 
     ``full`` is the dimension of the longer vectors, 0 for none. Raises Misconfigured when it was built by another
-    model or with other vectors, Unavailable on an outage.
+    model or with other vectors, or is not the ``only`` one that will do; Unavailable on an outage.
     """
     service = connection.collections
     with about_no_document():
@@ -62,6 +62,8 @@ def open_collection(
         if metadata.get(MEMBER):
             own = written_by(members(connection, name), group, identity)
             actual, (metadata, there) = own.name, describe(service, own.name)
+        if only not in ("", actual):
+            raise Misconfigured(f"{only} is gone, group {group!r} would write {actual}: start again")
         _check_identity(metadata.get(IDENTITY), identity, name)
         if there.full != full:
             raise Misconfigured(

@@ -150,6 +150,19 @@ class CollectionSource(Source):
                 yield _document(key, anchor.payload, [_piece(chunk.payload) for chunk in chunks])
 
 
+def holds_others(points: Any, collection: str) -> bool:
+    """Whether there are documents of files, or of a backfill: no topic that is followed has them."""
+    request = grpc.ScrollPoints(
+        collection_name=collection,
+        filter=convert.of_files(),
+        limit=1,
+        with_payload=convert.fields(("document",)),
+        read_consistency=MAJORITY,
+    )
+    with about_no_document():
+        return bool(points.Scroll(request).result)
+
+
 def _piece(payload: Mapping[str, grpc.Value]) -> Piece:
     path = tuple(value.string_value for value in payload["headings"].list_value.values)
     return Piece(payload["text"].string_value, payload["start"].integer_value, path)

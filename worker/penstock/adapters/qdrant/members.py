@@ -14,10 +14,13 @@ from penstock.adapters.qdrant.connection import Connection
 from penstock.adapters.qdrant.metadata import IDENTITY, MEMBER, describe, resolve
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity
-from penstock.core.members import Member
+from penstock.core.members import PARTS, Member
 
-ALIAS, GROUP, BEGAN, COPIES, COPIED = "alias", "group", "began", "copies", "copied"
+ALIAS, GROUP, BEGAN, COPIES = "alias", "group", "began", "copies"
 """What the mark of a member holds."""
+
+COPIED, COPY_RULES = "penstock_copied_", "penstock_copy_rules"
+"""Beside it, each by itself, since several workers write at the same time: the parts that are copied, and how."""
 
 
 def members(connection: Connection, alias: str) -> list[Member]:
@@ -50,5 +53,5 @@ def _member(name: str, metadata: Mapping[str, Any], current: str) -> Member:
         name == current,
         mark.get(BEGAN, ""),
         bool(mark.get(COPIES)),
-        tuple(map(int, mark.get(COPIED) or ())),
+        tuple(part for part in range(PARTS) if f"{COPIED}{part}" in metadata),
     )

@@ -1,6 +1,5 @@
 """A migration as far as the store is concerned: another collection beside the one that readers get, and the switch."""
 
-from datetime import datetime
 from typing import Any
 
 from qdrant_client import grpc
@@ -8,12 +7,12 @@ from qdrant_client import grpc
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.collection import create
 from penstock.adapters.qdrant.connection import Collection, Connection
-from penstock.adapters.qdrant.members import ALIAS, BEGAN, COPIED, COPIES, GROUP, members
+from penstock.adapters.qdrant.members import ALIAS, BEGAN, COPIED, COPIES, COPY_RULES, GROUP, members
 from penstock.adapters.qdrant.metadata import MEMBER, describe, remember, resolve
 from penstock.adapters.qdrant.shape import Shape
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity
-from penstock.core.members import Member, free_name, group_for
+from penstock.core.members import Beginning, Member, continued, free_name, group_for
 
 
 def begin(
@@ -21,44 +20,67 @@ def begin(
     alias: str,
     identity: ModelIdentity,
     full: int,
-    group: str,
-    now: datetime,
-    wanted: str = "",
-    *,
-    copies: bool = False,
+    asked: Beginning,
 ) -> tuple[Member, bool]:
     """The member that a migration to this model fills, and whether it was begun now.
 
-    ``group`` is that of the workers of the current one, ``wanted`` that of the new one, if somebody says; ``copies``
-    as of Member. Killed half-way, the same call goes on. Raises Misconfigured where there is nothing behind an alias
-    of that name, or another migration is under way.
+    The same call goes on with what was begun, whether readers get it by then or not. Raises Misconfigured where there
+    is nothing behind an alias of that name, or another migration is under way.
     """
     there = members(connection, alias)
     if not there:
         raise Misconfigured(f"there is no collection {alias!r} yet, hence nothing to migrate: index something first")
-    current, *others = there
+    current = there[0]
     if current.name == alias:
         raise Misconfigured(f"{alias!r} is a collection itself, not the alias of one: nothing can take its place")
-    _mark(connection, current, alias, group)
-    if others:
-        return _go_on(others[0], identity, alias), False
-    name = free_name(alias, identity.digest, {current.name})
-    theirs = current.group or group
-    if wanted == theirs:
-        raise Misconfigured(f"migration.group is {wanted!r}, which writes {current.name}: take another name")
-    began = now.isoformat(timespec="seconds")
-    mark = _values(alias, wanted or group_for(theirs, alias, current.name, name), began, copies=copies)
+    if (going := continued(there, alias, identity, again=asked.again)) is not None:
+        return _go_on(going, asked.wanted), False
+    theirs = current.group if current.began else asked.group
+    with about_no_document():
+        remember(
+            connection.collections, current.name, {MEMBER: _values(alias, theirs, current.began, copies=current.copies)}
+        )
+        listed = connection.collections.List(grpc.ListCollectionsRequest()).collections
+    name = free_name(alias, identity.digest, {one.name for one in listed})
+    if asked.wanted == theirs:
+        raise Misconfigured(f"migration.group is {asked.wanted!r}, which writes {current.name}: take another name")
+    began, own = asked.now.isoformat(timespec="seconds"), asked.wanted or group_for(theirs, alias, current.name, name)
+    mark = _values(alias, own, began, copies=asked.copies)
     with about_no_document():
         create(connection, name, identity, Shape(identity.dimension, full, connection.terms), {MEMBER: mark})
-    return next(member for member in members(connection, alias) if member.name == name), True
+    return _alone(connection, alias, name), True
+
+
+def _go_on(member: Member, wanted: str) -> Member:
+    if wanted not in ("", member.group):
+        raise Misconfigured(f"{member.name} is written by group {member.group!r}, migration.group is {wanted!r}")
+    return member
+
+
+def _alone(connection: Connection, alias: str, name: str) -> Member:
+    """The new one; raises Misconfigured where somebody else has begun with another model in the same moment."""
+    there = members(connection, alias)
+    made = next(member for member in there if member.name == name)
+    if len(there) > 2:  # noqa: PLR2004  # the current one and this
+        drop(connection, alias, made)
+        raise Misconfigured("another migration has begun in the same moment: penstock migrate --status")
+    return made
 
 
 def mark_copied(connection: Connection, name: str, part: int) -> None:
-    """Remember that the member of that name has this part of the one before it."""
+    """Remember that the member of that name has this part of the one before it; workers do so at the same time."""
     with about_no_document():
-        mark = describe(connection.collections, name)[0][MEMBER]
-        parts = sorted({*map(int, mark[COPIED]), part})
-        remember(connection.collections, name, {MEMBER: {**mark, COPIED: parts}})
+        remember(connection.collections, name, {f"{COPIED}{part}": True})
+
+
+def copy_rules(connection: Connection, name: str, fingerprint: str) -> str:
+    """By which rules documents are cut that are copied into a member: those of who began with it."""
+    with about_no_document():
+        known = describe(connection.collections, name)[0].get(COPY_RULES)
+        if known is None:
+            remember(connection.collections, name, {COPY_RULES: fingerprint})
+            known = describe(connection.collections, name)[0][COPY_RULES]
+    return str(known)
 
 
 def switch(connection: Connection, alias: str, to: Member) -> None:
@@ -87,20 +109,5 @@ def opened(connection: Connection, member: Member) -> Collection:
     return Collection(member.name, shape, member.model.digest, member.group)
 
 
-def _go_on(member: Member, identity: ModelIdentity, alias: str) -> Member:
-    if member.model != identity:
-        raise Misconfigured(
-            f"{member.name} is kept beside {alias!r} already: penstock migrate --status tells what it is; "
-            "penstock migrate --drop removes it"
-        )
-    return member
-
-
-def _mark(connection: Connection, member: Member, alias: str, group: str) -> None:
-    if not member.group:
-        with about_no_document():
-            remember(connection.collections, member.name, {MEMBER: _values(alias, group, "")})
-
-
 def _values(alias: str, group: str, began: str, *, copies: bool = False) -> dict[str, Any]:
-    return {ALIAS: alias, GROUP: group, BEGAN: began, COPIES: copies, COPIED: []}
+    return {ALIAS: alias, GROUP: group, BEGAN: began, COPIES: copies}

@@ -10,7 +10,7 @@ from qdrant_client.conversions.conversion import GrpcToRest, payload_to_grpc
 from qdrant_client.uploader.grpc_uploader import convert_vector_struct
 
 from penstock.adapters.qdrant.shape import TERMS, Shape, vector_of
-from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored, titled
+from penstock.core.documents import Chunk, ChunkKey, DocumentKey, Order, Point, Stored, epoch_base, titled
 from penstock.core.queries import Hit
 from penstock.core.terms import Weighting
 
@@ -129,6 +129,11 @@ def documents_only() -> grpc.Filter:
 def anchors_only() -> grpc.Filter:
     """The first chunk of each document, or its tombstone."""
     return grpc.Filter(must=[_equals("chunk", 0)], must_not=documents_only().must_not)
+
+
+def of_files() -> grpc.Filter:
+    """What is of no topic's epoch: it came from a file, or behind a stream."""
+    return grpc.Filter(must=[_less("sequence", epoch_base(1))], must_not=documents_only().must_not)
 
 
 def upsert_guards(points: Sequence[Point]) -> list[grpc.Condition]:

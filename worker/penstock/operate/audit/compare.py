@@ -4,18 +4,23 @@ Of millions nearly all are passed here, by arrays; what remains is judged one by
 """
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from penstock.core.documents import EPOCH_SHIFT
 from penstock.core.records import Partition
 from penstock.operate.audit.expectation import DELETED, NEVER, Expectation
 from penstock.operate.audit.holdings import DEAD, Holdings
 from penstock.operate.audit.table import PARTS, Rows, groups
 
 Flags = NDArray[np.bool_]
+
+MOST_ORPHANS = 5
+"""Orphans are believed while they are no more than one document in so many."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +29,8 @@ class Situation:
 
     ``ends`` are the offsets up to which partitions were read; ``whole`` says that a document without a record has never
     had one, or has been deleted; ``first`` that no record was removed for its age. ``expired_s`` is the moment that
-    what expired before it should have been purged.
+    what expired before it should have been purged. Partitions are ``unread`` of which a record names no document.
+    ``too_many`` says that what looks like orphans is too much to be true.
     """
 
     epoch: int
@@ -34,6 +40,8 @@ class Situation:
     by_offset: bool
     now_s: float
     expired_s: float
+    unread: AbstractSet[Partition] = frozenset()
+    too_many: bool = False
 
 
 class Expected(NamedTuple):
@@ -48,12 +56,19 @@ class Expected(NamedTuple):
 class Suspects:
     """The keys of documents to look at again, and how many need none.
 
-    ``documents`` are those that should be there, ``unjudged`` those that are there and of which the topic has nothing.
+    ``documents`` are those that should be there, ``unjudged`` those that are there and of which the topic has nothing,
+    ``earlier`` those among them of an earlier epoch; ``nothing`` are those of this one that may be orphans.
     """
 
     keys: list[bytes] = field(default_factory=list)
     documents: int = 0
     unjudged: int = 0
+    earlier: int = 0
+    nothing: int = 0
+
+    def too_many(self, alive: int) -> bool:
+        """Whether so many orphans among documents that readers find are rather a fault of the settings."""
+        return self.nothing * MOST_ORPHANS > alive
 
 
 def suspects(expected: Expected, held: Holdings, at: Situation) -> Suspects:
@@ -79,10 +94,17 @@ def _compare(found: Suspects, events: tuple[Rows, Rows, Rows], held: Rows, at: S
     fine = is_done & _same(there, should, dead)
     fine |= is_done & dead & ((should["flags"] & DELETED) > 0)
     fine |= is_coming & _same(there, next_one, dead)
+    fine |= (is_done & _buried(there, should, dead, at)) | (is_coming & _buried(there, next_one, dead, at))
     nothing = ~(is_done | is_coming | is_given_up)
     fine |= ~is_done & ~nothing
-    fine |= nothing & (dead | (not at.whole))
-    found.unjudged += int((nothing & ~dead).sum()) * (not at.whole)
+    last = np.append(first[1:], len(held))[: len(first)] - 1
+    epoch = held["sequence"][last] >> EPOCH_SHIFT  # of its newest point
+    earlier = nothing & ~dead & (epoch > 0) & (epoch < at.epoch)
+    unjudged = nothing & ~dead & (earlier | (not at.whole))
+    fine |= (nothing & dead) | unjudged
+    found.unjudged += int(unjudged.sum())
+    found.earlier += int(earlier.sum())
+    found.nothing += int((nothing & ~dead & ~unjudged & (epoch == at.epoch)).sum())
     late = ~dead & (there["expires"] != NEVER) & (there["expires"] <= at.expired_s)
     found.keys += _padded(there["key"][~(fine & whole) | late])
     gone = (done["flags"] & DELETED > 0) | ((done["expires"] != NEVER) & (done["expires"] <= at.now_s))
@@ -116,3 +138,10 @@ def _same(there: Rows, event: Rows, dead: Flags) -> Flags:
     deleted = (event["flags"] & DELETED) > 0
     same: Flags = (there["version"] == event["version"]) & (there["sequence"] == event["sequence"]) & (dead == deleted)
     return same
+
+
+def _buried(there: Rows, event: Rows, dead: Flags, at: Situation) -> Flags:
+    """Whether a tombstone is there in place of a document that has expired, as purge leaves it."""
+    expired = (event["expires"] != NEVER) & (event["expires"] <= at.now_s)
+    buried: Flags = dead & expired & (there["version"] == event["version"]) & (there["sequence"] == event["sequence"])
+    return buried

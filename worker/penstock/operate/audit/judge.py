@@ -22,6 +22,7 @@ class Kind(StrEnum):
     WRONG_MODEL = "wrong_model"
     AHEAD = "ahead"
     FOREIGN = "foreign"
+    BURIED = "buried"
     EXPIRED = "expired"
 
 
@@ -35,14 +36,18 @@ MEANING = {
     Kind.WRONG_MODEL: "vectors of another model than the settings name",
     Kind.AHEAD: "newer than anything in the topic",
     Kind.FOREIGN: "points that penstock did not write, or two of the same chunk",
+    Kind.BURIED: "the topic has it, and a tombstone of the same order is there: erased, or purged before its time",
     Kind.EXPIRED: "past its expires_at and not purged; readers do not see it",
 }
-HARMLESS = frozenset({Kind.EXPIRED})
+HARMLESS = frozenset({Kind.BURIED, Kind.EXPIRED})
 """Told, but no damage."""
 
 
 class Verdict(NamedTuple):
-    """What was found of a document. ``waits`` says that it is not judged: a record of it is under way, or given up."""
+    """What was found of a document. ``waits`` says why it is not judged, or not whether it is an orphan.
+
+    A record of it is not yet done, or given up; or one of its partition is unread, and may have been of it.
+    """
 
     kinds: tuple[Kind, ...] = ()
     waits: str = ""
@@ -74,31 +79,31 @@ def judge(known: Known, points: Sequence[Held], at: Situation) -> Verdict:
         kinds.append(kind)
     alive = anchor is not None and not anchor.tombstone
     expires = seconds(anchor.expires_at) if anchor is not None else NEVER
-    if anchor is not None and alive and not kinds and not NEVER < expires <= at.now_s and _broken(anchor, points, at):
+    shown = alive and not NEVER < expires <= at.now_s
+    if anchor is not None and shown and not kinds and _comparable(anchor, at) and _broken(anchor, points, at):
         kinds.append(Kind.HALF_WRITTEN)
     if left_over(anchor, points, at) and not (anchor is None and Kind.MISSING in kinds):
         kinds.append(Kind.LEFT_OVER)
     if alive and NEVER < expires <= at.expired_s and not {Kind.STALE, Kind.UNDEAD} & set(kinds):
         kinds.append(Kind.EXPIRED)
-    return Verdict(tuple(kinds))
+    unread = newest is None and _as_an_orphan(anchor, at) and _unread(anchor, at)
+    return Verdict(tuple(kinds), "unread" if unread else "")
 
 
 def _against(newest: Newest | None, anchor: Held | None, at: Situation) -> Kind | None:
     """The anchor against the newest event."""
-    alive = anchor is not None and not anchor.tombstone
     if newest is None:
-        ours = anchor is not None and _of_stream(anchor, at)
-        return Kind.ORPHAN if alive and at.whole and ours else None
+        return Kind.ORPHAN if _as_an_orphan(anchor, at) and not _unread(anchor, at) else None
     if anchor is None:
         return None if newest.gone(at.now_s) else Kind.MISSING
     order = anchor.stored.order
-    if newest.deleted and _before(order, newest):
-        return Kind.UNDEAD if alive else None
-    if newest.deleted and anchor.tombstone:
-        return None
+    epoch, comparable = epoch_of(order), _comparable(anchor, at)
+    if newest.deleted and (anchor.tombstone or _before(order, newest)):
+        return Kind.UNDEAD if not anchor.tombstone and comparable else None
     if order < newest.order:
-        return Kind.STALE
-    epoch = order.sequence >> EPOCH_SHIFT  # 0 for what came from a file
+        return Kind.STALE if comparable else None
+    if anchor.tombstone and order == newest.order:
+        return None if newest.gone(at.now_s) else Kind.BURIED
     later = order > newest.order and order.sequence != newest.tomb and epoch > 0
     return Kind.AHEAD if later and (at.by_offset or at.first or epoch > at.epoch) else None
 
@@ -108,6 +113,31 @@ def _before(order: Order, newest: Newest) -> bool:
     return order.sequence < newest.order.sequence if newest.unversioned else order < newest.order
 
 
+def epoch_of(order: Order) -> int:
+    """The topic's; 0 for what came from a file or a backfill."""
+    return order.sequence >> EPOCH_SHIFT
+
+
+def _comparable(anchor: Held, at: Situation) -> bool:
+    """Whether the topic can say what should be there instead: where versions decide, those of a file may be any."""
+    return at.by_offset or epoch_of(anchor.stored.order) > 0
+
+
+def _as_an_orphan(anchor: Held | None, at: Situation) -> bool:
+    """Whether a document without a record should not be there: one that came by this epoch's topic, which tells."""
+    if anchor is None or anchor.tombstone or not at.whole:
+        return False
+    return _of_stream(anchor, at) and epoch_of(anchor.stored.order) == at.epoch
+
+
+def _unread(point: Held | None, at: Situation) -> bool:
+    """Whether a record of its partition names no document: it may have been of this one."""
+    if point is None:
+        return False
+    place, _, _ = point.source.rpartition("/")
+    return any(place == f"{owned.topic}/{owned.number}" for owned in at.unread)
+
+
 def _of_stream(point: Held, at: Situation) -> bool:
     """Whether it came from the topic as it is now, and not from a file, a backfill, or a topic that was before it.
 
@@ -115,7 +145,7 @@ def _of_stream(point: Held, at: Situation) -> bool:
     """
     place, _, _ = point.source.rpartition("/")
     followed = any(place == f"{owned.topic}/{owned.number}" for owned in at.ends)
-    return followed and 1 <= point.stored.order.sequence >> EPOCH_SHIFT <= at.epoch
+    return followed and 1 <= epoch_of(point.stored.order) <= at.epoch
 
 
 def _broken(anchor: Held, points: Sequence[Held], at: Situation) -> bool:

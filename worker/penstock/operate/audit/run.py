@@ -14,7 +14,7 @@ from penstock.core.documents import ChunkKey, DocumentKey
 from penstock.core.errors import Misconfigured
 from penstock.core.inventory import Held, Sought
 from penstock.core.ports import Inventory
-from penstock.operate.audit.compare import Situation, suspects
+from penstock.operate.audit.compare import Situation, Suspects, suspects
 from penstock.operate.audit.holdings import DEAD, Holdings
 from penstock.operate.audit.judge import Kind
 from penstock.operate.audit.look import Finding, Look
@@ -61,6 +61,8 @@ class Audit:
     held: Holdings = field(default_factory=Holdings)
     sampled: list[ChunkKey] = field(default_factory=list)
     _seen: int = 0
+    _unread: int = 0
+    _too_many: bool = False
 
     def run(self) -> None:
         """Into the report; raises Misconfigured and Unavailable."""
@@ -71,10 +73,32 @@ class Audit:
         report = self.report
         report.documents, report.unjudged, report.points = doubtful.documents, doubtful.unjudged, self.held.points
         report.looked_at = len(doubtful.keys)
+        self._too_many = doubtful.too_many(self.alive())
         with self.step("looking again", len(doubtful.keys)) as passed:
             for documents in self._named(doubtful.keys):
                 self._judge(documents)
                 passed(len(documents))
+        report.notes += self._not_judged(doubtful)
+
+    def _not_judged(self, doubtful: Suspects) -> Iterator[str]:
+        """Which orphans were left alone, and why."""
+        if doubtful.earlier:
+            yield (
+                f"{doubtful.earlier:,} documents are of an earlier epoch, and the topic has nothing of them yet: not "
+                "judged"
+            )
+        if self._unread:
+            places = ", ".join(f"{owned.topic}/{owned.number}" for owned in sorted(self.topics.unread))
+            records = sum(self.topics.unread.values())
+            yield (
+                f"{self._unread:,} documents of which the topic has nothing are not judged: {records:,} "
+                f"records of {places} name no document, and may be theirs"
+            )
+        if self._too_many and self.report.damaged[Kind.ORPHAN]:
+            yield (
+                "orphans are not removed: they are more than a fifth of the documents, too many to be true: are the "
+                "settings those of the workers?"
+            )
 
     def _read(self) -> None:
         with self.step("reading the topic", 0) as passed:
@@ -93,6 +117,11 @@ class Audit:
         if not (topics.kept.first or topics.kept.compacted):
             report.notes.append(
                 "orphans are not judged: the topic is not compacted, and its first records were removed for their age"
+            )
+        if topics.kept.mixed:
+            report.notes.append(
+                "orphans are not judged: keys do not tell the tenant (PENSTOCK_INDEX__TENANT_FROM), and the topic is "
+                "compacted, or nobody says whether it is: one tenant's record may have gone for another's"
             )
 
     def _scan(self) -> None:
@@ -121,9 +150,10 @@ class Audit:
     def situation(self) -> Situation:
         """As it is at the moment."""
         kept, now_s = self.topics.kept, self.clock()
-        whole = kept.first or kept.compacted
-        ends = dict(self.topics.ends)
-        return Situation(self.epoch, ends, whole, kept.first, self.by_offset, now_s, now_s - self.expired_s)
+        return Situation(
+            self.epoch, dict(self.topics.ends), kept.whole, kept.first, self.by_offset, now_s, now_s - self.expired_s,
+            frozenset(self.topics.unread), self._too_many,
+        )  # fmt: skip
 
     def _named(self, keys: list[bytes]) -> Iterator[list[DocumentKey]]:
         """The documents with these keys: by their records, or by what is there where the topic has none."""
@@ -158,6 +188,7 @@ class Audit:
         look = Look(self.topics, self.inventory, self.situation, self.wait)
         findings = look.at(documents)
         self.report.given_up += sum(finding.verdict.waits == "given up" for finding in findings)
+        self._unread += sum(finding.verdict.waits == "unread" for finding in findings)
         damaged = [finding for finding in findings if finding.verdict.kinds]
         became = self.mender.mend(damaged) if self.mender is not None and damaged else {}
         after: dict[DocumentKey, tuple[Kind, ...]] = {}

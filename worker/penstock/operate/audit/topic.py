@@ -1,6 +1,7 @@
 """The side of the topic: what its records ask for, up to what the group has committed, and beyond."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
@@ -26,12 +27,19 @@ OF_LETTER = tuple(f"__connect.errors.{name}" for name in ("topic", "partition", 
 class Kept(NamedTuple):
     """What the topics still have. ``first``: no record was removed for its age; ``compacted``: none ever is.
 
-    ``latest`` says that compaction keeps the latest record of each document.
+    ``latest`` says that compaction keeps the latest record of each document; ``mixed`` that it may keep but one of two
+    tenants' records, since keys do not tell the tenant.
     """
 
     first: bool = False
     compacted: bool = False
     latest: bool = False
+    mixed: bool = False
+
+    @property
+    def whole(self) -> bool:
+        """Whether a document without a record has never had one, or has been deleted."""
+        return (self.first or self.compacted) and not self.mixed
 
 
 @dataclass(slots=True)
@@ -39,8 +47,9 @@ class Topics:
     """The documents' topics and their dead letters, read once whole, and again from where that ended.
 
     Letters are read before the topics and after the commit: those of all records that are committed are there by then.
-    ``invalid`` counts records that no worker can read; ``letters`` says where given-up records lie, in some 100 bytes
-    each; ``lost_letters`` that some were removed for their age. ``committed`` is what it was when reading began.
+    ``invalid`` counts records that no worker can read, ``unread`` by partition those of them that name no document.
+    ``letters`` says where given-up records lie, in some 100 bytes each; ``lost_letters`` that some were removed for
+    their age. ``committed`` is what it was when reading began.
     """
 
     kafka: KafkaSettings
@@ -53,6 +62,7 @@ class Topics:
     lost_letters: bool = False
     records: int = 0
     invalid: int = 0
+    unread: dict[Partition, int] = field(default_factory=dict)
     beyond: int = 0
     kept: Kept = field(default_factory=Kept)
     _letter_ends: dict[Partition, int] = field(default_factory=dict)
@@ -129,6 +139,8 @@ class Topics:
                 self.invalid += 1
                 if (told := self.event_of(record)) is not None:
                     given_up.append(told)
+                else:
+                    self.unread[record.partition] = self.unread.get(record.partition, 0) + 1
                 continue
             if record.offset in self.letters.get(record.partition, ()):
                 given_up.append(event)
@@ -170,4 +182,10 @@ class Topics:
             begins = [at.begin for at in (*before.values(), *whole.extents.values())]
         compacted = bool(policies) and all(policy == {"compact"} for policy in policies.values())
         latest = bool(policies) and all("compact" in policy for policy in policies.values())
-        self.kept = Kept(not any(begins), compacted, latest)
+        self.kept = Kept(not any(begins), compacted, latest, mixed(self.rules, names, policies))
+
+
+def mixed(rules: DocumentRules, names: Iterable[str], policies: Mapping[str, AbstractSet[str]]) -> bool:
+    """Whether compaction may take a tenant's record for the sake of another's; of no policy it is not known."""
+    without = [name for name in names if rules.of(name).tenant_from in ("header", "field")]
+    return any("compact" in policies.get(name, ()) or not policies.get(name) for name in without)

@@ -71,7 +71,7 @@ class ModelApi:
         for number, text in enumerate(asked.texts):
             if not text:
                 raise InvalidEvent(f"{asked.field}.{number}: is empty")
-        served = self.search.served
+        served = await self.search.serving()
         encoder = served.encoder
         prompt = encoder.prompt(asked.instruction) if asked.kind == "query" else encoder.document_prompt
         ids = await self._in_thread(encoder.tokenizer.encode, [prompt + text for text in asked.texts])
