@@ -1,6 +1,7 @@
 """Fixtures that several suites share. A missing service skips on a laptop and fails in CI."""
 
 import fcntl
+import logging
 import os
 import shutil
 import signal
@@ -14,11 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
 from penstock.adapters.qdrant.collection import find_collection
 from penstock.adapters.qdrant.connection import Connection
 from penstock.models.bundle import load
 from penstock.models.export import optimum
+from penstock.observe.log import Libraries
 from penstock.settings import QdrantSettings
 from tests import broker as kafka_broker
 from tests import registry as registry_process
@@ -68,6 +71,17 @@ def _no_settings_of_this_shell(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
         if name.startswith("PENSTOCK_"):
             monkeypatch.delenv(name)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture(autouse=True)
+def _no_log_of_another_test() -> Iterator[None]:
+    """A command that was run in this process has set up the log, for a stderr that is closed with its test."""
+    yield
+    structlog.reset_defaults()
+    root, library = logging.getLogger(), logging.getLogger("kafka")
+    root.handlers = [handler for handler in root.handlers if not isinstance(handler, Libraries)]
+    library.setLevel(logging.NOTSET)
+    library.propagate = True
 
 
 @pytest.fixture(scope="session")
