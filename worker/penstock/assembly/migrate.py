@@ -44,7 +44,7 @@ def target(settings: Settings) -> tuple[Settings, ModelIdentity]:
     to = settings.model_copy(update={"model": settings.migration.of(settings.model)})
     bundle = load(to.model.bundle, "PENSTOCK_MIGRATION__BUNDLE")
     bundle.expect("embedding")
-    return to, bundle.identity(bundle.dimension(to.model.dimension))
+    return to, bundle.identity(bundle.dimension(to.model.dimension, "migration.dimension"))
 
 
 class Way(NamedTuple):
