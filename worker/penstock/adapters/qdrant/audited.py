@@ -12,9 +12,9 @@ from penstock.adapters.qdrant.collection import NoCollection
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.members import members
 from penstock.adapters.qdrant.metadata import IDENTITY, MEMBER, describe, resolve
+from penstock.adapters.qdrant.scroll import MAJORITY
 from penstock.adapters.qdrant.shape import FULL, VECTOR, vector_of, vectors
 from penstock.adapters.qdrant.slices import slices
-from penstock.adapters.qdrant.store import MAJORITY
 from penstock.core.documents import Chunk, ChunkKey
 from penstock.core.errors import Misconfigured
 from penstock.core.identity import ModelIdentity

@@ -10,8 +10,8 @@ from typing_extensions import override
 
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
+from penstock.adapters.qdrant.scroll import MAJORITY, keep_part
 from penstock.adapters.qdrant.slices import slices
-from penstock.adapters.qdrant.store import MAJORITY
 from penstock.core.copies import Piece, Whole
 from penstock.core.documents import ChunkKey, DocumentKey
 from penstock.core.ports import Source
@@ -97,9 +97,7 @@ class CollectionSource(Source):
     def _page(self) -> list[Whole]:
         """The documents of the next anchors."""
         where = convert.anchors_only()
-        if self._of > 1:
-            part = grpc.SliceCondition(index=self._part or 0, total=self._of)
-            where.must.append(grpc.Condition(slice=part))
+        keep_part(where, self._part or 0, self._of)
         request = grpc.ScrollPoints(
             collection_name=self._collection,
             filter=where,

@@ -10,12 +10,12 @@ from typing_extensions import override
 from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import expired, of_tenant
+from penstock.adapters.qdrant.scroll import MAJORITY, keep_part, scrolled
 from penstock.adapters.qdrant.slices import slices
-from penstock.adapters.qdrant.store import MAJORITY, STRONG, require_completed
+from penstock.adapters.qdrant.store import STRONG, require_completed
 from penstock.core.inventory import Held, Sought
 from penstock.core.ports import Inventory
 
-PAGE = 1000
 HELD_FIELDS = (*convert.STORED_FIELDS, "tenant", "document", "chunk", "indexed_at", "expires_at", "source")
 
 
@@ -37,24 +37,9 @@ class QdrantInventory(Inventory):
     @override
     def scan(self, sought: Sought, part: int = 0, parts: int = 1) -> Iterator[Held]:
         where = _where(sought)
-        if parts > 1:
-            where.must.append(grpc.Condition(slice=grpc.SliceCondition(index=part, total=parts)))
-        offset: grpc.PointId | None = None
-        while True:
-            request = grpc.ScrollPoints(
-                collection_name=self._collection,
-                filter=where,
-                offset=offset,
-                limit=PAGE,
-                with_payload=convert.fields(HELD_FIELDS),
-                read_consistency=MAJORITY,
-            )
-            with about_no_document():
-                page = self._points.Scroll(request)
-            yield from map(held, page.result)
-            if not page.HasField("next_page_offset"):
-                return
-            offset = page.next_page_offset
+        keep_part(where, part, parts)
+        with about_no_document():
+            yield from map(held, scrolled(self._points, self._collection, where, HELD_FIELDS))
 
     @override
     def count(self, sought: Sought) -> int:

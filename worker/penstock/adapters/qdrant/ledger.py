@@ -13,7 +13,8 @@ from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.connection import Collection, Connection
 from penstock.adapters.qdrant.members import ALIAS
 from penstock.adapters.qdrant.metadata import MEMBER, ORIGIN, describe, remember, resolve, state_of
-from penstock.adapters.qdrant.store import MAJORITY, STRONG, require_completed
+from penstock.adapters.qdrant.scroll import MAJORITY
+from penstock.adapters.qdrant.store import STRONG, require_completed
 from penstock.core.errors import Missing
 from penstock.core.identity import CollectionState, Origin
 from penstock.core.ports import Ledger

@@ -9,10 +9,9 @@ from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import of_tenant
 from penstock.adapters.qdrant.inventory import held
-from penstock.adapters.qdrant.store import MAJORITY
+from penstock.adapters.qdrant.scroll import scrolled
 from penstock.core.explained import StoredPoint
 
-PAGE = 1000
 FIELDS = (*convert.HIT_FIELDS, "indexed_at", "expires_at", "source", "language")
 
 
@@ -24,23 +23,9 @@ def points_of(points: Any, collection: str, document: str, tenant: str | None) -
     where = grpc.Filter() if tenant is None else of_tenant(tenant)
     named = grpc.FieldCondition(key="document", match=grpc.Match(keyword=document))
     where.must.append(grpc.Condition(field=named))
-    found: list[StoredPoint] = []
-    offset: grpc.PointId | None = None
-    while True:
-        request = grpc.ScrollPoints(
-            collection_name=collection,
-            filter=where,
-            offset=offset,
-            limit=PAGE,
-            with_payload=convert.fields(FIELDS),
-            read_consistency=MAJORITY,
-        )
-        with about_no_document():
-            page = points.Scroll(request)
-        found += [_point(point, point.payload) for point in page.result]
-        if not page.HasField("next_page_offset"):
-            return sorted(found, key=lambda point: point.held.key)
-        offset = page.next_page_offset
+    with about_no_document():
+        found = [_point(point, point.payload) for point in scrolled(points, collection, where, FIELDS)]
+    return sorted(found, key=lambda point: point.held.key)
 
 
 def _point(point: grpc.RetrievedPoint, payload: Mapping[str, grpc.Value]) -> StoredPoint:

@@ -15,6 +15,7 @@ from penstock.adapters.qdrant import points as convert
 from penstock.adapters.qdrant.channel import about_no_document
 from penstock.adapters.qdrant.filters import living
 from penstock.adapters.qdrant.lookups import hits, queries
+from penstock.adapters.qdrant.scroll import MAJORITY, scrolled
 from penstock.adapters.qdrant.shape import FULL, VECTOR, Shape, vector_of, vectors
 from penstock.adapters.qdrant.slices import REQUEST_BYTES, Pace, in_requests, slices
 from penstock.core.documents import ChunkKey, DocumentKey, Point, Stored
@@ -25,9 +26,7 @@ from penstock.core.vectors import Vector
 
 T = TypeVar("T")
 
-SCROLL_PAGE = 1000
 STRONG = grpc.WriteOrdering(type=grpc.WriteOrderingType.Strong)
-MAJORITY = grpc.ReadConsistency(type=grpc.ReadConsistencyType.Majority)
 
 
 class QdrantStore(VectorStore, Searcher):
@@ -226,22 +225,7 @@ class QdrantStore(VectorStore, Searcher):
 
     def _scroll(self, where: grpc.Filter, names: Sequence[str], vector: str = "") -> Iterator[grpc.RetrievedPoint]:
         """All points that a filter accepts, page by page, with the vector of that name."""
-        offset: grpc.PointId | None = None
-        while True:
-            request = grpc.ScrollPoints(
-                collection_name=self._collection,
-                filter=where,
-                offset=offset,
-                limit=SCROLL_PAGE,
-                with_payload=convert.fields(names),
-                with_vectors=vectors([vector] if vector else []),
-                read_consistency=MAJORITY,
-            )
-            page = self._points.Scroll(request)
-            yield from page.result
-            if not page.HasField("next_page_offset"):
-                return
-            offset = page.next_page_offset
+        return scrolled(self._points, self._collection, where, names, vector)
 
     def _update(self, method: str, message: Callable[..., Any], **content: Any) -> None:
         """A durable write."""
